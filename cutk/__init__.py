@@ -1,0 +1,73 @@
+"""cutk, a toolkit for corrective machine unlearning.
+
+Everything that an author of plugins needs is a name of this package. Importing it imports neither torch nor any
+plugin: a name's module is loaded when the name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cutk.components import Corruption as Corruption
+    from cutk.components import Dataset as Dataset
+    from cutk.components import Manipulation as Manipulation
+    from cutk.components import Metric as Metric
+    from cutk.components import Model as Model
+    from cutk.components import Sizes as Sizes
+    from cutk.components import Summary as Summary
+    from cutk.components import Unlearner as Unlearner
+    from cutk.data import Augmentation as Augmentation
+    from cutk.data import Batch as Batch
+    from cutk.data import Images as Images
+    from cutk.data import Normalisation as Normalisation
+    from cutk.data import Splits as Splits
+    from cutk.data import Stamp as Stamp
+    from cutk.data import TrainSet as TrainSet
+    from cutk.errors import CellError as CellError
+    from cutk.errors import CutkError as CutkError
+    from cutk.errors import UsageError as UsageError
+    from cutk.evaluation import Curve as Curve
+    from cutk.evaluation import Evaluation as Evaluation
+    from cutk.evaluation import Truth as Truth
+    from cutk.evaluation import accuracy as accuracy
+    from cutk.hookspecs import hookimpl as hookimpl
+    from cutk.options import Options as Options
+    from cutk.options import option as option
+    from cutk.plugins import load_registry as load_registry
+    from cutk.recipe import Recipe as Recipe
+    from cutk.recipe import RecipeOptions as RecipeOptions
+    from cutk.recipe import cross_entropy as cross_entropy
+    from cutk.task import Task as Task
+
+_HOMES = {
+    "cutk.components": "Corruption Dataset Manipulation Metric Model Sizes Summary Unlearner",
+    "cutk.data": "Augmentation Batch Images Normalisation Splits Stamp TrainSet",
+    "cutk.errors": "CellError CutkError UsageError",
+    "cutk.evaluation": "Curve Evaluation Truth accuracy",
+    "cutk.hookspecs": "hookimpl",
+    "cutk.options": "Options option",
+    "cutk.plugins": "load_registry",
+    "cutk.recipe": "Recipe RecipeOptions cross_entropy",
+    "cutk.task": "Task",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604  # names computed from one table, which a test holds true
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cutk")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'cutk' has no attribute '{name}'")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

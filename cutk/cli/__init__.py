@@ -1,0 +1,83 @@
+"""The command line. Each command's module is imported when that command runs, so that ``--help`` is immediate."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from cutk.errors import CutkError, UsageError, one_line
+
+__all__ = ["main"]
+
+# Name, module, attribute, and the line that `cutk --help` shows without importing the module.
+_COMMANDS = {
+    "bench": ("cutk.cli.bench", "bench", "Measure how well unlearners undo a manipulation."),
+    "plugins": ("cutk.cli.plugins", "plugins", "Show which components there are and what they can be told."),
+}
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in _COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import cutk
+
+        click.echo(f"cutk {cutk.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+)
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def cli(traceback: bool) -> None:
+    """Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.
+
+    \b
+    Start with:  cutk bench --unlearner ssd
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 some cells failed, 2 usage, 130 interrupted."""
+    given = sys.argv[1:] if args is None else args
+    try:
+        code = cli.main(given, prog_name="cutk", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        _say(error.format_message())
+        sys.exit(2)
+    except CutkError as error:
+        if "--traceback" in given:
+            raise
+        _say(one_line(error))
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`cutk … | head`).
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> None:
+    click.echo(f"Error: {message}", err=True)

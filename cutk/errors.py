@@ -1,0 +1,42 @@
+"""What can go wrong, by whose doing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CutkError(Exception):
+    """Anything cutk raises on purpose. The message is one line: what was expected, what came, what to do."""
+
+
+class UsageError(CutkError):
+    """The request cannot be carried out as given; the command line exits with 2."""
+
+
+class CellError(CutkError):
+    """One computation gave no usable result; the sweep goes on without it."""
+
+
+def one_line(error: BaseException) -> str:
+    """Describe ``error`` in one line: cutk's own errors by their message, others with their type.
+
+    >>> one_line(UsageError("no such file"))
+    'no such file'
+    >>> one_line(ZeroDivisionError("division by zero"))
+    'ZeroDivisionError: division by zero'
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, CutkError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string.
+
+    >>> suggestion("sdd", ["ssd", "rewod"])
+    " Did you mean 'ssd'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""

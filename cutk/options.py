@@ -1,0 +1,157 @@
+"""Options of components and recipes: declared once, validated in one place, described in one wording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticUndefined
+
+from cutk.errors import UsageError, suggestion
+
+__all__ = ["OptionInfo", "Options", "alternatives", "describe_options", "option", "parse_options"]
+
+
+class Options(BaseModel):
+    """Base class of a component's options: immutable, and unknown names are refused.
+
+    >>> class Mine(Options):
+    ...     steps: int = option(100, ge=1, help="ascent steps")
+    >>> Mine(steps=3).steps
+    3
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def option(default: Any = PydanticUndefined, *, help: str, **constraints: Any) -> Any:  # noqa: A002
+    """Declare one option. ``constraints`` are pydantic's: ``ge``, ``gt``, ``le``, ``lt``, ``pattern``, …
+
+    Without a default the option must be given.
+    """
+    return Field(default, description=help, **constraints)
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """One option as a person reads it."""
+
+    name: str
+    expected: str
+    default: Any
+    required: bool
+    help: str
+
+
+_TYPES = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "a text"}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def _expected(schema: Mapping[str, Any]) -> str:
+    """Put a JSON schema into words: ``a number > 0``, ``one of 'a', 'b'``, ``an integer ≥ 1 or none``."""
+    if "anyOf" in schema:
+        return " or ".join(_expected(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(f"'{value}'" for value in schema["enum"])
+    if "const" in schema:
+        return f"'{schema['const']}'"
+    kind = schema.get("type")
+    if kind == "null":
+        return "none"
+    if kind == "array":
+        items = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
+        return f"a comma-separated list, each {_expected(items)}"
+    words = "a path" if schema.get("format") == "path" else _TYPES.get(str(kind), "a value")
+    bounds = " and ".join(f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)
+    return f"{words} {bounds}".strip()
+
+
+def describe_options(cls: type[Options]) -> list[OptionInfo]:
+    """List the options of ``cls`` in the order in which they are declared."""
+    properties = cls.model_json_schema()["properties"] if cls.model_fields else {}
+    return [
+        OptionInfo(
+            name=name,
+            expected=_expected(properties[name]),
+            default=None if field.is_required() else field.get_default(call_default_factory=True),
+            required=field.is_required(),
+            help=field.description or "",
+        )
+        for name, field in cls.model_fields.items()
+    ]
+
+
+def _info(cls: type[Options], name: str, owner: str) -> OptionInfo:
+    known = {info.name: info for info in describe_options(cls)}
+    if name not in known:
+        expected = f"Expected one of: {', '.join(known)}." if known else f"{owner} takes no options."
+        raise UsageError(f"Unknown option '{owner}.{name}'. {expected}{suggestion(name, known)}")
+    return known[name]
+
+
+def _refuse(cls: type[Options], name: str, value: Any, owner: str) -> UsageError:
+    expected = _info(cls, name, owner).expected
+    return UsageError(f"Option '{owner}.{name}': expected {expected}, got {value!r}.")
+
+
+def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[Any]:
+    """Return the validated values that ``value`` stands for: one, or several to search over.
+
+    A text, as the command line gives it, is split at commas; a list is a list of alternatives. For an option that is
+    a list itself both are one value.
+
+    Raises:
+        UsageError: names the option, what was expected and what came.
+
+    >>> class Mine(Options):
+    ...     lr: float = option(0.1, gt=0, help="learning rate")
+    >>> alternatives(Mine, "lr", "0.1,0.2", "mine")
+    [0.1, 0.2]
+    """
+    info = _info(cls, name, owner)
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if "a comma-separated list" in info.expected:
+        several = [parts]
+    else:
+        several = list(parts) if isinstance(parts, list | tuple) else [parts]
+    if info.expected.endswith("or none"):
+        several = [None if isinstance(v, str) and v.lower() == "none" else v for v in several]
+    field = cls.model_fields[name]
+    adapter: TypeAdapter[Any] = TypeAdapter(
+        Annotated[field.annotation, field], config=ConfigDict(allow_inf_nan=False)
+    )
+    try:
+        return [adapter.validate_python(v) for v in several]
+    except ValidationError:
+        raise _refuse(cls, name, value, owner) from None
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) -> OptionsT:
+    """Validate ``values`` into ``cls``; a text is read as the command line's.
+
+    Raises:
+        UsageError: names the option as ``owner.option``, what was expected, and what came.
+    """
+    single = {}
+    for name, value in values.items():
+        several = alternatives(cls, name, value, owner)
+        if len(several) != 1:
+            raise _refuse(cls, name, value, owner)
+        single[name] = several[0]
+    try:
+        return cls(**single)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "missing":
+            name = str(first["loc"][0])
+            info = _info(cls, name, owner)
+            raise UsageError(
+                f"Option '{owner}.{name}' is required: {info.expected} ({info.help}). "
+                f"Give it with -o {owner}.{name}=…"
+            ) from None
+        raise UsageError(f"Options of '{owner}': {first['msg'].removeprefix('Value error, ')}.") from None

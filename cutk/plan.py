@@ -1,0 +1,240 @@
+"""What to run: a plan as people write it, and the same plan with every name and option settled."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cutk.components import Component, Dataset, Manipulation, Metric, Model, Summary, Unlearner
+from cutk.errors import UsageError, suggestion
+from cutk.options import Options, alternatives, parse_options
+from cutk.plugins import Entry, Registry
+from cutk.recipe import RecipeOptions
+from cutk.search import search_points
+
+__all__ = ["Chosen", "Plan", "Setup", "layer", "read_preset", "resolve"]
+
+BASE_PRESET = "default"
+
+
+class Plan(BaseModel):
+    """A benchmark as people write it, on the command line or in a TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    summary: str = Field("", description="what this plan is for")
+    dataset: str
+    manipulations: tuple[str, ...] = Field(min_length=1)
+    model: str = Field("", description="the dataset's own suggestion if empty")
+    unlearners: tuple[str, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = Field(min_length=1)
+    alphas: tuple[float, ...] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    search: Literal["grid", "default"] = "grid"
+    evaluate: Literal["selected", "all"] = "selected"
+    validation_fraction: float = Field(0.05, ge=0, lt=1)
+    device: str = "auto"
+    precision: str = "auto"
+    recipe: dict[str, Any] = {}
+    options: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Plan:
+        """Validate a plan.
+
+        Raises:
+            UsageError: names the entry, what was expected and what came.
+        """
+        unknown = [name for name in content if name not in cls.model_fields]
+        if unknown:
+            known = ", ".join(cls.model_fields)
+            raise UsageError(
+                f"Unknown entry '{unknown[0]}' in the plan. Expected one of: {known}."
+                f"{suggestion(unknown[0], cls.model_fields)}"
+            )
+        try:
+            plan = cls(**content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            came = "nothing" if first["type"] == "missing" else repr(content[name])
+            raise UsageError(f"Plan entry '{name}': {first['msg'].lower()}, got {came}.") from None
+        for alpha in plan.alphas:
+            if not 0 < alpha <= 1:
+                raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
+        return plan
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read a plan file.
+
+    Raises:
+        UsageError: if it can't be read or isn't TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"Plan '{path}' cannot be read: {error}.") from None
+
+
+def read_preset(name: str, registry: Registry) -> dict[str, Any]:
+    """Read the plan called ``name``: a preset of a plugin, or the path of a TOML file.
+
+    Raises:
+        UsageError: if there is neither.
+    """
+    if name in registry.presets:
+        return read_plan(registry.presets[name].path)
+    if name.endswith(".toml"):
+        return read_plan(Path(name))
+    raise UsageError(
+        f"Unknown preset '{name}'.{suggestion(name, registry.presets)} "
+        f"There are: {', '.join(sorted(registry.presets)) or 'none'}; a plan of your own ends in .toml."
+    )
+
+
+def _selected(content: Mapping[str, Any]) -> set[str]:
+    names = {content.get("dataset", ""), content.get("model", "")}
+    return names.union(*(content.get(many, ()) for many in ("manipulations", "unlearners", "metrics")))
+
+
+def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the entries of ``over``; recipe and options are merged name by name.
+
+    Options for a component that ``base`` selects and the result doesn't go with it.
+
+    >>> layer({"model": "a", "options": {"a": {"x": 1}}}, {"model": "b"})
+    {'model': 'b', 'options': {}}
+    """
+    result = {**base, **over}
+    if "recipe" in base or "recipe" in over:
+        result["recipe"] = {**base.get("recipe", {}), **over.get("recipe", {})}
+    if "options" in base or "options" in over:
+        gone = _selected(base) - _selected(result)
+        merged = {name: dict(values) for name, values in base.get("options", {}).items() if name not in gone}
+        for name, values in over.get("options", {}).items():
+            merged[name] = {**merged.get(name, {}), **values}
+        result["options"] = merged
+    return result
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A component with its options settled.
+
+    Attributes:
+        entry: name and provider.
+        points: the validated options; more than one only where a search goes over them.
+    """
+
+    entry: Entry
+    points: tuple[Options, ...]
+
+    @property
+    def name(self) -> str:
+        """How the user calls it."""
+        return self.entry.name
+
+    def make(self, position: int = 0) -> Any:
+        """Construct the component with one point's options."""
+        return self.entry.component(self.points[position])
+
+    def identity(self) -> dict[str, Any]:
+        """Return what of this choice decides a result."""
+        return {
+            "name": self.entry.component.name,
+            "provider": self.entry.provider.requirement,
+            "options": [point.model_dump(mode="json") for point in self.points],
+        }
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A plan with every name looked up and every option validated."""
+
+    plan: Plan
+    dataset: Chosen
+    manipulations: tuple[Chosen, ...]
+    model: Chosen
+    unlearners: tuple[Chosen, ...]
+    metrics: tuple[Chosen, ...]
+    summaries: tuple[Chosen, ...]
+    recipe: RecipeOptions
+
+    def providers(self) -> dict[str, str]:
+        """Return the version of each distribution that takes part."""
+        chosen = (self.dataset, self.model, *self.manipulations, *self.unlearners, *self.metrics, *self.summaries)
+        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in chosen))
+
+
+def resolve(plan: Plan, registry: Registry) -> Setup:
+    """Look up every name in ``plan`` and validate every option.
+
+    A component's own defaults give way to what the dataset suggests, and that to what the plan says.
+
+    Raises:
+        UsageError: for the first name or option that doesn't fit.
+    """
+    dataset_entry = registry.get("dataset", plan.dataset)
+    dataset: Any = dataset_entry.component
+    model = plan.model or dataset.model
+    if not model:
+        raise UsageError(f"Dataset '{plan.dataset}' suggests no model. Choose one with --model.")
+    unlearners = _unique(plan.unlearners)
+    if "all" in unlearners:
+        unlearners = [entry.name for entry in registry.of_kind("unlearner")]
+    entries = [
+        dataset_entry,
+        registry.get("model", model),
+        *(registry.get("manipulation", name) for name in _unique(plan.manipulations)),
+        *(registry.get("unlearner", name) for name in unlearners),
+        *(registry.get("metric", name) for name in _unique(plan.metrics)),
+    ]
+    _refuse_unused(plan, entries, registry)
+    chosen = [_choose(entry, plan, dataset) for entry in entries]
+
+    def of(base: type[Component]) -> tuple[Chosen, ...]:
+        return tuple(c for c in chosen if issubclass(c.entry.component, base))
+
+    summaries = of(Summary)
+    return Setup(
+        plan=plan,
+        dataset=of(Dataset)[0],
+        manipulations=of(Manipulation),
+        model=of(Model)[0],
+        unlearners=of(Unlearner),
+        metrics=tuple(c for c in of(Metric) if c not in summaries),
+        summaries=summaries,
+        recipe=parse_options(RecipeOptions, {**dataset.recipe, **plan.recipe}, "recipe"),
+    )
+
+
+def _unique(names: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None:
+    used = {entry.name for entry in entries}
+    for name in plan.options:
+        if name not in used:
+            registry.find(name)  # a name that nobody has gets the better message
+            raise UsageError(
+                f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
+            )
+
+
+def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
+    cls, name = entry.component.Options, entry.name
+    suggested = dataset.suggests.get(entry.component.name, {})
+    given = {**suggested, **plan.options.get(name, {})}
+    if issubclass(entry.component, Unlearner):
+        values = {option: alternatives(cls, option, value, name) for option, value in given.items()}
+        points = search_points(entry.component, values, plan.search)
+    else:
+        points = [given]
+    return Chosen(entry, tuple(parse_options(cls, point, name) for point in points))

@@ -1,0 +1,274 @@
+"""Finding plugins, keeping a broken one from hurting the rest, and resolving names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from cutk import hookspecs
+from cutk.components import KINDS, Component, problem_with
+from cutk.errors import UsageError, one_line, suggestion
+
+__all__ = ["Entry", "Failure", "Provider", "Registry", "entry_point_names", "load_registry"]
+
+GROUP = "cutk"
+# cutk's own distribution: its components keep their plain names, whatever else is installed.
+HOME = "cutk"
+_HOOKS = {f"cutk_{kind}s": kind for kind in KINDS}
+_PRESETS = "cutk_presets"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a component comes from: a distribution, its version, and one of its entry points."""
+
+    distribution: str
+    version: str
+    entry_point: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution}:{self.entry_point}"
+
+    @property
+    def requirement(self) -> str:
+        """The distribution as pip would pin it."""
+        return f"{self.distribution}=={self.version}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin, or one component of it, that can't be used."""
+
+    provider: Provider
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One usable component. ``name`` is how to ask for it: plain, or ``distribution:name`` if that is taken."""
+
+    kind: str
+    name: str
+    component: type[Component]
+    provider: Provider
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A plan that a plugin ships."""
+
+    name: str
+    path: Path
+    provider: Provider
+
+
+@dataclass
+class Registry:
+    """All that was found, usable or not."""
+
+    entries: list[Entry] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    ambiguous: dict[tuple[str, str], list[Provider]] = field(default_factory=dict)
+    presets: dict[str, Preset] = field(default_factory=dict)
+
+    def of_kind(self, kind: str) -> list[Entry]:
+        """Return the components of a kind, by name."""
+        return sorted((entry for entry in self.entries if entry.kind == kind), key=lambda entry: entry.name)
+
+    def get(self, kind: str, name: str) -> Entry:
+        """Return the component called ``name``, plain or as ``distribution:name``.
+
+        Raises:
+            UsageError: if there is none, or if two distributions provide the plain name.
+        """
+        for entry in self.entries:
+            if entry.kind == kind and name in (
+                entry.name,
+                f"{entry.provider.distribution}:{entry.component.name}",
+            ):
+                return entry
+        if providers := self.ambiguous.get((kind, name)):
+            spelled = " or ".join(f"'{provider.distribution}:{name}'" for provider in providers)
+            raise UsageError(f"The {kind} name '{name}' is provided twice. Say which: {spelled}.")
+        broken = [failure for failure in self.failures if failure.provider.entry_point == name]
+        if broken:
+            raise UsageError(f"The plugin '{broken[0].provider}' cannot be used: {broken[0].reason}")
+        known = [entry.name for entry in self.of_kind(kind)]
+        raise UsageError(f"Unknown {kind} '{name}'.{suggestion(name, known)} See: cutk plugins list")
+
+    def find(self, name: str) -> list[Entry]:
+        """Return the components called ``name``, of whatever kind.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        found = []
+        for kind in KINDS:
+            with contextlib.suppress(UsageError):
+                found.append(self.get(kind, name))
+        if not found:
+            known = [entry.name for entry in self.entries]
+            raise UsageError(f"Unknown component '{name}'.{suggestion(name, known)} See: cutk plugins list")
+        return found
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _points() -> Iterator[tuple[Provider, EntryPoint]]:
+    """Yield the entry points, cutk's own first, then by name, so that the order of installation means nothing."""
+    found = []
+    for point in entry_points(group=GROUP):
+        distribution = _normalised(point.dist.name) if point.dist else "unknown"
+        version = point.dist.version if point.dist else "0"
+        found.append((Provider(distribution, version, point.name), point))
+    yield from sorted(found, key=lambda item: (item[0].distribution != HOME, str(item[0])))
+
+
+def entry_point_names() -> list[str]:
+    """Return the names of all entry points, loading nothing: for shell completion."""
+    return sorted({provider.entry_point for provider, _ in _points()})
+
+
+def _listed(variable: str, environ: Mapping[str, str]) -> set[str] | None:
+    """Read a comma-separated environment variable of distributions or ``distribution:entry-point``."""
+    if variable not in environ:
+        return None
+    names = (part.strip() for part in environ[variable].split(","))
+    return {
+        _normalised(head) + colon + tail for head, colon, tail in (n.partition(":") for n in names) if head
+    }
+
+
+def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
+    spellings = {provider.distribution, str(provider)}
+    if spellings & (_listed("CUTK_DISABLE", environ) or set()):
+        return False
+    allowed = _listed("CUTK_PLUGINS", environ)
+    return allowed is None or provider.distribution == HOME or bool(spellings & allowed)
+
+
+class _Loader:
+    """Registers plugins one by one; a failure is kept as a value and concerns nobody else."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self.registry = Registry()
+        self.found: list[Entry] = []
+
+    def load(self, provider: Provider, point: EntryPoint) -> None:
+        """Load, register and ask one plugin."""
+        try:
+            # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
+            with contextlib.redirect_stdout(sys.stderr):
+                plugin = point.load()
+                self.manager.register(plugin, name=str(provider))
+                # Hooks without a specification are misspelt; whoever came before has been through this check.
+                self.manager.check_pending()
+        except (Exception, SystemExit) as error:
+            if self.strict:
+                raise
+            if self.manager.has_plugin(str(provider)):
+                self.manager.unregister(name=str(provider))
+            self._fail(provider, self._reason(error))
+            return
+        self._ask(provider)
+
+    @staticmethod
+    def _reason(error: BaseException) -> str:
+        if isinstance(error, SystemExit):
+            return f"it calls sys.exit({error.code!r}) when imported"
+        if isinstance(error, pluggy.PluginValidationError):
+            return " ".join(str(error).split())
+        return one_line(error)
+
+    def _fail(self, provider: Provider, reason: str) -> None:
+        text = traceback.format_exc() if sys.exc_info()[0] else ""
+        self.registry.failures.append(Failure(provider, reason, text))
+
+    def _ask(self, provider: Provider) -> None:
+        """Call each hook that this plugin implements by itself, so that one that raises can be named."""
+        for hook, kind in {**_HOOKS, _PRESETS: "preset"}.items():
+            for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+                if implementation.plugin_name != str(provider):
+                    continue
+                try:
+                    with contextlib.redirect_stdout(sys.stderr):
+                        provided = implementation.function()
+                    if isinstance(provided, str) or not isinstance(provided, Sequence):
+                        raise TypeError(f"expected a list, got {type(provided).__name__}")
+                except (Exception, SystemExit) as error:
+                    if self.strict:
+                        raise
+                    self._fail(provider, f"{hook}() raised {type(error).__name__}: {one_line(error)}")
+                    continue
+                for item in provided:
+                    self._keep(provider, kind, item)
+
+    def _keep(self, provider: Provider, kind: str, item: Any) -> None:
+        if kind == "preset":
+            folder = Path(item)
+            for path in sorted(folder.rglob("*.toml")):
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                if name in self.registry.presets:
+                    name = f"{provider.distribution}:{name}"
+                self.registry.presets[name] = Preset(name, path, provider)
+        elif problem := problem_with(item, kind):
+            if self.strict:
+                raise TypeError(f"{provider}: {problem}")
+            self._fail(provider, problem)
+        else:
+            self.found.append(Entry(kind, item.name, item, provider))
+
+    def resolve(self) -> Registry:
+        """Give out the names: built-ins keep the plain one, a clash of third parties leaves it to nobody."""
+        claims: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.found:
+            claims.setdefault((entry.kind, entry.component.name), []).append(entry)
+        for (kind, name), entries in claims.items():
+            by_distribution: dict[str, Entry] = {}
+            for entry in entries:
+                twin = by_distribution.setdefault(entry.provider.distribution, entry)
+                if twin is not entry and twin.component is not entry.component:
+                    self._fail(entry.provider, f"its distribution provides the {kind} '{name}' twice")
+            owner = HOME if HOME in by_distribution else None
+            if owner is None and len(by_distribution) == 1:
+                owner = next(iter(by_distribution))
+            if owner is None:
+                self.registry.ambiguous[kind, name] = [entry.provider for entry in by_distribution.values()]
+            for distribution, entry in by_distribution.items():
+                reachable = name if distribution == owner else f"{distribution}:{name}"
+                self.registry.entries.append(Entry(kind, reachable, entry.component, entry.provider))
+        return self.registry
+
+
+def load_registry(environ: Mapping[str, str] | None = None) -> Registry:
+    """Load every installed plugin that ``environ`` lets in.
+
+    ``CUTK_DISABLE`` names plugins to leave out, as ``distribution`` or ``distribution:entry-point``, separated by
+    commas; ``CUTK_PLUGINS`` names the only third-party plugins to let in (empty: none); ``CUTK_STRICT=1`` raises the
+    first failure instead of keeping it.
+
+    Args:
+        environ: where to read these; the process's environment if not given.
+    """
+    environ = os.environ if environ is None else environ
+    loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
+    for provider, point in _points():
+        if _wanted(provider, environ):
+            loader.load(provider, point)
+    return loader.resolve()

@@ -1,0 +1,189 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cutk.records import GOLD, ORIGINAL, Record, Results
+
+if TYPE_CHECKING:
+    from cutk.benchmark import Benchmark
+    from cutk.plan import Setup
+
+__all__ = ["best_row", "dry_run_table", "mean_and_spread", "print_results"]
+
+# Where output isn't a terminal nothing has to fit a screen.
+_PIPE_WIDTH = 140
+
+
+def _console() -> Console:
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPE_WIDTH)
+    return console
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Return ``mean ± sample standard deviation``, the mean alone for one value, a dash for none.
+
+    >>> mean_and_spread([0.8, 0.9, 1.0])
+    '0.900 ±0.100'
+    >>> mean_and_spread([])
+    '–'
+    """
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ±{statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def best_row(values: Sequence[float | None], higher_is_better: bool) -> set[int]:
+    """Return the positions of the best among the values that are there; all of them where they tie.
+
+    >>> sorted(best_row([0.5, None, 0.9, 0.9], higher_is_better=True))
+    [2, 3]
+    """
+    there = [value for value in values if value is not None]
+    if not there:
+        return set()
+    best = max(there) if higher_is_better else min(there)
+    return {i for i, value in enumerate(values) if value is not None and math.isclose(value, best, abs_tol=5e-4)}
+
+
+def _rows(records: Iterable[Record], setup: Setup) -> list[tuple[str, float | None, list[Record]]]:
+    """Group records into rows: original, each unlearner at each α, gold."""
+    chosen = [record for record in records if record["selected"]]
+
+    def at(unlearner: str, alpha: float | None) -> list[Record]:
+        return [r for r in chosen if (r["unlearner"], r["alpha"]) == (unlearner, alpha)]
+
+    alphas = list(dict.fromkeys(setup.plan.alphas))
+    rows = [(u.name, alpha, at(u.name, alpha)) for alpha in alphas for u in setup.unlearners]
+    return [("original", None, at(ORIGINAL, None)), *rows, ("gold", None, at(GOLD, None))]
+
+
+def _table(records: list[Record], setup: Setup) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("α", justify="right", no_wrap=True)
+    table.add_column("Unlearner", no_wrap=True)
+    rows = _rows(records, setup)
+    columns: list[list[str]] = []
+    for metric in setup.metrics:
+        component: Any = metric.entry.component
+        arrow = "↑" if component.higher_is_better else "↓"
+        table.add_column(f"{metric.name.replace('_', ' ')} {arrow}", justify="right", min_width=12)
+        values = [[r["metrics"][metric.name] for r in row if metric.name in r["metrics"]] for _, _, row in rows]
+        means = [
+            statistics.fmean(v) if v and alpha is not None else None
+            for v, (_, alpha, _) in zip(values, rows, strict=True)
+        ]
+        best = best_row(means, component.higher_is_better)
+        columns.append(
+            [
+                f"[bold]{mean_and_spread(v)}[/bold]*" if i in best else mean_and_spread(v) + " "
+                for i, v in enumerate(values)
+            ]
+        )
+    last = len(rows) - 1
+    for i, (name, alpha, _) in enumerate(rows):
+        reference = alpha is None
+        cells = [column[i] for column in columns]
+        table.add_row(
+            "" if reference else f"{alpha:g}",
+            escape(name),
+            *cells,
+            style="dim" if reference else None,
+            end_section=i == 0 or i == last - 1 or (not reference and rows[i + 1][1] != alpha and len(setup.unlearners) > 1),
+        )
+    return table
+
+
+def print_results(results: Results, setup: Setup) -> None:
+    """Print a table for each manipulation, the summaries, and what failed."""
+    console = _console()
+    plan, environment = results.plan, results.environment
+    for manipulation in setup.manipulations:
+        mine = [r for r in results.records if r["manipulation"] == manipulation.name]
+        console.print(
+            f"[bold]{escape(setup.dataset.name)}, {escape(manipulation.name)}, {escape(setup.model.name)}[/bold]: "
+            f"mean ± sd over {plan['seeds']} seed{'s' if plan['seeds'] > 1 else ''}; * best of the unlearners",
+            highlight=False,
+        )
+        console.print(_table(mine, setup))
+        for summary in results.summaries:
+            if summary["manipulation"] == manipulation.name:
+                for name, value in summary["metrics"].items():
+                    shown = f"{value:g}" if value is not None else "not reached on this grid"
+                    console.print(f"{escape(summary['unlearner'])}: {name} = {shown}", highlight=False)
+    console.print(
+        f"cutk {environment['providers'].get('cutk', '')}, torch {environment['torch']}, Python {environment['python']}; "
+        f"{environment['device']} ({environment['hardware']}, {environment['threads']} threads), "
+        f"{environment['precision']}",
+        style="dim",
+        highlight=False,
+        soft_wrap=True,
+    )
+    _print_failures(results.failures)
+
+
+def _print_failures(failures: Sequence[Record]) -> None:
+    if not failures:
+        return
+    console = Console(stderr=True)
+    console.print(f"{len(failures)} failed:", highlight=False)
+    for failed in failures:
+        alpha = "" if failed["alpha"] is None else f" at α = {failed['alpha']:g}"
+        what = f"{failed['manipulation']}, seed {failed['seed']}: {failed['unlearner']}{alpha}"
+        if failed.get("options"):
+            what += " with " + ", ".join(f"{name}={value}" for name, value in failed["options"].items())
+        if "metric" in failed:
+            what += f", metric {failed['metric']}"
+        console.print(escape(f"  {what}: {failed['reason']}"), highlight=False, soft_wrap=True)
+
+
+def dry_run_table(benchmark: Benchmark) -> None:
+    """Print the cells of a plan, and what they cost in passes over the training data."""
+    console = _console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Manipulation", "Seed", "Cell", "α", "Points", "Passes", "State"):
+        table.add_column(heading, justify="left" if heading in ("Manipulation", "Cell", "State") else "right")
+    total, unknown, left = 0.0, 0, 0
+    for cell in benchmark.cells:
+        sizes = benchmark.sizes(cell)
+        points, cost = 1, sizes.steps * sizes.batch_size / sizes.train
+        if cell.unlearner is not None:
+            points = len(cell.unlearner.points)
+            component: Any = cell.unlearner.entry.component
+            estimates = [component.passes(options, sizes) for options in cell.unlearner.points]
+            known = [e for e in estimates if e is not None]
+            cost = known[0][0] + sum(e[1] for e in known) if len(known) == points else math.nan
+        stored = benchmark.is_stored(cell)
+        if not stored:
+            left += 1
+            unknown += math.isnan(cost)
+            total += 0.0 if math.isnan(cost) else cost
+        table.add_row(
+            cell.manipulation.name,
+            str(cell.seed),
+            cell.unlearner.name if cell.unlearner else cell.role,
+            "" if cell.alpha is None else f"{cell.alpha:g}",
+            str(points),
+            "unknown" if math.isnan(cost) else f"{cost:.1f}",
+            "stored" if stored else "to do",
+        )
+    console.print(table)
+    more = f", and {unknown} cells whose cost their unlearner does not tell" if unknown else ""
+    console.print(
+        f"{left} of {len(benchmark.cells)} cells to compute: about {total:.0f} passes, forward and backward, "
+        f"over {benchmark.sizes(benchmark.cells[0]).train} training samples{more}.",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,226 @@
+"""Corrupt, hold out, train, identify: a corrective unlearning problem and the truth behind it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cutk.components import Corruption, Manipulation, Model
+from cutk.data import Images, Normalisation, ResidentTrainSet, Splits
+from cutk.device import synchronise
+from cutk.errors import UsageError
+from cutk.evaluation import Truth
+from cutk.recipe import Recipe
+from cutk.task import Log, Task
+
+__all__ = ["Scenario", "derive_seed", "hold_out", "identify", "stream", "timed"]
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """Return the seed of one purpose's own stream, 0 to 2^63 − 1.
+
+    A hash, so that streams are independent of each other and the seed can't be told from what is derived from it.
+
+    >>> derive_seed(0, "order") == derive_seed(0, "order") != derive_seed(0, "identification")
+    True
+    """
+    digest = hashlib.sha256(f"cutk/{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """Return a CPU generator for one purpose."""
+    return torch.Generator().manual_seed(derive_seed(seed, purpose))
+
+
+def hold_out(train: Images, fraction: float, generator: torch.Generator) -> tuple[Images, Images | None]:
+    """Split a clean training pool into what is trained on and ``round(fraction · N)`` samples for validation."""
+    count = round(fraction * len(train))
+    if count == 0:
+        return train, None
+    order = torch.randperm(len(train), generator=generator)
+    return train.select(order[count:].sort().values), train.select(order[:count].sort().values)
+
+
+def identify(manipulated: Tensor, alpha: float, generator: torch.Generator) -> Tensor:
+    """Draw S_f: ``round(alpha · |S_m|)`` of the manipulated samples, uniformly (paper, section 2.2).
+
+    With a generator in the same state, a smaller α gives a subset of what a larger one gives.
+
+    Args:
+        manipulated: int64 ``[n]``, the indices of S_m.
+        alpha: the identified fraction, in (0, 1].
+        generator: a CPU generator.
+
+    Raises:
+        UsageError: if α is outside (0, 1] or so small that no sample is identified.
+    """
+    if not 0 < alpha <= 1:
+        raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
+    count = round(alpha * len(manipulated))
+    if count == 0:
+        raise UsageError(
+            f"Alpha {alpha:g} identifies none of the {len(manipulated)} manipulated samples; "
+            f"use at least {1 / max(len(manipulated), 1):.3g}, or manipulate more."
+        )
+    order = torch.randperm(len(manipulated), generator=generator)
+    return manipulated[order[:count]].sort().values
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Makes the architecture, and holds nothing else."""
+
+    model: Model
+    shape: tuple[int, int, int]
+    num_classes: int
+
+    def __call__(self) -> nn.Module:
+        return self.model.build(self.shape, self.num_classes)
+
+
+class Scenario:
+    """One dataset, manipulation, model, recipe and seed: the evaluator's side of the benchmark.
+
+    Args:
+        splits: the clean data.
+        manipulation: what goes wrong with them.
+        model: the architecture.
+        recipe: A.
+        seed: fixes hold-out, manipulation, identification, initialisation and batch order, each by its own stream.
+        validation_fraction: how much of the training pool is held out, if the dataset brings no validation set.
+
+    Raises:
+        UsageError: if manipulation or model don't fit the data.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        manipulation: Manipulation,
+        model: Model,
+        recipe: Recipe,
+        seed: int,
+        validation_fraction: float = 0.05,
+    ) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self.splits = splits
+        if splits.validation is None:
+            clean, self._held_out = hold_out(splits.train, validation_fraction, stream(seed, "validation"))
+        else:
+            clean, self._held_out = splits.train, splits.validation
+        self.clean_labels = clean.labels
+        self.corruption: Corruption = manipulation.corrupt(clean, stream(seed, "manipulation"))
+        self._builder = _Builder(model, clean.shape, len(clean.classes))
+
+    @cached_property
+    def _normalisation(self) -> Normalisation:
+        return self.splits.normalisation or Normalisation.of(self.splits.train)
+
+    def _resident(self, images: Images) -> ResidentTrainSet:
+        return ResidentTrainSet(
+            images, self._normalisation, self.recipe.options.augmentation, device=self.recipe.device
+        )
+
+    @cached_property
+    def train(self) -> ResidentTrainSet:
+        """S_tr as the developer has it."""
+        return ResidentTrainSet(
+            self.corruption.train,
+            self._normalisation,
+            self.recipe.options.augmentation,
+            device=self.recipe.device,
+            stamp=self.corruption.stamp,
+            stamped=self.corruption.manipulated,
+        )
+
+    @cached_property
+    def validation(self) -> ResidentTrainSet | None:
+        """Held-out samples, clean."""
+        return None if self._held_out is None else self._resident(self._held_out)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What only the evaluator knows; the only place where the test set is looked at."""
+        corruption, test = self.corruption, self.splits.test
+        inside = torch.ones(len(test), dtype=torch.bool)
+        if corruption.affected_classes is not None:
+            inside = torch.isin(test.labels, torch.tensor(corruption.affected_classes))
+        affected = test.select(inside.nonzero().flatten())
+        # Without the trigger a sample is outside the affected domain, whatever its class.
+        outside = test if corruption.trigger is not None else test.select((~inside).nonzero().flatten())
+        if corruption.trigger is not None:
+            affected = Images(corruption.trigger.apply(affected.pixels), affected.labels, affected.classes)
+        return Truth(
+            train=self.train,
+            manipulated=corruption.manipulated,
+            clean_labels=self.clean_labels,
+            affected=self._resident(affected),
+            retain=self._resident(outside),
+            target=corruption.target,
+        )
+
+    def build(self) -> nn.Module:
+        """Return the architecture, to see whether it fits the data."""
+        return self._builder()
+
+    def _task(self, original: nn.Module, identified: Tensor, log: Log) -> Task:
+        kept = torch.ones(len(self.train), dtype=torch.bool)
+        kept[identified] = False
+        generator = stream(self.seed, "unlearning")
+        validation = None if self.validation is None else self.validation.drawing_from(generator)
+        return Task(
+            original=original,
+            train=self.train.drawing_from(generator),
+            identified=identified,
+            retained=kept.nonzero().flatten(),
+            validation=validation,
+            recipe=self.recipe,
+            generator=generator,
+            build=self._builder,
+            initialisation_seed=derive_seed(self.seed, "initialisation"),
+            order_seed=derive_seed(self.seed, "order"),
+            log=log,
+        )
+
+    def train_original(self, log: Log) -> nn.Module:
+        """Return M_o = A(S_tr)."""
+        return self._task(nn.Identity(), torch.empty(0, dtype=torch.int64), log).retrain(torch.arange(len(self.train)))
+
+    def train_gold(self, log: Log) -> nn.Module:
+        """Return A(S_tr \\ S_m), with the seeds of the original run."""
+        task = self._task(nn.Identity(), self.corruption.manipulated, log)
+        return task.retrain(task.retained)
+
+    def identified(self, alpha: float) -> Tensor:
+        """Return S_f for ``alpha``, int64 ``[n]``, sorted."""
+        return identify(self.corruption.manipulated, alpha, stream(self.seed, "identification"))
+
+    def task(self, original: nn.Module, alpha: float, log: Log | None = None) -> Task:
+        """Return the problem that a method is given: a private copy of the original, and S_f."""
+        return self._task(copy.deepcopy(original), self.identified(alpha), log or Log())
+
+    def unlearning_seed(self) -> int:
+        """Return what a method's own chance is seeded with."""
+        return derive_seed(self.seed, "unlearning")
+
+
+T = TypeVar("T")
+
+
+def timed(device: torch.device, work: Callable[[], T]) -> tuple[T, float]:
+    """Do ``work`` and return its result and the wall-clock seconds, the device's own work included."""
+    synchronise(device)
+    start = time.perf_counter()
+    result = work()
+    synchronise(device)
+    return result, time.perf_counter() - start

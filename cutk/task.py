@@ -1,0 +1,104 @@
+"""What a corrective method holds in its hands: all that a developer who found S_f could know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from cutk.data import TrainSet
+from cutk.recipe import Recipe
+
+__all__ = ["Log", "Task", "isolated_rng"]
+
+
+@contextmanager
+def isolated_rng(seed: int) -> Iterator[None]:
+    """Seed torch's global random state inside the block, and leave it as it was before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass
+class Log:
+    """Where a method says how it is doing.
+
+    Attributes:
+        on_progress: called as ``on_progress(done, total)``.
+        scalars: what was logged under each name, in order.
+    """
+
+    on_progress: Callable[[int, int], None] | None = None
+    scalars: dict[str, list[float]] = field(default_factory=dict)
+
+    def progress(self, done: int, total: int) -> None:
+        """Report that ``done`` of ``total`` steps are done."""
+        if self.on_progress is not None:
+            self.on_progress(done, total)
+
+    def scalar(self, name: str, value: float) -> None:
+        """Keep one value of a named curve."""
+        self.scalars.setdefault(name, []).append(float(value))
+
+
+@dataclass(eq=False)
+class Task:
+    """A corrective unlearning problem, U_corr(M_o, S_tr, S_f) of the paper's section 2.2.
+
+    No manipulated set, no clean label, no trigger and no test set can be reached from here.
+
+    Attributes:
+        original: M_o in eval mode, a private copy: change it, return it.
+        train: S_tr as it lies there, with the labels as given.
+        identified: int64 ``[n]``, sorted: the indices of S_f.
+        retained: int64 ``[m]``, sorted: the indices of S_tr without S_f. At α < 1 it holds manipulated samples.
+        validation: held-out samples with clean labels, or none.
+        recipe: A.
+        generator: a CPU generator, seeded anew for every call of ``prepare`` and ``unlearn``.
+        build: makes the architecture; use ``fresh``, which seeds it.
+        initialisation_seed: what ``fresh`` seeds with.
+        order_seed: what ``retrain`` draws batches and augmentation with. Both seeds are one-way derivations, from
+            which the scenario's other random choices can't be told.
+        log: for progress and curves.
+    """
+
+    original: nn.Module
+    train: TrainSet
+    identified: Tensor
+    retained: Tensor
+    validation: TrainSet | None
+    recipe: Recipe
+    generator: torch.Generator
+    build: Callable[[], nn.Module]
+    initialisation_seed: int
+    order_seed: int
+    log: Log = field(default_factory=Log)
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and batches live."""
+        return self.recipe.device
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return self.train.num_classes
+
+    def fresh(self) -> nn.Module:
+        """Return the architecture, newly initialised as the original once was, on the device."""
+        with isolated_rng(self.initialisation_seed):
+            return self.recipe.place(self.build())
+
+    def retrain(self, indices: Tensor) -> nn.Module:
+        """Return A(S_tr[indices]): trained from scratch with the original run's seeds."""
+        return self.recipe.train(
+            self.fresh(),
+            self.train,
+            indices,
+            generator=torch.Generator().manual_seed(self.order_seed),
+            progress=self.log.progress,
+        )

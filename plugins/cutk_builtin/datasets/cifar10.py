@@ -1,0 +1,56 @@
+"""CIFAR-10, read by torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torchvision.datasets import CIFAR10
+
+import cutk
+
+
+class Cifar10(cutk.Dataset):
+    """60,000 colour photographs of 32×32 pixels in 10 classes, 50,000 of them for training."""
+
+    name = "cifar10"
+    reference = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    model = "resnet9"
+
+    class Options(cutk.Options):
+        """Where the files lie."""
+
+        root: Path = cutk.option(
+            Path("data"), help="folder that holds, or is to hold, cifar-10-batches-py (--data-root)"
+        )
+        download: bool = cutk.option(False, help="fetch the files if they aren't there (--download)")
+
+    def load(self) -> cutk.Splits:
+        """Read both splits; torchvision checks the files' MD5 sums."""
+        root, download = self.options.root.expanduser(), self.options.download
+        try:
+            parts = [CIFAR10(root, train=train, download=download) for train in (True, False)]
+        except RuntimeError:
+            raise cutk.UsageError(
+                f"CIFAR-10 is not in '{root}', or its files are damaged: expected '{root / 'cifar-10-batches-py'}'. "
+                "Give its folder with --data-root DIR, or let it be fetched with --download."
+            ) from None
+        except OSError as error:
+            raise cutk.UsageError(
+                f"CIFAR-10 cannot be fetched into '{root}' ({error}). Get it another way, and give --data-root DIR."
+            ) from None
+        train, test = (
+            cutk.Images(
+                torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+                torch.tensor(part.targets),
+                tuple(part.classes),
+            )
+            for part in parts
+        )
+        return cutk.Splits(train=train, test=test)
+
+
+@cutk.hookimpl
+def cutk_datasets() -> list[type[cutk.Dataset]]:
+    """Provide ``cifar10``."""
+    return [Cifar10]

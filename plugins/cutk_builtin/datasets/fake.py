@@ -1,0 +1,47 @@
+"""Noise with class structure, for tests and dry runs."""
+
+from __future__ import annotations
+
+import torch
+
+import cutk
+
+
+class Fake(cutk.Dataset):
+    """Seeded noise around one random pattern per class: any size, no files, learnt in a few steps."""
+
+    name = "fake"
+    model = "convnet-small"
+    recipe = {"steps": 60, "batch_size": 64, "lr": 0.1, "crop_padding": 0, "flip": False}
+    suggests = {"badnet": {"fraction": 0.05}}
+
+    class Options(cutk.Options):
+        """What the images look like."""
+
+        samples: int = cutk.option(400, ge=20, help="training images")
+        test_samples: int = cutk.option(200, ge=10, help="test images")
+        classes: int = cutk.option(4, ge=2, le=1000, help="classes")
+        channels: int = cutk.option(1, ge=1, help="colour channels")
+        size: int = cutk.option(8, ge=1, help="height and width")
+        noise: float = cutk.option(0.15, ge=0, help="standard deviation of the noise, of the pixel range")
+        seed: int = cutk.option(0, ge=0, help="seed of patterns and noise")
+
+    def load(self) -> cutk.Splits:
+        """Draw the images; labels go round the classes, so that all are equally frequent."""
+        o = self.options
+        generator = torch.Generator().manual_seed(o.seed)
+        patterns = torch.rand(o.classes, o.channels, o.size, o.size, generator=generator)
+
+        def draw(count: int) -> cutk.Images:
+            labels = torch.arange(count) % o.classes
+            noise = torch.randn(count, o.channels, o.size, o.size, generator=generator) * o.noise
+            pixels = ((patterns[labels] + noise).clamp(0, 1) * 255).round().to(torch.uint8)
+            return cutk.Images(pixels, labels, tuple(f"class-{label}" for label in range(o.classes)))
+
+        return cutk.Splits(train=draw(o.samples), test=draw(o.test_samples))
+
+
+@cutk.hookimpl
+def cutk_datasets() -> list[type[cutk.Dataset]]:
+    """Provide ``fake``."""
+    return [Fake]

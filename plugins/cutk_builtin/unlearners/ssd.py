@@ -1,0 +1,161 @@
+"""Selective Synaptic Dampening."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import cutk
+
+Importance = dict[str, Tensor]
+
+
+class Importances(NamedTuple):
+    """I_f and I_r: for each parameter's name, a float32 tensor of its shape, ≥ 0."""
+
+    forget: Importance
+    retain: Importance
+
+
+def batch_importance(model: nn.Module, batches: Iterable[cutk.Batch], recipe: cutk.Recipe) -> Importance:
+    """Return the mean over batches of the squared gradient of the batch's mean cross-entropy.
+
+    This is what published implementations call the diagonal Fisher. For batches of one sample it is the exact
+    diagonal of the empirical Fisher; for larger ones the square of the mean gradient, which is smaller.
+    """
+    parameters = dict(model.named_parameters())
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    count = 0
+    model.eval()
+    for batch in batches:
+        with recipe.autocast():
+            logits = model(batch.x)
+        loss = cutk.cross_entropy(logits.float(), batch)
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for name, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                total[name] += gradient.float() ** 2
+        count += 1
+    return {name: value / count for name, value in total.items()}
+
+
+def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: int = 16) -> Importance:
+    """Return the mean over samples of the squared gradient of a sample's cross-entropy: the exact diagonal.
+
+    Args:
+        model: differentiated in eval mode and float32.
+        batches: the samples.
+        chunk: how many samples' gradients are held at once.
+    """
+    model.eval()
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, (values, buffers), (x[None],))
+        return nn.functional.cross_entropy(logits, y[None])
+
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    count = 0
+    for batch in batches:
+        for x, y in zip(batch.x.split(chunk), batch.y.split(chunk), strict=True):
+            for name, gradient in gradients(parameters, x, y).items():
+                total[name] += (gradient**2).sum(0)
+            count += len(x)
+    return {name: value / count for name, value in total.items()}
+
+
+@torch.no_grad()
+def dampen(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    importances: Importances,
+    selection_weight: float,
+    dampening: float,
+) -> int:
+    """Dampen in place, and return how many numbers were changed.
+
+    Where I_f > α · I_r, θ ← θ · min(1, γ · I_r / I_f) (Foster et al., equations 4 and 5).
+
+    Args:
+        parameters: names and parameters, θ.
+        importances: I_f and I_r by the same names.
+        selection_weight: α.
+        dampening: γ.
+    """
+    changed = 0
+    for name, parameter in parameters:
+        forget, retain = importances.forget[name], importances.retain[name]
+        selected = forget > selection_weight * retain
+        factor = (dampening * retain / forget).clamp(max=1)
+        parameter.copy_(torch.where(selected, parameter * factor, parameter))
+        changed += int((selected & (factor < 1)).sum())
+    return changed
+
+
+SELECTION_WEIGHTS = (0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6)
+DAMPENING_RATIOS = (0.1, 0.5, 1.0, 5.0, 10.0)
+
+
+class SSD(cutk.Unlearner):
+    """Shrinks the parameters that matter more for S_f than for the rest: no training, two sets of gradients.
+
+    With the importances I_f on S_f and I_r on S_tr \\ S_f (diagonal Fisher of the cross-entropy against the given
+    labels), every parameter with I_f > α · I_r is multiplied by min(1, γ · I_r / I_f). The grid is the paper's, α from
+    0.1 to 10⁶ and γ from 0.1 α to 10 α. Costs one pass over S_tr for all 50 points together.
+    """
+
+    name = "ssd"
+    reference = "Foster et al., AAAI 2024; Goel et al., TMLR 2024, appendix A.2 (3)"
+
+    class Options(cutk.Options):
+        """α, γ, and how importance is measured."""
+
+        selection_weight: float = cutk.option(10.0, gt=0, help="α: how many times more a parameter must matter")
+        dampening: float = cutk.option(1.0, gt=0, help="γ: how much of the parameter is left, as γ · I_r / I_f")
+        fisher: Literal["batch", "per-sample"] = cutk.option(
+            "batch", help="square of each batch's mean gradient, or the exact diagonal"
+        )
+        batch_size: int = cutk.option(512, ge=1, help="samples per gradient")
+
+    grid = tuple(
+        {"selection_weight": weight, "dampening": ratio * weight}
+        for weight in SELECTION_WEIGHTS
+        for ratio in DAMPENING_RATIOS
+    )
+    prepared_by = ("fisher", "batch_size")
+
+    def prepare(self, task: cutk.Task) -> Importances:
+        """Measure I_f and I_r on augmented samples, the model in eval mode."""
+
+        def importance(indices: Tensor) -> Importance:
+            batches = task.train.batches(indices, self.options.batch_size, shuffle=True, augment=True)
+            if self.options.fisher == "per-sample":
+                return sample_importance(task.original, batches)
+            return batch_importance(task.original, batches, task.recipe)
+
+        if len(task.retained) == 0:
+            raise cutk.CellError("SSD compares S_f with the rest of the training set, and there is no rest.")
+        return Importances(importance(task.identified), importance(task.retained))
+
+    def unlearn(self, task: cutk.Task, state: Importances | None = None) -> nn.Module:
+        """Dampen the original."""
+        importances = self.prepare(task) if state is None else state
+        o = self.options
+        changed = dampen(task.original.named_parameters(), importances, o.selection_weight, o.dampening)
+        task.log.scalar("dampened_parameters", changed)
+        return task.original
+
+    @classmethod
+    def passes(cls, options: cutk.Options, sizes: cutk.Sizes) -> tuple[float, float]:
+        """One pass for both importances, none for the dampening."""
+        return 1.0, 0.0
+
+
+@cutk.hookimpl
+def cutk_unlearners() -> list[type[cutk.Unlearner]]:
+    """Provide ``ssd``."""
+    return [SSD]
