@@ -54,7 +54,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604  # names computed from one table, which a test holds true
+__all__ = ["__version__", *_HOME_OF]  # names computed from one table, which a test holds true
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,7 @@ class Cell:
 
     Attributes:
         role: ``original``, ``gold`` or ``unlearn``.
+
     """
 
     role: str
@@ -84,6 +85,7 @@ class Benchmark:
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
+
     """
 
     def __init__(self, setup: Setup, store: Store, observer: Observer | None = None) -> None:

@@ -50,6 +50,7 @@ class Component:
         name: how users call it: lower-case letters, digits, hyphens and underscores.
         reference: the paper or page it comes from.
         Options: what users can set; a subclass of ``cutk.Options``.
+
     """
 
     kind: ClassVar[str]
@@ -77,6 +78,7 @@ class Dataset(Component):
 
     A dataset whose files lie on disk calls their folder ``root`` in its ``Options`` (``--data-root`` sets it), and
     the permission to fetch them ``download`` (``--download``).
+
     """
 
     kind = "dataset"
@@ -90,6 +92,7 @@ class Dataset(Component):
 
         Raises:
             UsageError: if the files aren't there; the message says how to get them.
+
         """
         raise NotImplementedError(f"{type(self).__name__} has no load()")
 
@@ -106,6 +109,7 @@ class Corruption:
         trigger: what the adversary lays over unseen images to make the model err; none if nothing is added.
         affected_classes: the clean classes of the affected domain D_m; all of them if none.
         target: the class that a trigger should lead to, if there is one.
+
     """
 
     train: Images
@@ -131,6 +135,7 @@ class Manipulation(Component):
 
         Raises:
             UsageError: if the options don't fit these images.
+
         """
         raise NotImplementedError(f"{type(self).__name__} has no corrupt()")
 
@@ -148,6 +153,7 @@ class Model(Component):
 
         Raises:
             UsageError: if the images are too small for the network.
+
         """
         raise NotImplementedError(f"{type(self).__name__} has no build()")
 
@@ -169,6 +175,7 @@ class Unlearner(Component):
         grid: what to search over when the user sets nothing. Either a mapping from option to values, of which every
             combination is tried, or a sequence of mappings from option to value, each one point.
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
+
     """
 
     kind = "unlearner"
@@ -186,6 +193,7 @@ class Unlearner(Component):
         Args:
             task: the problem; ``task.original`` is a private copy that may be changed and returned.
             state: what ``prepare`` returned. It is shared by all calls, so it must not be changed.
+
         """
         raise NotImplementedError(f"{type(self).__name__} has no unlearn()")
 
@@ -204,6 +212,7 @@ class Metric(Component):
     Attributes:
         higher_is_better: its direction.
         bounds: the smallest and the largest possible value.
+
     """
 
     kind = "metric"
@@ -221,6 +230,7 @@ class Summary(Metric):
 
     Attributes:
         of: the names of the metrics that it is computed from.
+
     """
 
     required = ("summarise",)
@@ -231,9 +241,7 @@ class Summary(Metric):
         raise NotImplementedError(f"{type(self).__name__} has no summarise()")
 
 
-KINDS: dict[str, type[Component]] = {
-    base.kind: base for base in (Dataset, Manipulation, Model, Unlearner, Metric)
-}
+KINDS: dict[str, type[Component]] = {base.kind: base for base in (Dataset, Manipulation, Model, Unlearner, Metric)}
 
 
 def problem_with(component: object, kind: str) -> str | None:

@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Augmentation", "Batch", "Images", "Normalisation", "ResidentTrainSet", "Splits", "Stamp", "TrainSet"]
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "Images",
+    "Normalisation",
+    "ResidentTrainSet",
+    "Splits",
+    "Stamp",
+    "TrainSet",
+]
 
 Shape = tuple[int, int, int]
 
@@ -30,6 +39,7 @@ class Images:
 
     Raises:
         ValueError: if a shape, a dtype or a label doesn't fit.
+
     """
 
     pixels: Tensor
@@ -38,13 +48,10 @@ class Images:
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
-            raise ValueError(
-                f"Expected pixels uint8 [N, C, H, W], got {self.pixels.dtype} {list(self.pixels.shape)}."
-            )
+            raise ValueError(f"Expected pixels uint8 [N, C, H, W], got {self.pixels.dtype} {list(self.pixels.shape)}.")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
             raise ValueError(
-                f"Expected labels int64 [{len(self.pixels)}], "
-                f"got {self.labels.dtype} {list(self.labels.shape)}."
+                f"Expected labels int64 [{len(self.pixels)}], got {self.labels.dtype} {list(self.labels.shape)}."
             )
         if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise ValueError(f"Expected labels from 0 to {len(self.classes) - 1}, got one outside.")
@@ -95,6 +102,7 @@ class Splits:
         test: unseen samples, used to measure and never to choose.
         validation: held-out samples, if the dataset brings its own; otherwise cutk holds some out of ``train``.
         normalisation: measured on ``train`` if not given.
+
     """
 
     train: Images
@@ -108,8 +116,8 @@ class Splits:
         for part in (self.train, self.test, self.validation):
             if part is not None:
                 digest.update(repr(tuple(part.pixels.shape)).encode())
-                digest.update(memoryview(part.pixels.contiguous().numpy()).cast("B"))
-                digest.update(memoryview(part.labels.contiguous().numpy()).cast("B"))
+                digest.update(part.pixels.contiguous().numpy().data)
+                digest.update(part.labels.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -120,6 +128,7 @@ class Stamp:
     Args:
         pattern: uint8 ``[C, H, W]``.
         opacity: float32 ``[H, W]``, 0 to 1.
+
     """
 
     pattern: Tensor
@@ -140,6 +149,7 @@ class Augmentation:
     Args:
         padding: black pixels added on each side before the crop back to the original size; 0 means no crop.
         flip: whether half of the images are mirrored.
+
     """
 
     padding: int = 0
@@ -169,11 +179,12 @@ class Batch(NamedTuple):
         x: float32 ``[B, C, H, W]``, channels last, normalised.
         y: int64 ``[B]``, the given labels.
         index: int64 ``[B]``, positions in the training set.
+
     """
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs on a batch
 
 
 class TrainSet(ABC):
@@ -220,6 +231,7 @@ class TrainSet(ABC):
 
         Raises:
             ValueError: if there is no sample to yield, or ``batch_size`` or ``steps`` is below 1.
+
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
         size = self.evaluation_batch_size if batch_size is None else batch_size
@@ -230,7 +242,7 @@ class TrainSet(ABC):
         draws = self.generator if generator is None else generator
         if steps is None:
             order = chosen[torch.randperm(len(chosen), generator=draws)] if shuffle else chosen
-            parts: Iterator[Tensor] = iter(order.split(size))
+            parts: Iterator[Tensor] = iter(torch.split(order, size))
         else:
             parts = itertools.islice(_endless(chosen, min(size, len(chosen)), shuffle, draws), steps)
         for part in parts:
@@ -289,6 +301,7 @@ class ResidentTrainSet(TrainSet):
             reached from the set.
         stamped: int64 ``[n]``, the samples that carry ``stamp``. Sealed like it.
         generator: where shuffling and augmentation draw from by default.
+
     """
 
     def __init__(

@@ -20,6 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises:
         UsageError: if this machine has no such device.
+
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -30,9 +31,7 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"Device '{name}' cannot be used here ({reason}). Try --device cpu, or auto."
-        ) from None
+        raise UsageError(f"Device '{name}' cannot be used here ({reason}). Try --device cpu, or auto.") from None
     return device
 
 
@@ -45,6 +44,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Raises:
         UsageError: if ``name`` isn't one of ``auto``, ``fp32`` and ``bf16``.
+
     """
     if name not in PRECISIONS:
         raise UsageError(f"Precision: expected one of {', '.join(PRECISIONS)}, got '{name}'.")

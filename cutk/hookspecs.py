@@ -1,11 +1,11 @@
-'''What a plugin can provide.
+"""What a plugin can provide.
 
 Every hook is a plural noun without arguments and returns component classes. A plugin is a module with one or more hook
 implementations, named in the entry-point group ``cutk`` of its distribution::
 
     [project.entry-points.cutk]
     neggrad = "my_package.neggrad"
-'''
+"""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ class Options(BaseModel):
 
 
 def option(default: Any = PydanticUndefined, *, help: str, **constraints: Any) -> Any:  # noqa: A002
-    """Declare one option. ``constraints`` are pydantic's: ``ge``, ``gt``, ``le``, ``lt``, ``pattern``, …
+    """Declare one option.
 
-    Without a default the option must be given.
+    Without a default it must be given. ``constraints`` are pydantic's: ``ge``, ``gt``, ``le``, ``lt``, ``pattern``, …
     """
     return Field(default, description=help, **constraints)
 
@@ -109,6 +109,7 @@ def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[
     ...     lr: float = option(0.1, gt=0, help="learning rate")
     >>> alternatives(Mine, "lr", "0.1,0.2", "mine")
     [0.1, 0.2]
+
     """
     info = _info(cls, name, owner)
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -119,9 +120,8 @@ def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[
     if info.expected.endswith("or none"):
         several = [None if isinstance(v, str) and v.lower() == "none" else v for v in several]
     field = cls.model_fields[name]
-    adapter: TypeAdapter[Any] = TypeAdapter(
-        Annotated[field.annotation, field], config=ConfigDict(allow_inf_nan=False)
-    )
+    annotated: Any = Annotated[field.annotation, field]
+    adapter = TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False))
     try:
         return [adapter.validate_python(v) for v in several]
     except ValidationError:
@@ -136,6 +136,7 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) ->
 
     Raises:
         UsageError: names the option as ``owner.option``, what was expected, and what came.
+
     """
     single = {}
     for name, value in values.items():
@@ -151,7 +152,6 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) ->
             name = str(first["loc"][0])
             info = _info(cls, name, owner)
             raise UsageError(
-                f"Option '{owner}.{name}' is required: {info.expected} ({info.help}). "
-                f"Give it with -o {owner}.{name}=…"
+                f"Option '{owner}.{name}' is required: {info.expected} ({info.help}). Give it with -o {owner}.{name}=…"
             ) from None
         raise UsageError(f"Options of '{owner}': {first['msg'].removeprefix('Value error, ')}.") from None

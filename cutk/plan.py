@@ -49,6 +49,7 @@ class Plan(BaseModel):
 
         Raises:
             UsageError: names the entry, what was expected and what came.
+
         """
         unknown = [name for name in content if name not in cls.model_fields]
         if unknown:
@@ -75,6 +76,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: if it can't be read or isn't TOML.
+
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -87,6 +89,7 @@ def read_preset(name: str, registry: Registry) -> dict[str, Any]:
 
     Raises:
         UsageError: if there is neither.
+
     """
     if name in registry.presets:
         return read_plan(registry.presets[name].path)
@@ -130,6 +133,7 @@ class Chosen:
     Attributes:
         entry: name and provider.
         points: the validated options; more than one only where a search goes over them.
+
     """
 
     entry: Entry
@@ -168,7 +172,14 @@ class Setup:
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        chosen = (self.dataset, self.model, *self.manipulations, *self.unlearners, *self.metrics, *self.summaries)
+        chosen = (
+            self.dataset,
+            self.model,
+            *self.manipulations,
+            *self.unlearners,
+            *self.metrics,
+            *self.summaries,
+        )
         return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in chosen))
 
 
@@ -179,6 +190,7 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 
     Raises:
         UsageError: for the first name or option that doesn't fit.
+
     """
     dataset_entry = registry.get("dataset", plan.dataset)
     dataset: Any = dataset_entry.component

@@ -91,6 +91,7 @@ class Registry:
 
         Raises:
             UsageError: if there is none, or if two distributions provide the plain name.
+
         """
         for entry in self.entries:
             if entry.kind == kind and name in (
@@ -112,6 +113,7 @@ class Registry:
 
         Raises:
             UsageError: if there is none.
+
         """
         found = []
         for kind in KINDS:
@@ -134,7 +136,7 @@ def _points() -> Iterator[tuple[Provider, EntryPoint]]:
         distribution = _normalised(point.dist.name) if point.dist else "unknown"
         version = point.dist.version if point.dist else "0"
         found.append((Provider(distribution, version, point.name), point))
-    yield from sorted(found, key=lambda item: (item[0].distribution != HOME, str(item[0])))
+    yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
 
 
 def entry_point_names() -> list[str]:
@@ -147,9 +149,7 @@ def _listed(variable: str, environ: Mapping[str, str]) -> set[str] | None:
     if variable not in environ:
         return None
     names = (part.strip() for part in environ[variable].split(","))
-    return {
-        _normalised(head) + colon + tail for head, colon, tail in (n.partition(":") for n in names) if head
-    }
+    return {_normalised(head) + colon + tail for head, colon, tail in (n.partition(":") for n in names) if head}
 
 
 def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
@@ -214,7 +214,7 @@ class _Loader:
                 except (Exception, SystemExit) as error:
                     if self.strict:
                         raise
-                    self._fail(provider, f"{hook}() raised {type(error).__name__}: {one_line(error)}")
+                    self._fail(provider, f"{hook}() raised {one_line(error)}")
                     continue
                 for item in provided:
                     self._keep(provider, kind, item)
@@ -265,6 +265,7 @@ def load_registry(environ: Mapping[str, str] | None = None) -> Registry:
 
     Args:
         environ: where to read these; the process's environment if not given.
+
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))

@@ -29,6 +29,7 @@ class Results:
         failures: one for each failed cell, grid point or metric, with its ``reason``.
         summaries: one for each manipulation and unlearner.
         computed: how many cells were computed, the others having been read.
+
     """
 
     plan: Record
@@ -55,6 +56,7 @@ def records_of(
         metrics: for the identity of each metric of the plan, its name.
         provider: the distribution that computed the model.
         every: whether each grid point is a record, or the selected one alone.
+
     """
     records, failures = [], []
     for position, attempt in enumerate(stored["attempts"]):

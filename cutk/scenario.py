@@ -62,6 +62,7 @@ def identify(manipulated: Tensor, alpha: float, generator: torch.Generator) -> T
 
     Raises:
         UsageError: if α is outside (0, 1] or so small that no sample is identified.
+
     """
     if not 0 < alpha <= 1:
         raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
@@ -100,6 +101,7 @@ class Scenario:
 
     Raises:
         UsageError: if manipulation or model don't fit the data.
+
     """
 
     def __init__(
@@ -197,7 +199,7 @@ class Scenario:
         return self._task(nn.Identity(), torch.empty(0, dtype=torch.int64), log).retrain(torch.arange(len(self.train)))
 
     def train_gold(self, log: Log) -> nn.Module:
-        """Return A(S_tr \\ S_m), with the seeds of the original run."""
+        """Return A(S_tr without S_m), with the seeds of the original run."""
         task = self._task(nn.Identity(), self.corruption.manipulated, log)
         return task.retrain(task.retained)
 

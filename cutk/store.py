@@ -40,7 +40,7 @@ def key_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
-class Damaged(Exception):
+class Damaged(Exception):  # noqa: N818  # it says what a run is, as FileNotFound would
     """A run that is there but can't be read; it was set aside."""
 
 
@@ -52,6 +52,7 @@ class Store:
 
     Args:
         root: the folder; it is made by ``open``.
+
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,6 +63,7 @@ class Store:
 
         Raises:
             UsageError: if it can't be written to.
+
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -69,8 +71,7 @@ class Store:
                 pass
         except OSError as error:
             raise UsageError(
-                f"Runs folder '{self.root}' cannot be written to ({error.strerror}). "
-                "Choose another with --runs DIR."
+                f"Runs folder '{self.root}' cannot be written to ({error.strerror}). Choose another with --runs DIR."
             ) from None
         for left in self.root.glob("*/.tmp-*"):
             with contextlib.suppress(OSError):
@@ -89,6 +90,7 @@ class Store:
 
         Raises:
             Damaged: if it can't be read; it is out of the way then, and can be computed again.
+
         """
         path = self._folder(kind, key) / RECORD
         try:
@@ -108,6 +110,7 @@ class Store:
 
         Raises:
             Damaged: if they can't be read, or aren't what was written.
+
         """
         path = self._folder(kind, key) / WEIGHTS
         record = self.read(kind, key) or {}

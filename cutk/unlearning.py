@@ -37,6 +37,7 @@ class Attempt:
         scalars: curves that the method logged.
         error: why there is no model, if there is none.
         traceback: where that happened.
+
     """
 
     options: dict[str, Any]
@@ -61,6 +62,7 @@ def score(recipe: Recipe, model: nn.Module, task: Task, before: Tensor) -> Score
         model: the candidate.
         task: what a developer knows.
         before: int64 ``[n]``, the original's predictions on S_f.
+
     """
     changed = recipe.predict(model, task.train, task.identified) != before
     accuracy = 0.0
@@ -98,6 +100,7 @@ def attempt_all(
 
     Raises:
         CellError: if no point gave a model.
+
     """
     recipe = task.recipe
 

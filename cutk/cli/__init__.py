@@ -46,11 +46,16 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
 )
-@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
-def cli(traceback: bool) -> None:
-    """Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.
+@click.option("--traceback", is_flag=True, expose_value=False, help="Show where an error comes from.")
+def cli() -> None:
+    r"""Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.
 
     \b
     Start with:  cutk bench --unlearner ssd
@@ -60,15 +65,18 @@ def cli(traceback: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cells failed, 2 usage, 130 interrupted."""
     given = sys.argv[1:] if args is None else args
+    show_traceback = "--traceback" in given
     try:
-        code = cli.main(given, prog_name="cutk", standalone_mode=False)
+        # The flag means the same behind a command as before it, so it is taken out before click assigns it to one.
+        rest = [arg for arg in given if arg != "--traceback"]
+        code = cli.main(rest, prog_name="cutk", standalone_mode=False, obj={"traceback": show_traceback})
     except click.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         _say(error.format_message())
         sys.exit(2)
     except CutkError as error:
-        if "--traceback" in given:
+        if show_traceback:
             raise
         _say(one_line(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -56,9 +56,7 @@ def _overrides(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     for name, value in _settings(texts, "--option", "COMPONENT.NAME=VALUE, such as badnet.size=2").items():
         component, dot, option = name.rpartition(".")
         if not dot:
-            raise UsageError(
-                f"--option: expected COMPONENT.NAME=VALUE, such as badnet.size=2, got '{name}={value}'."
-            )
+            raise UsageError(f"--option: expected COMPONENT.NAME=VALUE, such as badnet.size=2, got '{name}={value}'.")
         nested.setdefault(component, {})[option] = value
     if nested:
         over["options"] = nested
@@ -87,20 +85,36 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 @click.option("--model", metavar="NAME", help="Network; by default the one that suits the dataset.")
 @click.option("--metric", multiple=True, metavar="NAME", help="Measure this, too; repeatable.")
 @click.option(
-    "--alpha", multiple=True, callback=_alphas, metavar="A,…", help="Identified fractions in (0, 1], comma-separated."
+    "--alpha",
+    multiple=True,
+    callback=_alphas,
+    metavar="A,…",
+    help="Identified fractions in (0, 1], comma-separated.",
 )
 @click.option("--seeds", type=int, metavar="N", help="Repeat everything with seeds 0 … N−1.")
 @click.option(
-    "--option", "-o", multiple=True, metavar="COMPONENT.NAME=VALUE", help="Set an option; see: cutk plugins show."
+    "--option",
+    "-o",
+    multiple=True,
+    metavar="COMPONENT.NAME=VALUE",
+    help="Set an option; see: cutk plugins show.",
 )
 @click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="Set how models are trained, such as steps=500.")
 @click.option("--search", type=click.Choice(["grid", "default"]), help="Search the unlearner's grid, or not.")
 @click.option(
-    "--evaluate", type=click.Choice(["selected", "all"]), help="Measure the selected grid point alone, or each one."
+    "--evaluate",
+    type=click.Choice(["selected", "all"]),
+    help="Measure the selected grid point alone, or each one.",
 )
-@click.option("--preset", default=None, metavar="NAME|FILE", help="Start from a preset, or from a plan in a .toml file.")
 @click.option(
-    "--data-root", type=click.Path(path_type=Path), envvar="CUTK_DATA_ROOT", metavar="DIR", help="Where the data lie."
+    "--preset", default=None, metavar="NAME|FILE", help="Start from a preset, or from a plan in a .toml file."
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="CUTK_DATA_ROOT",
+    metavar="DIR",
+    help="Where the data lie.",
 )
 @click.option("--download", is_flag=True, help="Allow the dataset to be fetched.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
@@ -119,7 +133,7 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 @click.argument("more", nargs=-1, metavar="")
 @click.pass_context
 def bench(ctx: click.Context, /, **options: Any) -> int:
-    """Measure how well unlearners undo a manipulation.
+    r"""Measure how well unlearners undo a manipulation.
 
     Manipulates a dataset, trains the original model on it and the gold model without the manipulated samples, tells
     each unlearner a fraction α of them, and measures the corrected models. Finished cells are kept in the runs folder:
@@ -151,7 +165,7 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
     from cutk.benchmark import Benchmark
     from cutk.cli.progress import watching
-    from cutk.report.tables import dry_run_table, print_results
+    from cutk.report.tables import dry_run_table, print_failures, print_results
     from cutk.store import Store
 
     store = Store(options["runs"])
@@ -165,6 +179,7 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
         click.echo(json.dumps(document(results), indent=2, allow_nan=False, ensure_ascii=False))
     else:
         print_results(results, setup)
+        print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
     return 1 if results.failures else 0
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cutk.components import Metric, Unlearner
+from cutk.components import KINDS, Metric, Unlearner
 from cutk.options import describe_options
 from cutk.plugins import Entry, load_registry
 
@@ -35,8 +35,7 @@ def list_() -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Kind", "Name", "Summary", "Provider", "Status"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("Kind", "Name"))
-    kinds = list(dict.fromkeys(entry.kind for entry in registry.entries))
-    for kind in kinds:
+    for kind in KINDS:
         for entry in registry.of_kind(kind):
             provider = f"{entry.provider.distribution} {entry.provider.version}"
             status = "ambiguous name" if (kind, entry.component.name) in registry.ambiguous else "ok"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cutk.benchmark import Benchmark
     from cutk.plan import Setup
 
-__all__ = ["best_row", "dry_run_table", "mean_and_spread", "print_results"]
+__all__ = ["best_row", "dry_run_table", "mean_and_spread", "print_failures", "print_results"]
 
 # Where output isn't a terminal nothing has to fit a screen.
 _PIPE_WIDTH = 140
@@ -92,16 +92,19 @@ def _table(records: list[Record], setup: Setup) -> Table:
                 for i, v in enumerate(values)
             ]
         )
-    last = len(rows) - 1
+    several = len(setup.unlearners) > 1
     for i, (name, alpha, _) in enumerate(rows):
         reference = alpha is None
+        following = rows[i + 1][1] if i + 1 < len(rows) else None
+        # A rule sets the reference rows apart, and each α's block of several unlearners.
+        rule = reference or following is None or (several and alpha != following)
         cells = [column[i] for column in columns]
         table.add_row(
             "" if reference else f"{alpha:g}",
             escape(name),
             *cells,
             style="dim" if reference else None,
-            end_section=i == 0 or i == last - 1 or (not reference and rows[i + 1][1] != alpha and len(setup.unlearners) > 1),
+            end_section=rule,
         )
     return table
 
@@ -124,17 +127,18 @@ def print_results(results: Results, setup: Setup) -> None:
                     shown = f"{value:g}" if value is not None else "not reached on this grid"
                     console.print(f"{escape(summary['unlearner'])}: {name} = {shown}", highlight=False)
     console.print(
-        f"cutk {environment['providers'].get('cutk', '')}, torch {environment['torch']}, Python {environment['python']}; "
-        f"{environment['device']} ({environment['hardware']}, {environment['threads']} threads), "
+        f"cutk {environment['providers'].get('cutk', '')}, torch {environment['torch']}, "
+        f"Python {environment['python']}; {environment['device']} "
+        f"({environment['hardware']}, {environment['threads']} threads), "
         f"{environment['precision']}",
         style="dim",
         highlight=False,
         soft_wrap=True,
     )
-    _print_failures(results.failures)
 
 
-def _print_failures(failures: Sequence[Record]) -> None:
+def print_failures(failures: Sequence[Record], tracebacks: bool = False) -> None:
+    """Print what gave no number to stderr, a line each, and where it happened if asked to."""
     if not failures:
         return
     console = Console(stderr=True)
@@ -147,6 +151,8 @@ def _print_failures(failures: Sequence[Record]) -> None:
         if "metric" in failed:
             what += f", metric {failed['metric']}"
         console.print(escape(f"  {what}: {failed['reason']}"), highlight=False, soft_wrap=True)
+        if tracebacks and failed["traceback"]:
+            console.print(escape(failed["traceback"]), highlight=False, soft_wrap=True)
 
 
 def dry_run_table(benchmark: Benchmark) -> None:

@@ -21,8 +21,8 @@ class Digits(cutk.Dataset):
     name = "digits"
     reference = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (CC BY 4.0)"
     model = "convnet-small"
-    recipe = {"steps": 300, "batch_size": 128, "lr": 0.1, "crop_padding": 1, "flip": False}
-    suggests = {"badnet": {"fraction": 0.03}}
+    recipe = {"steps": 300, "batch_size": 128, "lr": 0.1, "crop_padding": 0, "flip": False}
+    suggests = {"badnet": {"fraction": 0.03, "size": 2}}
 
     def load(self) -> cutk.Splits:
         """Return the two splits; grey levels 0 to 16 become pixels 0 to 255."""
@@ -36,7 +36,8 @@ class Digits(cutk.Dataset):
             rank_in_class[members] = torch.arange(int(members.sum()))
         testing = rank_in_class % 5 == 4
         return cutk.Splits(
-            train=images.select((~testing).nonzero().flatten()), test=images.select(testing.nonzero().flatten())
+            train=images.select((~testing).nonzero().flatten()),
+            test=images.select(testing.nonzero().flatten()),
         )
 
 

@@ -12,7 +12,9 @@ SMALLEST = 8
 def block(channels_in: int, channels_out: int) -> nn.Sequential:
     """Return convolution 3×3, batch norm and ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
     )
 
 

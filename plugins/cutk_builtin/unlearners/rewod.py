@@ -10,7 +10,7 @@ import cutk
 
 
 class RewoD(cutk.Unlearner):
-    """Retrains from scratch on S_tr without S_f, with A and the seeds of the original run.
+    r"""Retrains from scratch on S_tr without S_f, with A and the seeds of the original run.
 
     M_u = A(S_tr \\ S_f) (paper, appendix A.2 (1)). Exact where all that is manipulated is identified, and as costly as
     the original training.

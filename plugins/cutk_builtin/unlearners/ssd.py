@@ -49,6 +49,7 @@ def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: in
         model: differentiated in eval mode and float32.
         batches: the samples.
         chunk: how many samples' gradients are held at once.
+
     """
     model.eval()
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -85,6 +86,7 @@ def dampen(
         importances: I_f and I_r by the same names.
         selection_weight: α.
         dampening: γ.
+
     """
     changed = 0
     for name, parameter in parameters:
@@ -101,7 +103,7 @@ DAMPENING_RATIOS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
 
 class SSD(cutk.Unlearner):
-    """Shrinks the parameters that matter more for S_f than for the rest: no training, two sets of gradients.
+    r"""Shrinks the parameters that matter more for S_f than for the rest: no training, two sets of gradients.
 
     With the importances I_f on S_f and I_r on S_tr \\ S_f (diagonal Fisher of the cross-entropy against the given
     labels), every parameter with I_f > α · I_r is multiplied by min(1, γ · I_r / I_f). The grid is the paper's, α from

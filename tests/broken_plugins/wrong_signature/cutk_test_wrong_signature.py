@@ -1,0 +1,6 @@
+import cutk
+
+
+@cutk.hookimpl
+def cutk_unlearners(registry):
+    return []

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import cutk
+from cutk.cli import main
+from cutk.data import ResidentTrainSet
+from cutk.plan import Plan, layer, read_preset, resolve
+from cutk.plugins import Registry, load_registry
+from cutk.recipe import Recipe, RecipeOptions
+from cutk.scenario import Scenario
+
+ROOT = Path(__file__).parents[1]
+
+# A benchmark of a second or two: what tests run that need one.
+TINY = {
+    "dataset": "fake",
+    "unlearners": ["ssd"],
+    "alphas": [0.5, 1.0],
+    "seeds": 1,
+    "precision": "fp32",
+    "device": "cpu",
+    "recipe": {"steps": 20, "batch_size": 32},
+    "options": {"ssd": {"selection_weight": [1, 10], "dampening": 1}, "convnet-small": {"width": 4}},
+}
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The built-in components alone, whatever else is installed."""
+    return load_registry({"CUTK_PLUGINS": ""})
+
+
+@pytest.fixture
+def setup_of(registry):
+    """Resolve the tiny plan with changes."""
+
+    def make(**over):
+        return resolve(Plan.parse(layer(layer(read_preset("default", registry), TINY), over)), registry)
+
+    return make
+
+
+@pytest.fixture
+def tiny_recipe() -> Recipe:
+    return Recipe(RecipeOptions(steps=20, batch_size=32, crop_padding=0, flip=False), torch.device("cpu"))
+
+
+@pytest.fixture
+def tiny_scenario(registry, tiny_recipe) -> Scenario:
+    dataset = registry.get("dataset", "fake").component
+    manipulation = registry.get("manipulation", "badnet").component
+    model = registry.get("model", "convnet-small").component
+    return Scenario(
+        dataset(dataset.Options(samples=200, test_samples=80)).load(),
+        manipulation(manipulation.Options(count=20)),
+        model(model.Options(width=4)),
+        tiny_recipe,
+        seed=0,
+    )
+
+
+@pytest.fixture
+def images_of():
+    """Make images of random pixels."""
+
+    def make(count=10, channels=1, size=8, classes=3, seed=0) -> cutk.Images:
+        generator = torch.Generator().manual_seed(seed)
+        pixels = torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8)
+        return cutk.Images(pixels, torch.arange(count) % classes, tuple(f"c{i}" for i in range(classes)))
+
+    return make
+
+
+@pytest.fixture
+def plain_set(images_of):
+    """A training set whose normalisation only scales to 0 … 1."""
+
+    def make(images=None, **kwargs) -> ResidentTrainSet:
+        images = images or images_of()
+        channels = images.shape[0]
+        return ResidentTrainSet(images, cutk.Normalisation((0.0,) * channels, (1.0,) * channels), **kwargs)
+
+    return make
+
+
+class Ran:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run the command line in this process, in an empty folder, with the built-in plugins alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUTK_PLUGINS", os.environ.get("CUTK_PLUGINS", ""))
+    monkeypatch.setenv("COLUMNS", "140")
+
+    def go(*args: str) -> Ran:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        code = exit_info.value.code
+        return Ran(code if isinstance(code, int) else 0 if code is None else 1, captured.out, captured.err)
+
+    return go
+
+
+@pytest.fixture
+def shell():
+    """Run a command as its own process."""
+
+    def go(*args: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 240):
+        return subprocess.run(
+            [str(arg) for arg in args],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return go
+
+
+@pytest.fixture
+def python() -> str:
+    return sys.executable

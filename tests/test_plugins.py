@@ -1,0 +1,178 @@
+"""Discovery and isolation, on checked-in distributions that are broken each in its own way."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import cutk
+from cutk.components import KINDS, problem_with
+from cutk.plugins import entry_point_names, load_registry
+
+BROKEN = Path(__file__).parent / "broken_plugins"
+
+
+@pytest.fixture
+def with_distributions(monkeypatch):
+    """Put the named folders of ``broken_plugins`` on the path, as if they were installed."""
+
+    def put(*names):
+        for name in names:
+            assert (BROKEN / name).is_dir(), name
+            monkeypatch.syspath_prepend(str(BROKEN / name))
+        for module in [m for m in sys.modules if m.startswith("cutk_test_")]:
+            del sys.modules[module]
+
+    return put
+
+
+def names(registry, kind="unlearner"):
+    return [entry.name for entry in registry.of_kind(kind)]
+
+
+BUILT_IN = ["none", "rewod", "ssd"]
+
+REASONS = {
+    "import_error": "ModuleNotFoundError: No module named 'surely_not_there'",
+    "system_exit": "it calls sys.exit(3) when imported",
+    "wrong_signature": "can not be found in the hookspec",
+    "misspelt_hook": "unknown hook 'cutk_unlearner'",
+    "raising_hook": "cutk_unlearners() raised RuntimeError: no licence found",
+    "wrong_type": "'NotAnUnlearner' is no subclass of cutk.Unlearner",
+    "bad_name": "'BadName' has the name 'Bad Name!'; expected lower-case letters, digits, - and _",
+    "not_a_list": "cutk_unlearners() raised TypeError: expected a list, got type",
+    "no_method": "'Lazy' does not override unlearn()",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_broken_plugin_fails_alone_and_says_why(with_distributions, name):
+    with_distributions(name, "healthy")
+    registry = load_registry({})
+    assert set(BUILT_IN) | {"healthy"} <= set(names(registry))
+    (failure,) = [f for f in registry.failures if f.provider.distribution == f"cutk-test-{name.replace('_', '-')}"]
+    assert REASONS[name] in failure.reason
+    assert "\n" not in failure.reason
+    assert failure.provider.version == "1.0"
+
+
+def test_all_broken_plugins_together_still_leave_the_rest(with_distributions):
+    with_distributions(*REASONS, "healthy")
+    registry = load_registry({})
+    assert len([f for f in registry.failures if f.provider.distribution.startswith("cutk-test-")]) == len(REASONS)
+    assert set(BUILT_IN) | {"healthy"} <= set(names(registry))
+
+
+def test_an_error_at_import_keeps_its_traceback(with_distributions):
+    with_distributions("import_error")
+    (failure,) = [f for f in load_registry({}).failures if "import-error" in f.provider.distribution]
+    assert "surely_not_there" in failure.traceback
+    assert "Traceback" in failure.traceback
+
+
+def test_strict_raises_the_first_failure(with_distributions):
+    with_distributions("import_error")
+    with pytest.raises(ModuleNotFoundError):
+        load_registry({"CUTK_STRICT": "1"})
+    assert load_registry({"CUTK_STRICT": "0"}).failures
+
+
+def test_a_newcomer_never_takes_the_name_of_a_built_in(with_distributions):
+    with_distributions("usurper")
+    registry = load_registry({})
+    assert registry.get("unlearner", "ssd").provider.distribution == "cutk"
+    assert registry.get("unlearner", "cutk-test-usurper:ssd").provider.distribution == "cutk-test-usurper"
+    assert "cutk-test-usurper:ssd" in names(registry)
+
+
+def test_two_third_parties_with_one_name_are_both_named(with_distributions):
+    with_distributions("healthy", "healthy_twin")
+    registry = load_registry({})
+    with pytest.raises(cutk.UsageError) as error:
+        registry.get("unlearner", "healthy")
+    assert str(error.value) == (
+        "The unlearner name 'healthy' is provided twice. "
+        "Say which: 'cutk-test-healthy:healthy' or 'cutk-test-healthy-twin:healthy'."
+    )
+    for distribution in ("cutk-test-healthy", "cutk-test-healthy-twin"):
+        entry = registry.get("unlearner", f"{distribution}:healthy")
+        assert entry.provider.distribution == distribution
+
+
+def test_plugins_can_be_disabled(with_distributions):
+    with_distributions("healthy", "import_error")
+    assert "healthy" not in names(load_registry({"CUTK_DISABLE": "cutk-test-healthy"}))
+    assert "healthy" not in names(load_registry({"CUTK_DISABLE": "x, Cutk_Test.Healthy:healthy"}))
+    assert "healthy" in names(load_registry({"CUTK_DISABLE": "cutk-test-healthy:other"}))
+    assert "ssd" not in names(load_registry({"CUTK_DISABLE": "cutk:ssd"}))
+
+
+def test_an_allow_list_lets_in_the_built_ins_and_what_it_names(with_distributions):
+    with_distributions("healthy", "healthy_twin")
+    assert names(load_registry({"CUTK_PLUGINS": ""})) == BUILT_IN
+    assert "healthy" in names(load_registry({"CUTK_PLUGINS": "cutk-test-healthy"}))
+
+
+def test_what_a_plugin_prints_does_not_reach_stdout(with_distributions, capsys):
+    with_distributions("chatty")
+    assert not [f for f in load_registry({}).failures if "chatty" in f.provider.distribution]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "thank you for importing me" in captured.err
+    assert "and for asking me" in captured.err
+
+
+def test_an_unknown_name_gets_a_suggestion(registry):
+    with pytest.raises(cutk.UsageError) as error:
+        registry.get("unlearner", "sdd")
+    assert str(error.value) == "Unknown unlearner 'sdd'. Did you mean 'ssd'? See: cutk plugins list"
+
+
+def test_asking_for_a_broken_plugin_says_that_it_is_broken(with_distributions):
+    with_distributions("import_error")
+    with pytest.raises(cutk.UsageError, match=r"cutk-test-import-error:broken' cannot be used: ModuleNotFoundError"):
+        load_registry({}).get("unlearner", "broken")
+
+
+def test_entry_point_names_load_nothing(with_distributions):
+    with_distributions("import_error")
+    assert {"broken", "ssd", "digits"} <= set(entry_point_names())
+
+
+def test_what_is_no_component_is_described():
+    assert problem_with(3, "metric") == "expected a subclass of cutk.Metric, got the int 3"
+
+    class Gold(cutk.Unlearner):
+        name = "gold"
+
+    assert problem_with(Gold, "unlearner") == "'Gold' has the name 'gold', which is reserved"
+
+    class BadOptions(cutk.Unlearner):
+        name = "bad-options"
+        Options = dict
+
+    assert problem_with(BadOptions, "unlearner") == "'BadOptions.Options' is no subclass of cutk.Options"
+
+    class HalfSummary(cutk.Summary):
+        name = "half"
+
+        def compute(self, evaluation):
+            return 1.0
+
+    assert problem_with(HalfSummary, "metric") == "'HalfSummary' does not override summarise()"
+
+
+def test_the_examples_of_the_hook_specifications_work():
+    from cutk import hookspecs
+
+    for hook, kind in {f"cutk_{kind}s": kind for kind in KINDS}.items():
+        docstring = getattr(hookspecs, hook).__doc__
+        code = docstring.partition("Example::\n")[2]
+        indented = [line for line in code.splitlines() if line.strip()]
+        depth = len(indented[0]) - len(indented[0].lstrip())
+        namespace: dict[str, object] = {"__name__": f"example_of_{kind}"}
+        exec("\n".join(line[depth:] for line in code.splitlines()), namespace)  # noqa: S102
+        (component,) = namespace[hook]()
+        assert problem_with(component, kind) is None
