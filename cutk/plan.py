@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,7 +33,8 @@ class Plan(BaseModel):
     model: str = Field("", description="the dataset's own suggestion if empty")
     unlearners: tuple[str, ...] = Field(min_length=1)
     metrics: tuple[str, ...] = Field(min_length=1)
-    alphas: tuple[float, ...] = Field(min_length=1)
+    # Whether they are numbers at all is asked below, with the other limits of α.
+    alphas: tuple[Annotated[float, Field(allow_inf_nan=True)], ...] = Field(min_length=1)
     seeds: int = Field(ge=1)
     search: Literal["grid", "default"] = "grid"
     evaluate: Literal["selected", "all"] = "selected"

@@ -19,7 +19,7 @@ from cutk.device import synchronise
 from cutk.errors import UsageError
 from cutk.evaluation import Truth
 from cutk.recipe import Recipe
-from cutk.task import Log, Task
+from cutk.task import Log, Task, isolated_rng
 
 __all__ = ["Scenario", "derive_seed", "hold_out", "identify", "stream", "timed"]
 
@@ -172,8 +172,9 @@ class Scenario:
         )
 
     def build(self) -> nn.Module:
-        """Return the architecture, to see whether it fits the data."""
-        return self._builder()
+        """Return the architecture with arbitrary weights: to see whether it fits, or to load others into."""
+        with isolated_rng(0):
+            return self._builder()
 
     def _task(self, original: nn.Module, identified: Tensor, log: Log) -> Task:
         kept = torch.ones(len(self.train), dtype=torch.bool)

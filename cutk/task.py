@@ -41,9 +41,10 @@ class Log:
         if self.on_progress is not None:
             self.on_progress(done, total)
 
-    def scalar(self, name: str, value: float) -> None:
-        """Keep one value of a named curve."""
-        self.scalars.setdefault(name, []).append(float(value))
+    def scalar(self, name: str, value: float | Tensor) -> None:
+        """Keep one value of a named curve; a tensor of one element will do."""
+        number = value.item() if isinstance(value, Tensor) else float(value)
+        self.scalars.setdefault(name, []).append(number)
 
 
 @dataclass(eq=False)

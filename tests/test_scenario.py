@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import cutk
 from cutk.benchmark import Benchmark
 from cutk.data import _SEALED, _Ticket
-from cutk.recipe import RecipeOptions
 from cutk.plugins import Entry, Provider
+from cutk.recipe import RecipeOptions
 from cutk.scenario import Scenario, derive_seed, hold_out, identify, stream
 from cutk.store import Store
 from cutk.task import Log

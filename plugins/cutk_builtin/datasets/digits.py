@@ -15,7 +15,7 @@ FILE = Path(__file__).with_name("digits.npz")
 class Digits(cutk.Dataset):
     """1,797 real handwritten digits of 8×8 pixels; embedded, so that a first result needs no download.
 
-    Of each class every fifth image, in the order of the file, is for testing: 1,441 for training, 356 for testing.
+    Of each class every fifth image, in the order of the file, is for testing: 1,442 for training, 355 for testing.
     """
 
     name = "digits"

@@ -1,0 +1,5 @@
+"""``python -m cutk`` is ``cutk``."""
+
+from cutk.cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""Each metric by hand: an evaluation with known predictions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import cutk
+from cutk_builtin.metrics.alpha_star import smallest_alpha
+
+
+def evaluation(**changes):
+    values = {
+        "affected_predictions": torch.tensor([0, 0, 1, 2, 0]),
+        "retain_predictions": torch.tensor([0, 1, 1, 2, 2]),
+        "manipulated_predictions": torch.tensor([0, 2]),
+        "identified_predictions": torch.tensor([0, 2, 1, 0]),
+        "identified_before": torch.tensor([0, 0, 0, 0]),
+        "seconds": 1.5,
+        "truth": SimpleNamespace(
+            affected=SimpleNamespace(labels=torch.tensor([0, 1, 1, 2, 2])),
+            retain=SimpleNamespace(labels=torch.tensor([0, 1, 2, 2, 1])),
+            manipulated=torch.tensor([1, 4]),
+            clean_labels=torch.tensor([9, 0, 9, 9, 1]),
+            target=0,
+        ),
+    }
+    return SimpleNamespace(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"),
+    [
+        ("corrected_accuracy", 3 / 5),  # 0→0 right, 1→0, 1→1 right, 2→2 right, 2→0
+        ("retain_accuracy", 3 / 5),
+        ("attack_success_rate", 2 / 4),  # of the four whose class isn't 0, two are predicted 0
+        ("manipulated_train_accuracy", 1 / 2),  # clean labels 0 and 1, predicted 0 and 2
+        ("changed_fraction", 2 / 4),
+        ("unlearn_seconds", 1.5),
+    ],
+)
+def test_metrics_by_hand(registry, name, by_hand):
+    metric = registry.get("metric", name).component()
+    assert metric.compute(evaluation()) == pytest.approx(by_hand)
+
+
+def test_metrics_that_mean_nothing_are_none(registry):
+    def value(name, **changes):
+        return registry.get("metric", name).component().compute(evaluation(**changes))
+
+    no_target = SimpleNamespace(**{**vars(evaluation().truth), "target": None})
+    assert value("attack_success_rate", truth=no_target) is None
+    assert value("changed_fraction", identified_predictions=None) is None
+    nobody = SimpleNamespace(**{**vars(evaluation().truth), "retain": SimpleNamespace(labels=torch.empty(0))})
+    assert value("retain_accuracy", truth=nobody, retain_predictions=torch.empty(0)) is None
+
+
+def test_alpha_star_by_hand(registry):
+    accuracy = {0.1: 0.3, 0.5: 0.81, 0.8: 0.80, 1.0: 0.9}
+    assert smallest_alpha(accuracy, gold=0.9) == 0.5  # 0.9 · 0.9 = 0.81
+    assert smallest_alpha({0.1: 0.3}, gold=0.9) is None
+    star = registry.get("metric", "alpha_star").component()
+    curve = cutk.Curve({"corrected_accuracy": accuracy}, {"corrected_accuracy": 0.9}, {})
+    assert star.summarise(curve) == 0.5
+
+
+def test_evaluation_predicts_each_set_as_the_model_sees_it(tiny_scenario, tiny_recipe):
+    truth = tiny_scenario.truth
+
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.one_hot(torch.full((len(x),), 2), 4).float()
+
+    seen = cutk.Evaluation(truth, Constant(), tiny_recipe, identified=truth.manipulated[:3])
+    assert (len(seen.affected_predictions), len(seen.retain_predictions)) == (80, 80)
+    assert seen.manipulated_predictions.tolist() == [2] * 20
+    assert seen.identified_predictions.tolist() == [2] * 3
+    assert cutk.Evaluation(truth, Constant(), tiny_recipe).identified_predictions is None

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cutk
+from cutk_builtin.unlearners.ssd import SSD, Importances, batch_importance, dampen, sample_importance
+
+
+def test_dampening_by_hand():
+    parameter = nn.Parameter(torch.tensor([2.0, 2.0, 2.0, 2.0, -2.0, 2.0]))
+    #            ratio I_f / I_r:        1    10    20    ∞    40    0/0
+    forget = torch.tensor([1.0, 10.0, 20.0, 5.0, 40.0, 0.0])
+    retain = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 0.0])
+    importances = Importances({"w": forget}, {"w": retain})
+    changed = dampen([("w", parameter)], importances, selection_weight=10, dampening=15)
+    # Selected: ratio > 10, strictly. Factor min(1, 15 / ratio): 20 → 0.75, ∞ → 0, 40 → 0.375.
+    assert parameter.tolist() == [2.0, 2.0, 1.5, 0.0, -0.75, 2.0]
+    assert changed == 3
+
+
+def test_dampening_never_enlarges():
+    parameter = nn.Parameter(torch.tensor([3.0]))
+    importances = Importances({"w": torch.tensor([2.0])}, {"w": torch.tensor([1.0])})
+    assert dampen([("w", parameter)], importances, selection_weight=1, dampening=100) == 0
+    assert parameter.item() == 3.0
+
+
+def linear_model():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    return model, model[1].weight.detach().double().numpy(), model[1].bias.detach().double().numpy()
+
+
+def gradients(weight, bias, x, y):
+    """Each sample's cross-entropy gradient of a linear classifier, in closed form: (p − e_y) xᵀ."""
+    scores = np.exp(x @ weight.T + bias)
+    error = scores / scores.sum(1, keepdims=True) - np.eye(3)[y]
+    return error[:, :, None] * x[:, None, :], error
+
+
+@pytest.fixture
+def problem(images_of, plain_set):
+    images = images_of(count=7, size=2)
+    x = images.pixels.double().numpy().reshape(7, 4) / 255
+    return plain_set(images), x, images.labels.numpy()
+
+
+def test_batch_importance_equals_the_closed_form(problem, tiny_recipe):
+    samples, x, y = problem
+    model, weight, bias = linear_model()
+    found = batch_importance(model, samples.batches(None, 3), tiny_recipe)
+    of_weight, of_bias = gradients(weight, bias, x, y)
+    parts = [slice(0, 3), slice(3, 6), slice(6, 7)]
+    np.testing.assert_allclose(
+        found["1.weight"], np.mean([of_weight[p].mean(0) ** 2 for p in parts], axis=0), rtol=1e-4, atol=1e-7
+    )
+    np.testing.assert_allclose(
+        found["1.bias"], np.mean([of_bias[p].mean(0) ** 2 for p in parts], axis=0), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_sample_importance_equals_the_closed_form(problem):
+    samples, x, y = problem
+    model, weight, bias = linear_model()
+    found = sample_importance(model, samples.batches(None, 3), chunk=2)
+    of_weight, of_bias = gradients(weight, bias, x, y)
+    np.testing.assert_allclose(found["1.weight"], (of_weight**2).mean(0), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found["1.bias"], (of_bias**2).mean(0), rtol=1e-4, atol=1e-7)
+
+
+def test_both_importances_agree_on_batches_of_one(tiny_scenario, tiny_recipe):
+    model = tiny_scenario.build().eval()
+    some = torch.arange(5)
+    by_batch = batch_importance(model, tiny_scenario.train.batches(some, 1), tiny_recipe)
+    by_sample = sample_importance(model, tiny_scenario.train.batches(some, 5))
+    for name, value in by_batch.items():
+        torch.testing.assert_close(by_sample[name], value, rtol=1e-3, atol=1e-7)
+
+
+def test_importance_changes_no_running_statistics(tiny_scenario, tiny_recipe):
+    model = tiny_scenario.build()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batch_importance(model, tiny_scenario.train.batches(None, 64), tiny_recipe)
+    sample_importance(model, tiny_scenario.train.batches(torch.arange(4)))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_shared_state_is_what_a_single_run_computes(tiny_scenario):
+    original = tiny_scenario.train_original(cutk.Task.__dataclass_fields__["log"].default_factory())
+    ssd = SSD(SSD.Options(selection_weight=1.0, dampening=1.0))
+
+    def task():
+        return tiny_scenario.task(original, 0.5)
+
+    shared = ssd.unlearn(task(), ssd.prepare(task()))
+    alone = ssd.unlearn(task())
+    for one, other in zip(shared.state_dict().values(), alone.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_without_a_rest_there_is_nothing_to_compare(tiny_scenario):
+    task = tiny_scenario.task(tiny_scenario.build(), 1.0)
+    task.identified, task.retained = torch.arange(len(task.train)), torch.empty(0, dtype=torch.int64)
+    with pytest.raises(cutk.CellError, match="there is no rest"):
+        SSD().prepare(task)

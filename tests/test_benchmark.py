@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import cutk
+from cutk.benchmark import Benchmark, Observer
+from cutk.plan import Plan, layer, resolve
+from cutk.plugins import Entry, Provider
+from cutk.store import Store
+
+
+class Watcher(Observer):
+    def __init__(self):
+        self.computed, self.read, self.failed, self.warnings, self.trained = [], [], [], [], []
+
+    def cell_started(self, cell):
+        self.trained.append(str(cell))
+
+    def cell_finished(self, cell, read):
+        (self.read if read else self.computed).append(str(cell))
+
+    def cell_failed(self, cell, reason):
+        self.failed.append((str(cell), reason))
+
+    def warning(self, text):
+        self.warnings.append(text)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    def go(setup):
+        watcher = Watcher()
+        return Benchmark(setup, Store(tmp_path / "runs"), watcher).run(), watcher
+
+    return go
+
+
+def in_place_of_ssd(setup, component, **options):
+    """The same setup, with another unlearner."""
+    entry = Entry("unlearner", component.name, component, Provider("mine", "1", component.name))
+    chosen = replace(setup.unlearners[0], entry=entry, points=(component.Options(**options),))
+    return replace(setup, unlearners=(chosen,))
+
+
+def stripped(records):
+    """Records without what a clock measured."""
+    kept = json.loads(json.dumps(records))
+    for record in kept:
+        record.pop("seconds")
+        record["metrics"].pop("unlearn_seconds", None)
+    return kept
+
+
+def test_a_run_gives_a_record_for_each_model(bench, setup_of):
+    results, watcher = bench(setup_of())
+    rows = [(r["unlearner"], r["alpha"], r["seed"], r["selected"]) for r in results.records]
+    assert rows == [("none", None, 0, True), ("gold", None, 0, True), ("ssd", 0.5, 0, True), ("ssd", 1.0, 0, True)]
+    assert results.failures == []
+    assert len(watcher.computed) == 4
+    record = results.records[2]
+    assert list(record) == [
+        *("dataset", "manipulation", "model", "unlearner", "alpha", "seed", "options"),
+        *("selected", "selection_score", "metrics", "seconds", "provider"),
+    ]
+    assert record["provider"] == f"cutk=={cutk.__version__}"
+    assert set(record["metrics"]) == {
+        *("corrected_accuracy", "retain_accuracy", "attack_success_rate", "manipulated_train_accuracy"),
+        *("changed_fraction", "unlearn_seconds"),
+    }
+    original = results.records[0]
+    assert (original["options"], original["selection_score"]) == ({}, None)
+    assert not {"changed_fraction", "unlearn_seconds"} & set(original["metrics"])
+    assert results.summaries[0]["metrics"].keys() == {"alpha_star"}
+
+
+def test_the_backdoor_works_and_gold_has_none(bench, setup_of):
+    results, _ = bench(setup_of(recipe={"steps": 60}))
+    original, gold = results.records[:2]
+    assert original["metrics"]["attack_success_rate"] > 0.9
+    assert original["metrics"]["retain_accuracy"] > 0.9
+    assert gold["metrics"]["attack_success_rate"] < 0.1
+
+
+def test_the_same_plan_again_reads_everything(bench, setup_of):
+    first, _ = bench(setup_of())
+    second, watcher = bench(setup_of())
+    assert second.records == first.records
+    assert watcher.computed == []
+    assert len(watcher.read) == 4
+    assert (first.computed, second.computed) == (4, 0)
+
+
+def test_results_do_not_depend_on_what_was_there_before(bench, setup_of, tmp_path):
+    bench(setup_of(alphas=[1.0]))
+    resumed, watcher = bench(setup_of())
+    assert watcher.trained == ["badnet, seed 0: ssd at α = 0.5"]
+    fresh = Benchmark(setup_of(), Store(tmp_path / "other")).run()
+    assert stripped(resumed.records) == stripped(fresh.records)
+
+
+def test_what_decides_a_result_decides_its_key(setup_of, tmp_path):
+    def keys(**over):
+        benchmark = Benchmark(setup_of(**over), Store(tmp_path))
+        return {benchmark._key(cell) for cell in benchmark.cells}
+
+    base = keys()
+    assert keys(metrics=["corrected_accuracy"]) == base
+    assert keys(seeds=2) > base
+    assert keys(alphas=[0.5]) < base
+    for over in (
+        {"recipe": {"lr": 0.05}},
+        {"options": {"badnet": {"size": 2}}},
+        {"options": {"fake": {"seed": 1}}},
+        {"options": {"convnet-small": {"width": 5}}},
+        {"validation_fraction": 0.1},
+        {"precision": "bf16"},
+    ):
+        assert not keys(**over) & base, over
+    # Another grid is another unlearning of the same original.
+    assert len(keys(options={"ssd": {"selection_weight": [1]}}) & base) == 2
+
+
+def test_every_grid_point_is_a_record_where_all_are_asked_for(bench, setup_of):
+    selected, _ = bench(setup_of(alphas=[0.5]))
+    every, watcher = bench(setup_of(alphas=[0.5], evaluate="all"))
+    assert watcher.trained == ["badnet, seed 0: ssd at α = 0.5"]
+    mine = [r for r in every.records if r["unlearner"] == "ssd"]
+    assert [r["selected"] for r in mine].count(True) == 1
+    assert len(mine) == len(setup_of().unlearners[0].points) > 1
+    assert all(r["metrics"] for r in mine)
+    best = max(mine, key=lambda r: r["selection_score"])
+    assert next(r for r in mine if r["selected"])["selection_score"] == best["selection_score"]
+    assert stripped([r for r in every.records if r["selected"]]) == stripped(selected.records)
+    again, watcher = bench(setup_of(alphas=[0.5]))
+    assert watcher.trained == []
+    assert len(again.records) == len(selected.records)
+
+
+def test_a_metric_that_comes_later_is_computed_from_the_stored_weights(bench, setup_of, monkeypatch):
+    bench(setup_of(metrics=["retain_accuracy"]))
+    whole, watcher = bench(setup_of())
+    assert watcher.trained == []
+    assert all("corrected_accuracy" in record["metrics"] for record in whole.records)
+    again, _ = bench(setup_of())
+    assert again.records == whole.records
+
+
+class Failing(cutk.Unlearner):
+    """Fails in one of several ways."""
+
+    name = "failing"
+
+    class Options(cutk.Options):
+        how: str = cutk.option("raise", help="how")
+
+    def prepare(self, task):
+        if self.options.how == "prepare":
+            raise ValueError("no state today")
+
+    def unlearn(self, task, state=None):
+        if self.options.how == "raise":
+            raise ZeroDivisionError("it was a test")
+        if self.options.how == "exit":
+            raise SystemExit(3)
+        if self.options.how == "nan":
+            next(task.original.parameters()).data.fill_(float("nan"))
+        return "a model" if self.options.how == "text" else task.original
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("raise", "ZeroDivisionError: it was a test"),
+        ("prepare", "ValueError: no state today"),
+        ("exit", "SystemExit: 3"),
+        ("nan", "is not finite after unlearning"),
+        ("text", "unlearn() returned str; expected a torch.nn.Module"),
+    ],
+)
+def test_a_failed_cell_is_named_and_stops_nothing(bench, setup_of, how, reason):
+    results, watcher = bench(in_place_of_ssd(setup_of(), Failing, how=how))
+    assert [(r["unlearner"], r["alpha"]) for r in results.records] == [("none", None), ("gold", None)]
+    assert [(f["unlearner"], f["alpha"]) for f in results.failures] == [("failing", 0.5), ("failing", 1.0)]
+    assert all(reason in failure["reason"] for failure in results.failures)
+    assert len(watcher.failed) == 2
+
+
+def test_a_failed_point_of_a_grid_leaves_the_others(bench, setup_of):
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), Failing)
+    points = tuple(Failing.Options(how=how) for how in ("raise", "none"))
+    results, _ = bench(replace(setup, unlearners=(replace(setup.unlearners[0], points=points),)))
+    (record,) = [r for r in results.records if r["unlearner"] == "failing"]
+    assert record["options"] == {"how": "none"}
+    (failure,) = results.failures
+    assert failure["options"] == {"how": "raise"}
+    assert "Traceback" in failure["traceback"]
+
+
+def test_an_original_that_diverges_fails_its_cells_once(bench, setup_of):
+    results, watcher = bench(setup_of(recipe={"lr": 1e30}))
+    assert results.records == []
+    assert len(results.failures) == 4
+    assert "Training diverged" in results.failures[0]["reason"]
+    assert "There is no original model" in results.failures[2]["reason"]
+    assert len([cell for cell in watcher.trained if cell.endswith("original")]) == 1
+
+
+class NotFinite(cutk.Metric):
+    """Not a number."""
+
+    name = "not-finite"
+
+    def compute(self, evaluation):
+        return float("nan")
+
+
+def test_a_failed_metric_is_a_failure_and_not_a_number(bench, setup_of):
+    setup = setup_of(alphas=[0.5])
+    broken = replace(
+        setup.metrics[0],
+        entry=Entry("metric", "not-finite", NotFinite, Provider("mine", "1", "x")),
+        points=(cutk.Options(),),
+    )
+    results, _ = bench(replace(setup, metrics=(*setup.metrics, broken)))
+    assert len(results.records) == 3
+    assert all("not-finite" not in record["metrics"] for record in results.records)
+    assert [(f["metric"], f["reason"]) for f in results.failures] == [("not-finite", "the value is nan")] * 3
+
+
+class Chance(cutk.Unlearner):
+    """Adds noise from each source of chance."""
+
+    name = "chance"
+
+    class Options(cutk.Options):
+        point: int = cutk.option(0, help="tells the points apart")
+
+    def unlearn(self, task, state=None):
+        parameter = next(task.original.parameters())
+        with torch.no_grad():
+            parameter += torch.rand(()) + torch.rand((), generator=task.generator)
+        task.log.scalar("noise", parameter.sum())
+        return task.original
+
+
+def test_chance_is_the_same_for_every_point_and_gone_afterwards(bench, setup_of, tmp_path):
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), Chance)
+    points = tuple(Chance.Options(point=point) for point in range(3))
+    torch.manual_seed(4)
+    state = torch.get_rng_state()
+    bench(replace(setup, unlearners=(replace(setup.unlearners[0], points=points),)))
+    assert torch.equal(torch.get_rng_state(), state)
+    (path,) = (tmp_path / "runs" / "unlearn").glob("*/record.json")
+    noises = {tuple(a["scalars"]["noise"]) for a in json.loads(path.read_text())["attempts"]}
+    assert len(noises) == 1
+
+
+class CountingPrepare(cutk.Unlearner):
+    """Counts how often it prepares."""
+
+    name = "counting"
+    prepared_by = ("kind",)
+    calls: list[str] = []  # noqa: RUF012
+
+    class Options(cutk.Options):
+        kind: str = cutk.option("a", help="what prepare depends on")
+        other: int = cutk.option(0, help="what it doesn't depend on")
+
+    def prepare(self, task):
+        self.calls.append(self.options.kind)
+        return self.options.kind
+
+    def unlearn(self, task, state=None):
+        if state != self.options.kind:
+            raise ValueError(f"expected {self.options.kind}, got {state}")
+        return task.original
+
+
+def test_state_is_prepared_once_for_the_points_that_share_it(bench, setup_of):
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), CountingPrepare)
+    points = tuple(CountingPrepare.Options(kind=kind, other=n) for n in range(3) for kind in "ab")
+    CountingPrepare.calls.clear()
+    results, _ = bench(replace(setup, unlearners=(replace(setup.unlearners[0], points=points),)))
+    assert results.failures == []
+    assert CountingPrepare.calls == ["a", "b"]
+
+
+@pytest.mark.parametrize("what", ["record.json", "weights.safetensors"])
+def test_damage_is_reported_and_computed_again(bench, setup_of, tmp_path, what):
+    first, _ = bench(setup_of(alphas=[0.5]))
+    for path in (tmp_path / "runs" / "train").glob(f"*/{what}"):
+        path.write_bytes(path.read_bytes()[:50])
+    # Another α needs the original's weights, so that their damage shows.
+    second, watcher = bench(setup_of(alphas=[0.5, 1.0]))
+    assert watcher.warnings
+    assert all("set aside" in warning and "computed again" in warning for warning in watcher.warnings)
+    assert second.failures == []
+    assert stripped(second.records[:3]) == stripped(first.records)
+    _, watcher = bench(setup_of(alphas=[0.5, 1.0]))
+    assert (watcher.warnings, watcher.trained) == ([], [])
+
+
+def test_a_stopped_run_goes_on_where_it_was(setup_of, tmp_path):
+    class Stopping(Watcher):
+        def cell_finished(self, cell, read):
+            super().cell_finished(cell, read)
+            if len(self.computed) == 3:
+                raise KeyboardInterrupt
+
+    store = Store(tmp_path / "runs")
+    with pytest.raises(KeyboardInterrupt):
+        Benchmark(setup_of(), store, Stopping()).run()
+    watcher = Watcher()
+    results = Benchmark(setup_of(), store, watcher).run()
+    assert watcher.trained == ["badnet, seed 0: ssd at α = 1"]
+    assert len(results.records) == 4
+
+
+def test_a_plan_may_name_a_component_twice_and_an_alpha_in_any_order(bench, setup_of):
+    results, _ = bench(setup_of(unlearners=["ssd", "ssd"], alphas=[1.0, 0.5, 1.0]))
+    assert [(r["unlearner"], r["alpha"]) for r in results.records[2:]] == [("ssd", 1.0), ("ssd", 0.5)]
+
+
+def test_options_of_what_the_plan_drops_go_with_it():
+    base = {"model": "a", "options": {"a": {"x": 1}, "b": {"y": 1}}, "recipe": {"steps": 1, "lr": 2}}
+    over = {"model": "b", "options": {"b": {"z": 2}}, "recipe": {"steps": 3}}
+    assert layer(base, over) == {
+        "model": "b",
+        "options": {"b": {"y": 1, "z": 2}},
+        "recipe": {"steps": 3, "lr": 2},
+    }
+
+
+def test_a_dataset_suggests_and_the_plan_decides(registry, setup_of):
+    plan = setup_of(dataset="digits", options={"badnet": {"size": 1}}, recipe={"steps": 7}).plan
+    setup = resolve(Plan.parse(plan.model_dump()), registry)
+    badnet, digits = setup.manipulations[0].points[0], registry.get("dataset", "digits").component
+    assert badnet.size == 1
+    assert badnet.fraction == digits.suggests["badnet"]["fraction"]
+    assert (setup.recipe.steps, setup.recipe.flip) == (7, False)
