@@ -4,73 +4,29 @@ from __future__ import annotations
 
 import math
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from cutk.cells import Cell, Observer
 from cutk.components import Sizes, Unlearner
 from cutk.data import Splits
 from cutk.device import choose_device, choose_precision, describe_machine
-from cutk.errors import CellError, one_line
+from cutk.errors import CellError, CutkError, one_line
 from cutk.evaluation import Evaluation
 from cutk.plan import Chosen, Setup
 from cutk.recipe import Recipe
-from cutk.records import GOLD, ORIGINAL, Results, failure, records_of, summarise
+from cutk.records import Results, failure, records_of, summarise
 from cutk.scenario import Scenario, timed
 from cutk.store import Damaged, Store, key_of
 from cutk.task import Log
 from cutk.unlearning import Attempt, attempt_all
 
-__all__ = ["Benchmark", "Cell", "Observer"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One unit of work: a training (original or gold, α is None), or an unlearner at one α.
-
-    Attributes:
-        role: ``original``, ``gold`` or ``unlearn``.
-
-    """
-
-    role: str
-    manipulation: Chosen
-    seed: int
-    unlearner: Chosen | None = None
-    alpha: float | None = None
-
-    @property
-    def unlearner_name(self) -> str:
-        """The name that the cell's record carries."""
-        return self.unlearner.name if self.unlearner else GOLD if self.role == "gold" else ORIGINAL
-
-    def __str__(self) -> str:
-        what = self.role if self.unlearner is None else f"{self.unlearner.name} at α = {self.alpha:g}"
-        return f"{self.manipulation.name}, seed {self.seed}: {what}"
-
-
-class Observer:
-    """Is told how a benchmark is getting on. This one keeps it to itself."""
-
-    def started(self, cells: int) -> None:
-        """``cells`` of them are about to be computed or read."""
-
-    def cell_started(self, cell: Cell) -> None:
-        """A cell is about to be computed."""
-
-    def progress(self, done: int, total: int) -> None:
-        """So much of the current cell is done."""
-
-    def cell_finished(self, cell: Cell, read: bool) -> None:
-        """A cell is there; ``read`` says that it was there before."""
-
-    def cell_failed(self, cell: Cell, reason: str) -> None:
-        """A cell gave no result."""
-
-    def warning(self, text: str) -> None:
-        """Something went wrong that the benchmark could mend."""
+__all__ = ["Benchmark"]
 
 
 class Benchmark:
@@ -85,7 +41,6 @@ class Benchmark:
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
-
     """
 
     def __init__(self, setup: Setup, store: Store, observer: Observer | None = None) -> None:
@@ -94,14 +49,17 @@ class Benchmark:
         self.observer = observer or Observer()
         device = choose_device(setup.plan.device)
         self.recipe = Recipe(setup.recipe, device, choose_precision(setup.plan.precision, device))
-        self.splits: Splits = setup.dataset.make().load()
+        with _blaming(setup.dataset):
+            self.splits: Splits = setup.dataset.make().load()
         self._scenarios: dict[tuple[str, int], Scenario] = {}
         self._failed: dict[str, str] = {}
         for manipulation in setup.manipulations:
-            scenario = self._scenario(manipulation, 0)
+            with _blaming(manipulation):
+                scenario = self._scenario(manipulation, 0)
             for alpha in setup.plan.alphas:
                 scenario.identified(alpha)
-            scenario.build()
+            with _blaming(setup.model):
+                scenario.build()
 
     @property
     def cells(self) -> list[Cell]:
@@ -124,7 +82,7 @@ class Benchmark:
 
     def is_stored(self, cell: Cell) -> bool:
         """Say whether a cell would be read instead of computed."""
-        return self.store.has(_kind(cell), self._key(cell))
+        return self.store.has(cell.kind, self._key(cell))
 
     def sizes(self, cell: Cell) -> Sizes:
         """Return what a cell's cost depends on."""
@@ -153,7 +111,8 @@ class Benchmark:
                 self._failed[self._key(cell)] = one_line(error)
                 results.failures.append(failure(self._labels(cell), one_line(error), traceback.format_exc()))
                 self.observer.cell_failed(cell, one_line(error))
-        results.summaries = summarise(self.setup, results.records)
+        results.summaries, failures = summarise(self.setup, results.records)
+        results.failures += failures
         return results
 
     # What a run is called.
@@ -210,33 +169,34 @@ class Benchmark:
 
     def _obtain(self, cell: Cell) -> tuple[dict[str, Any], bool]:
         """Return a cell's stored record, computing it if it isn't there, and whether it was."""
-        kind, key = _kind(cell), self._key(cell)
-        record = self._read(kind, key)
-        read = record is not None
-        if record is not None and self._measure_stored(cell, key, record):
-            return record, read
+        record = self._read(cell)
+        if record is not None and self._measure_stored(cell, record):
+            return record, True
         self.observer.cell_started(cell)
-        (self._unlearn if cell.role == "unlearn" else self._train)(cell, key)
-        record = self.store.read(kind, key)
-        if record is None:
-            raise CellError(f"The run {key[:16]} is gone from '{self.store.root}' right after it was written.")
-        return record, False
+        attempts, selected, model = (self._train if cell.unlearner is None else self._unlearn)(cell)
+        content = {
+            "attempts": [asdict(attempt) for attempt in attempts],
+            "selected": selected,
+            "environment": self._environment(),
+        }
+        self.store.write(cell.kind, self._key(cell), content, model.state_dict(), replace=record is not None)
+        return content, False
 
-    def _read(self, kind: str, key: str) -> dict[str, Any] | None:
+    def _read(self, cell: Cell) -> dict[str, Any] | None:
         try:
-            return self.store.read(kind, key)
+            return self.store.read(cell.kind, self._key(cell))
         except Damaged as damage:
             self.observer.warning(f"Damaged run: {damage}; it is computed again.")
             return None
 
-    def _train(self, cell: Cell, key: str) -> None:
+    def _train(self, cell: Cell) -> tuple[list[Attempt], int, nn.Module]:
         scenario = self._scenario(cell.manipulation, cell.seed)
         train = scenario.train_original if cell.role == "original" else scenario.train_gold
         log = self._log()
         model, seconds = timed(self.recipe.device, lambda: train(log))
-        metrics, failed = self._measure(Evaluation(scenario.truth, model, self.recipe))
-        attempt = Attempt(options={}, seconds=seconds, metrics=metrics, failed_metrics=failed)
-        self._write(_kind(cell), key, [attempt], 0, model)
+        attempt = Attempt(options={}, seconds=seconds)
+        self._measure(self._evaluation(cell, model), attempt)
+        return [attempt], 0, model
 
     def _original(self, cell: Cell) -> nn.Module:
         """Return M_o for a cell, trained now if its own cell didn't leave it in the store."""
@@ -253,32 +213,24 @@ class Benchmark:
         """Return a stored cell's model, or None if it is damaged and out of the way now."""
         model = self._scenario(cell.manipulation, cell.seed).build()
         try:
-            model.load_state_dict(self.store.weights(_kind(cell), self._key(cell)))
+            model.load_state_dict(self.store.weights(cell.kind, self._key(cell)))
         except Damaged as damage:
             self.observer.warning(f"Damaged run: {damage}; it is computed again.")
             return None
         return self.recipe.place(model).eval()
 
-    def _unlearn(self, cell: Cell, key: str) -> None:
+    def _unlearn(self, cell: Cell) -> tuple[list[Attempt], int, nn.Module]:
         if cell.unlearner is None or cell.alpha is None:
             raise TypeError(f"Expected an unlearner and an alpha, got {cell}.")
         scenario = self._scenario(cell.manipulation, cell.seed)
         original = self._original(cell)
-        evaluate_all = self.setup.plan.evaluate == "all"
         task = scenario.task(original, cell.alpha, self._log())
         before = self.recipe.predict(original, scenario.train, task.identified)
 
         def judge(model: nn.Module, attempt: Attempt) -> None:
-            evaluation = Evaluation(
-                scenario.truth,
-                model,
-                self.recipe,
-                identified=task.identified,
-                identified_before=before,
-                seconds=attempt.seconds,
-            )
-            attempt.metrics, attempt.failed_metrics = self._measure(evaluation)
+            self._measure(self._evaluation(cell, model, before, attempt.seconds), attempt)
 
+        every = self.setup.plan.evaluate == "all"
         component: type[Unlearner] = cell.unlearner.entry.component  # type: ignore[assignment]
         attempts, selected, model = attempt_all(
             component,
@@ -288,69 +240,20 @@ class Benchmark:
             before,
             seed=scenario.unlearning_seed(),
             progress=self.observer.progress,
-            judge=judge if evaluate_all else None,
+            judge=judge if every else None,
         )
-        if not evaluate_all:
+        if not every:
             judge(model, attempts[selected])
-        self._write("unlearn", key, attempts, selected, model)
-
-    def _write(self, kind: str, key: str, attempts: list[Attempt], selected: int, model: nn.Module) -> None:
-        content = {
-            "attempts": [asdict(attempt) for attempt in attempts],
-            "selected": selected,
-            "environment": self._environment(),
-        }
-        self.store.write(kind, key, content, model.state_dict())
+        return attempts, selected, model
 
     # What a model is worth.
 
-    def _metric_id(self, metric: Chosen) -> str:
-        return key_of(metric.identity())[:16]
-
-    def _measure(
-        self, evaluation: Evaluation, known: dict[str, Any] | None = None
-    ) -> tuple[dict[str, float | None], dict[str, str]]:
-        """Compute every metric that isn't ``known``; one that fails is named with its reason, not with a number."""
-        values: dict[str, float | None] = dict(known or {})
-        failed: dict[str, str] = {}
-        for metric in self.setup.metrics:
-            name = self._metric_id(metric)
-            if name in values:
-                continue
-            try:
-                value = metric.make().compute(evaluation)
-                if value is not None and not math.isfinite(value):
-                    raise CellError(f"the value is {value}")
-                values[name] = None if value is None else float(value)
-            except (Exception, SystemExit) as error:
-                failed[metric.name] = one_line(error)
-        return values, failed
-
-    def _measure_stored(self, cell: Cell, key: str, record: dict[str, Any]) -> bool:
-        """Add what this plan measures and an earlier one didn't. False if that takes computing the cell again."""
-        attempts, selected = record["attempts"], record["selected"]
-        wanted = {self._metric_id(metric) for metric in self.setup.metrics}
-        evaluate_all = self.setup.plan.evaluate == "all"
-        lacking = [
-            position
-            for position, attempt in enumerate(attempts)
-            if (evaluate_all or position == selected) and not attempt["error"] and wanted - attempt["metrics"].keys()
-        ]
-        if not lacking:
-            return True
-        if lacking != [selected]:
-            self.store.remove(_kind(cell), key)  # only the selected model's weights are kept
-            return False
-        model = self._load(cell)
-        if model is None:
-            return False
+    def _evaluation(
+        self, cell: Cell, model: nn.Module, before: Tensor | None = None, seconds: float | None = None
+    ) -> Evaluation:
         scenario = self._scenario(cell.manipulation, cell.seed)
-        identified = before = seconds = None
-        if cell.alpha is not None:
-            identified = scenario.identified(cell.alpha)
-            before = self.recipe.predict(self._original(cell), scenario.train, identified)
-            seconds = attempts[selected]["seconds"]
-        evaluation = Evaluation(
+        identified = None if cell.alpha is None else scenario.identified(cell.alpha)
+        return Evaluation(
             scenario.truth,
             model,
             self.recipe,
@@ -358,9 +261,49 @@ class Benchmark:
             identified_before=before,
             seconds=seconds,
         )
-        chosen = attempts[selected]
-        chosen["metrics"], chosen["failed_metrics"] = self._measure(evaluation, chosen["metrics"])
-        self.store.update(_kind(cell), key, {"attempts": attempts})
+
+    def _metric_id(self, metric: Chosen) -> str:
+        return key_of(metric.identity())[:16]
+
+    def _measure(self, evaluation: Evaluation, attempt: Attempt) -> None:
+        """Compute every metric that ``attempt`` lacks; one that fails leaves its reason, and no number."""
+        attempt.failed_metrics = {}
+        for metric in self.setup.metrics:
+            identity = self._metric_id(metric)
+            if identity in attempt.metrics:
+                continue
+            try:
+                value = metric.make().compute(evaluation)
+                if value is not None and not math.isfinite(value):
+                    raise CellError(f"the value is {value}")
+                attempt.metrics[identity] = None if value is None else float(value)
+            except (Exception, SystemExit) as error:
+                attempt.failed_metrics[identity] = one_line(error)
+
+    def _measure_stored(self, cell: Cell, record: dict[str, Any]) -> bool:
+        """Add what this plan measures and an earlier one didn't. False if that takes computing the cell again."""
+        wanted = {self._metric_id(metric) for metric in self.setup.metrics}
+        attempts = [Attempt(**attempt) for attempt in record["attempts"]]
+        chosen = attempts[record["selected"]]
+        if self.setup.plan.evaluate == "all" and any(
+            wanted - attempt.metrics.keys() - attempt.failed_metrics.keys()
+            for attempt in attempts
+            if attempt is not chosen and not attempt.error
+        ):
+            return False  # the selected model's weights alone are kept
+        if wanted <= chosen.metrics.keys():
+            return True
+        model = self._load(cell)
+        if model is None:
+            return False
+        before = seconds = None
+        if cell.alpha is not None:
+            scenario = self._scenario(cell.manipulation, cell.seed)
+            before = self.recipe.predict(self._original(cell), scenario.train, scenario.identified(cell.alpha))
+            seconds = chosen.seconds
+        self._measure(self._evaluation(cell, model, before, seconds), chosen)
+        record["attempts"] = [asdict(attempt) for attempt in attempts]
+        self.store.update(cell.kind, self._key(cell), {"attempts": record["attempts"]})
         return True
 
     # What is reported.
@@ -405,5 +348,13 @@ class Benchmark:
         results.failures += failures
 
 
-def _kind(cell: Cell) -> str:
-    return "unlearn" if cell.role == "unlearn" else "train"
+@contextmanager
+def _blaming(chosen: Chosen) -> Iterator[None]:
+    """Turn an error of a component into one line that names it and its provider."""
+    try:
+        yield
+    except CutkError:
+        raise
+    except (Exception, SystemExit) as error:
+        what = f"The {chosen.entry.kind} '{chosen.name}' of {chosen.entry.provider.requirement}"
+        raise CutkError(f"{what} failed: {one_line(error)}") from error

@@ -50,7 +50,6 @@ class Component:
         name: how users call it: lower-case letters, digits, hyphens and underscores.
         reference: the paper or page it comes from.
         Options: what users can set; a subclass of ``cutk.Options``.
-
     """
 
     kind: ClassVar[str]
@@ -78,7 +77,6 @@ class Dataset(Component):
 
     A dataset whose files lie on disk calls their folder ``root`` in its ``Options`` (``--data-root`` sets it), and
     the permission to fetch them ``download`` (``--download``).
-
     """
 
     kind = "dataset"
@@ -92,7 +90,6 @@ class Dataset(Component):
 
         Raises:
             UsageError: if the files aren't there; the message says how to get them.
-
         """
         raise NotImplementedError(f"{type(self).__name__} has no load()")
 
@@ -109,7 +106,6 @@ class Corruption:
         trigger: what the adversary lays over unseen images to make the model err; none if nothing is added.
         affected_classes: the clean classes of the affected domain D_m; all of them if none.
         target: the class that a trigger should lead to, if there is one.
-
     """
 
     train: Images
@@ -135,7 +131,6 @@ class Manipulation(Component):
 
         Raises:
             UsageError: if the options don't fit these images.
-
         """
         raise NotImplementedError(f"{type(self).__name__} has no corrupt()")
 
@@ -153,7 +148,6 @@ class Model(Component):
 
         Raises:
             UsageError: if the images are too small for the network.
-
         """
         raise NotImplementedError(f"{type(self).__name__} has no build()")
 
@@ -175,7 +169,6 @@ class Unlearner(Component):
         grid: what to search over when the user sets nothing. Either a mapping from option to values, of which every
             combination is tried, or a sequence of mappings from option to value, each one point.
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
-
     """
 
     kind = "unlearner"
@@ -193,7 +186,6 @@ class Unlearner(Component):
         Args:
             task: the problem; ``task.original`` is a private copy that may be changed and returned.
             state: what ``prepare`` returned. It is shared by all calls, so it must not be changed.
-
         """
         raise NotImplementedError(f"{type(self).__name__} has no unlearn()")
 
@@ -212,7 +204,6 @@ class Metric(Component):
     Attributes:
         higher_is_better: its direction.
         bounds: the smallest and the largest possible value.
-
     """
 
     kind = "metric"
@@ -230,7 +221,6 @@ class Summary(Metric):
 
     Attributes:
         of: the names of the metrics that it is computed from.
-
     """
 
     required = ("summarise",)

@@ -39,7 +39,6 @@ class Images:
 
     Raises:
         ValueError: if a shape, a dtype or a label doesn't fit.
-
     """
 
     pixels: Tensor
@@ -102,7 +101,6 @@ class Splits:
         test: unseen samples, used to measure and never to choose.
         validation: held-out samples, if the dataset brings its own; otherwise cutk holds some out of ``train``.
         normalisation: measured on ``train`` if not given.
-
     """
 
     train: Images
@@ -128,7 +126,6 @@ class Stamp:
     Args:
         pattern: uint8 ``[C, H, W]``.
         opacity: float32 ``[H, W]``, 0 to 1.
-
     """
 
     pattern: Tensor
@@ -149,7 +146,6 @@ class Augmentation:
     Args:
         padding: black pixels added on each side before the crop back to the original size; 0 means no crop.
         flip: whether half of the images are mirrored.
-
     """
 
     padding: int = 0
@@ -179,7 +175,6 @@ class Batch(NamedTuple):
         x: float32 ``[B, C, H, W]``, channels last, normalised.
         y: int64 ``[B]``, the given labels.
         index: int64 ``[B]``, positions in the training set.
-
     """
 
     x: Tensor
@@ -231,7 +226,6 @@ class TrainSet(ABC):
 
         Raises:
             ValueError: if there is no sample to yield, or ``batch_size`` or ``steps`` is below 1.
-
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
         size = self.evaluation_batch_size if batch_size is None else batch_size
@@ -301,7 +295,6 @@ class ResidentTrainSet(TrainSet):
             reached from the set.
         stamped: int64 ``[n]``, the samples that carry ``stamp``. Sealed like it.
         generator: where shuffling and augmentation draw from by default.
-
     """
 
     def __init__(

@@ -20,7 +20,6 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises:
         UsageError: if this machine has no such device.
-
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -44,7 +43,6 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Raises:
         UsageError: if ``name`` isn't one of ``auto``, ``fp32`` and ``bf16``.
-
     """
     if name not in PRECISIONS:
         raise UsageError(f"Precision: expected one of {', '.join(PRECISIONS)}, got '{name}'.")

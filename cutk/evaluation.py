@@ -34,7 +34,6 @@ class Truth:
         affected: unseen samples of the affected domain D_m, with clean labels.
         retain: unseen samples outside D_m, with clean labels.
         target: the class a backdoor aims at, if there is one.
-
     """
 
     train: TrainSet
@@ -55,7 +54,6 @@ class Evaluation:
         identified: int64 ``[n]``, the indices of S_f; none for the original and gold, which saw no S_f.
         identified_before: int64 ``[n]``, the original model's predictions on S_f.
         seconds: wall-clock seconds of the unlearning, or of the training for the original and gold.
-
     """
 
     def __init__(
@@ -106,7 +104,6 @@ class Curve:
         values: for each metric, its mean at each α, in ascending order of α.
         gold: each metric's mean for A(S_tr without S_m).
         original: each metric's mean for M_o.
-
     """
 
     values: dict[str, dict[float, float]]

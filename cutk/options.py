@@ -109,7 +109,6 @@ def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[
     ...     lr: float = option(0.1, gt=0, help="learning rate")
     >>> alternatives(Mine, "lr", "0.1,0.2", "mine")
     [0.1, 0.2]
-
     """
     info = _info(cls, name, owner)
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -136,7 +135,6 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) ->
 
     Raises:
         UsageError: names the option as ``owner.option``, what was expected, and what came.
-
     """
     single = {}
     for name, value in values.items():

@@ -50,7 +50,6 @@ class Plan(BaseModel):
 
         Raises:
             UsageError: names the entry, what was expected and what came.
-
         """
         unknown = [name for name in content if name not in cls.model_fields]
         if unknown:
@@ -77,7 +76,6 @@ def read_plan(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: if it can't be read or isn't TOML.
-
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -90,7 +88,6 @@ def read_preset(name: str, registry: Registry) -> dict[str, Any]:
 
     Raises:
         UsageError: if there is neither.
-
     """
     if name in registry.presets:
         return read_plan(registry.presets[name].path)
@@ -134,7 +131,6 @@ class Chosen:
     Attributes:
         entry: name and provider.
         points: the validated options; more than one only where a search goes over them.
-
     """
 
     entry: Entry
@@ -191,7 +187,6 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 
     Raises:
         UsageError: for the first name or option that doesn't fit.
-
     """
     dataset_entry = registry.get("dataset", plan.dataset)
     dataset: Any = dataset_entry.component

@@ -91,7 +91,6 @@ class Registry:
 
         Raises:
             UsageError: if there is none, or if two distributions provide the plain name.
-
         """
         for entry in self.entries:
             if entry.kind == kind and name in (
@@ -113,7 +112,6 @@ class Registry:
 
         Raises:
             UsageError: if there is none.
-
         """
         found = []
         for kind in KINDS:
@@ -265,7 +263,6 @@ def load_registry(environ: Mapping[str, str] | None = None) -> Registry:
 
     Args:
         environ: where to read these; the process's environment if not given.
-
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))

@@ -63,7 +63,6 @@ class Recipe:
         options: steps, rates and augmentation.
         device: where models live.
         precision: ``fp32`` or ``bf16`` (autocast; weights and losses stay float32).
-
     """
 
     def __init__(self, options: RecipeOptions, device: torch.device, precision: str = "fp32") -> None:
@@ -103,7 +102,6 @@ class Recipe:
 
         Raises:
             CellError: if the weights are no longer finite at the end.
-
         """
         o = self.options
         peak = o.lr if lr is None else lr
@@ -151,7 +149,6 @@ class Recipe:
 
         Raises:
             CellError: if an output isn't finite, since a class read from it would mean nothing.
-
         """
         logits = self.logits(model, samples, indices)
         if not torch.isfinite(logits).all():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cutk.errors import one_line
 from cutk.evaluation import Curve
 from cutk.plan import Setup
 
@@ -29,7 +31,6 @@ class Results:
         failures: one for each failed cell, grid point or metric, with its ``reason``.
         summaries: one for each manipulation and unlearner.
         computed: how many cells were computed, the others having been read.
-
     """
 
     plan: Record
@@ -56,7 +57,6 @@ def records_of(
         metrics: for the identity of each metric of the plan, its name.
         provider: the distribution that computed the model.
         every: whether each grid point is a record, or the selected one alone.
-
     """
     records, failures = [], []
     for position, attempt in enumerate(stored["attempts"]):
@@ -79,9 +79,9 @@ def records_of(
             }
         )
         failures += [
-            failure({**here, "metric": name}, reason)
-            for name, reason in attempt["failed_metrics"].items()
-            if name in measured
+            failure({**here, "metric": metrics[identity]}, reason)
+            for identity, reason in attempt["failed_metrics"].items()
+            if identity in metrics
         ]
     return records, failures
 
@@ -92,10 +92,14 @@ def means(records: Sequence[Record]) -> dict[str, float]:
     return {name: statistics.fmean(record["metrics"][name] for record in records) for name in sorted(names)}
 
 
-def summarise(setup: Setup, records: Sequence[Record]) -> list[Record]:
-    """Compute the plan's summaries from the selected records, for each manipulation and unlearner."""
+def summarise(setup: Setup, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Compute the plan's summaries from the selected records, for each manipulation and unlearner.
+
+    Returns:
+        The summaries, and what failed among them.
+    """
     chosen = [record for record in records if record["selected"]]
-    result = []
+    result, failures = [], []
     for manipulation in setup.manipulations:
         mine = [record for record in chosen if record["manipulation"] == manipulation.name]
 
@@ -112,6 +116,11 @@ def summarise(setup: Setup, records: Sequence[Record]) -> list[Record]:
             for summary in setup.summaries:
                 component = summary.make()
                 ready = all(name in gold and name in curve for name in component.of)
-                values[summary.name] = component.summarise(Curve(curve, gold, original)) if ready else None
+                try:
+                    values[summary.name] = component.summarise(Curve(curve, gold, original)) if ready else None
+                except Exception as error:
+                    labels = {"manipulation": manipulation.name, "unlearner": unlearner.name, "metric": summary.name}
+                    everywhere = {"dataset": setup.dataset.name, "model": setup.model.name, "alpha": None, "seed": None}
+                    failures.append(failure({**everywhere, **labels}, one_line(error), traceback.format_exc()))
             result.append({"manipulation": manipulation.name, "unlearner": unlearner.name, "metrics": values})
-    return result
+    return result, failures

@@ -62,7 +62,6 @@ def identify(manipulated: Tensor, alpha: float, generator: torch.Generator) -> T
 
     Raises:
         UsageError: if α is outside (0, 1] or so small that no sample is identified.
-
     """
     if not 0 < alpha <= 1:
         raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
@@ -88,6 +87,17 @@ class _Builder:
         return self.model.build(self.shape, self.num_classes)
 
 
+def _check(corruption: Corruption, clean: Images) -> None:
+    """Refuse what a manipulation returned if the benchmark could not stand on it."""
+    marked = corruption.manipulated
+    if marked.dtype != torch.int64 or marked.ndim != 1 or len(marked) == 0:
+        raise ValueError(f"expected manipulated int64 [n] with n ≥ 1, got {marked.dtype} {list(marked.shape)}")
+    if not (marked[1:] > marked[:-1]).all() or not 0 <= int(marked[0]) <= int(marked[-1]) < len(clean):
+        raise ValueError(f"expected manipulated to be sorted, without repeats, and within 0 … {len(clean) - 1}")
+    if corruption.train.pixels.shape != clean.pixels.shape or corruption.train.classes != clean.classes:
+        raise ValueError("expected the manipulated training set to have the size, shape and classes of the clean one")
+
+
 class Scenario:
     """One dataset, manipulation, model, recipe and seed: the evaluator's side of the benchmark.
 
@@ -101,7 +111,6 @@ class Scenario:
 
     Raises:
         UsageError: if manipulation or model don't fit the data.
-
     """
 
     def __init__(
@@ -122,6 +131,7 @@ class Scenario:
             clean, self._held_out = splits.train, splits.validation
         self.clean_labels = clean.labels
         self.corruption: Corruption = manipulation.corrupt(clean, stream(seed, "manipulation"))
+        _check(self.corruption, clean)
         self._builder = _Builder(model, clean.shape, len(clean.classes))
 
     @cached_property

@@ -54,7 +54,6 @@ def search_points(unlearner: type[Unlearner], given: Mapping[str, Sequence[Any]]
         unlearner: the component class.
         given: for each option that the user set, the validated values.
         search: ``grid`` or ``default``.
-
     """
     points = expand_grid(unlearner.grid) if search == "grid" else [{}]
     for name, values in given.items():
@@ -69,7 +68,6 @@ class Score:
     Attributes:
         validation_accuracy: on the clean held-out samples.
         changed_fraction: of S_f, how many are predicted otherwise than by the original model.
-
     """
 
     validation_accuracy: float
@@ -88,7 +86,6 @@ def select(scores: Sequence[Score | None]) -> int:
 
     Raises:
         ValueError: if no point has a score.
-
     """
     ranked = [
         (score.value, score.validation_accuracy, -position)

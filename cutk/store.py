@@ -52,7 +52,6 @@ class Store:
 
     Args:
         root: the folder; it is made by ``open``.
-
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,7 +62,6 @@ class Store:
 
         Raises:
             UsageError: if it can't be written to.
-
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -90,7 +88,6 @@ class Store:
 
         Raises:
             Damaged: if it can't be read; it is out of the way then, and can be computed again.
-
         """
         path = self._folder(kind, key) / RECORD
         try:
@@ -110,7 +107,6 @@ class Store:
 
         Raises:
             Damaged: if they can't be read, or aren't what was written.
-
         """
         path = self._folder(kind, key) / WEIGHTS
         record = self.read(kind, key) or {}
@@ -121,8 +117,20 @@ class Store:
         except (OSError, ValueError, SafetensorError) as error:
             raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({one_line(error)})") from None
 
-    def write(self, kind: str, key: str, record: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        """Write a run. One that is there already stays as it is: it was computed from the same key."""
+    def write(
+        self,
+        kind: str,
+        key: str,
+        record: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Write a run.
+
+        One that is there already stays as it is, since it was computed from the same key, unless ``replace`` says
+        that the new one holds more.
+        """
         folder = self._folder(kind, key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
@@ -132,8 +140,12 @@ class Store:
             save_file(own, temporary / WEIGHTS)
             content = {**record, "key": key, "weights_sha256": _sha256(temporary / WEIGHTS)}
             _write_text(temporary / RECORD, _pretty(content))
+            if replace:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(temporary / "replaced")
             with contextlib.suppress(OSError):  # another process was first; its result is as good
                 temporary.rename(folder)
+                shutil.rmtree(folder / "replaced", ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -146,10 +158,6 @@ class Store:
         temporary = path.with_name(f".tmp-{os.getpid()}")
         _write_text(temporary, _pretty({**record, **changes}))
         os.replace(temporary, path)
-
-    def remove(self, kind: str, key: str) -> None:
-        """Drop a run, so that a fuller one can take its place."""
-        shutil.rmtree(self._folder(kind, key), ignore_errors=True)
 
     def _set_aside(self, kind: str, key: str, reason: str) -> Damaged:
         folder = self._folder(kind, key)

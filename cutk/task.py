@@ -30,7 +30,6 @@ class Log:
     Attributes:
         on_progress: called as ``on_progress(done, total)``.
         scalars: what was logged under each name, in order.
-
     """
 
     on_progress: Callable[[int, int], None] | None = None
@@ -66,7 +65,6 @@ class Task:
         order_seed: what ``retrain`` draws batches and augmentation with. Both seeds are one-way derivations, from
             which the scenario's other random choices can't be told.
         log: for progress and curves.
-
     """
 
     original: nn.Module

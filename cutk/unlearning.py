@@ -33,11 +33,10 @@ class Attempt:
         validation_accuracy: the score's first part.
         changed_fraction: the score's second part.
         metrics: measured values by the metric's identity; None where a metric means nothing.
-        failed_metrics: reasons by the metric's name.
+        failed_metrics: reasons, by the same identities.
         scalars: curves that the method logged.
         error: why there is no model, if there is none.
         traceback: where that happened.
-
     """
 
     options: dict[str, Any]
@@ -62,7 +61,6 @@ def score(recipe: Recipe, model: nn.Module, task: Task, before: Tensor) -> Score
         model: the candidate.
         task: what a developer knows.
         before: int64 ``[n]``, the original's predictions on S_f.
-
     """
     changed = recipe.predict(model, task.train, task.identified) != before
     accuracy = 0.0
@@ -100,7 +98,6 @@ def attempt_all(
 
     Raises:
         CellError: if no point gave a model.
-
     """
     recipe = task.recipe
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import cutk
-from cutk.benchmark import Benchmark, Observer
+from cutk.benchmark import Benchmark
+from cutk.cells import Observer
 from cutk.plan import Plan, layer, resolve
 from cutk.plugins import Entry, Provider
 from cutk.store import Store
@@ -229,6 +230,74 @@ def test_a_failed_metric_is_a_failure_and_not_a_number(bench, setup_of):
     assert len(results.records) == 3
     assert all("not-finite" not in record["metrics"] for record in results.records)
     assert [(f["metric"], f["reason"]) for f in results.failures] == [("not-finite", "the value is nan")] * 3
+
+
+def test_a_failed_metric_does_not_cause_the_cell_to_be_computed_again(bench, setup_of):
+    setup = setup_of(alphas=[0.5], evaluate="all")
+    broken = replace(
+        setup.metrics[0],
+        entry=Entry("metric", "not-finite", NotFinite, Provider("mine", "1", "x")),
+        points=(cutk.Options(),),
+    )
+    setup = replace(setup, metrics=(*setup.metrics, broken))
+    first, _ = bench(setup)
+    second, watcher = bench(setup)
+    assert watcher.trained == []
+    assert second.failures == first.failures
+    assert len(first.failures) > 3
+
+
+class BrokenSummary(cutk.Summary):
+    """Raises."""
+
+    name = "broken-summary"
+
+    def summarise(self, curve):
+        raise KeyError("no such curve")
+
+
+def test_a_failed_summary_is_a_failure(bench, setup_of):
+    setup = setup_of(alphas=[0.5])
+    entry = Entry("metric", "broken-summary", BrokenSummary, Provider("mine", "1", "x"))
+    broken = replace(setup.summaries[0], entry=entry)
+    results, _ = bench(replace(setup, summaries=(*setup.summaries, broken)))
+    assert [(f["metric"], f["reason"]) for f in results.failures] == [("broken-summary", "KeyError: 'no such curve'")]
+    assert results.summaries[0]["metrics"].keys() == {"alpha_star"}
+
+
+class BrokenManipulation(cutk.Manipulation):
+    """Returns nonsense of several kinds."""
+
+    name = "broken"
+
+    class Options(cutk.Options):
+        how: str = cutk.option("raise", help="how")
+
+    def corrupt(self, train, generator):
+        indices = {"unsorted": [3, 1], "outside": [10_000], "empty": []}.get(self.options.how, [1])
+        if self.options.how == "raise":
+            raise KeyError("sorry")
+        shorter = train.select(torch.arange(5)) if self.options.how == "shorter" else train
+        return cutk.Corruption(shorter, torch.tensor(indices, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("raise", "KeyError: 'sorry'"),
+        ("unsorted", "to be sorted"),
+        ("outside", "within 0 … 379"),
+        ("empty", "with n ≥ 1"),
+        ("shorter", "size, shape and classes"),
+    ],
+)
+def test_a_broken_manipulation_is_blamed_by_name(setup_of, tmp_path, how, reason):
+    setup = setup_of()
+    entry = Entry("manipulation", "broken", BrokenManipulation, Provider("mine", "1", "x"))
+    broken = replace(setup.manipulations[0], entry=entry, points=(BrokenManipulation.Options(how=how),))
+    with pytest.raises(cutk.CutkError, match=r"The manipulation 'broken' of mine==1 failed: .*") as error:
+        Benchmark(replace(setup, manipulations=(broken,)), Store(tmp_path))
+    assert reason in str(error.value)
 
 
 class Chance(cutk.Unlearner):

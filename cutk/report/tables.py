@@ -145,7 +145,8 @@ def print_failures(failures: Sequence[Record], tracebacks: bool = False) -> None
     console.print(f"{len(failures)} failed:", highlight=False)
     for failed in failures:
         alpha = "" if failed["alpha"] is None else f" at α = {failed['alpha']:g}"
-        what = f"{failed['manipulation']}, seed {failed['seed']}: {failed['unlearner']}{alpha}"
+        seed = "all seeds" if failed["seed"] is None else f"seed {failed['seed']}"
+        what = f"{failed['manipulation']}, {seed}: {failed['unlearner']}{alpha}"
         if failed.get("options"):
             what += " with " + ", ".join(f"{name}={value}" for name, value in failed["options"].items())
         if "metric" in failed:

@@ -49,7 +49,6 @@ def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: in
         model: differentiated in eval mode and float32.
         batches: the samples.
         chunk: how many samples' gradients are held at once.
-
     """
     model.eval()
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -86,7 +85,6 @@ def dampen(
         importances: I_f and I_r by the same names.
         selection_weight: α.
         dampening: γ.
-
     """
     changed = 0
     for name, parameter in parameters:

@@ -1,0 +1,89 @@
+"""What cutk's choices are worth: ratios of two ways to do the same thing, measured in turn within one run.
+
+    python benchmarks/speed.py
+
+Each ratio is the median over pairs; the first pair warms up and doesn't count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torchvision import transforms
+
+from cutk.data import Augmentation, Images, Normalisation, ResidentTrainSet
+from cutk.device import describe_machine
+from cutk.plugins import load_registry
+from cutk.recipe import Recipe, RecipeOptions
+
+PAIRS = 7
+CPU = torch.device("cpu")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ratio(slow: Callable[[], object], fast: Callable[[], object]) -> tuple[float, float, float]:
+    """Return median, smallest and largest of slow / fast over the pairs."""
+    ratios = [seconds(slow) / seconds(fast) for _ in range(PAIRS + 1)][1:]
+    return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def random_images(count: int, channels: int, size: int) -> Images:
+    """Return noise."""
+    pixels = torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8)
+    return Images(pixels, torch.arange(count) % 10, tuple("0123456789"))
+
+
+def precision(name: str, channels: int, size: int, batch: int, **options: object) -> tuple[float, float, float]:
+    """Compare training steps in fp32 with steps in bf16."""
+    component = load_registry({"CUTK_PLUGINS": ""}).get("model", name).component
+    samples = ResidentTrainSet(
+        random_images(batch, channels, size), Normalisation((0.5,) * channels, (0.25,) * channels)
+    )
+    recipes = {p: Recipe(RecipeOptions(batch_size=batch), CPU, p) for p in ("fp32", "bf16")}
+    models = {
+        p: r.place(component(component.Options(**options)).build((channels, size, size), 10))
+        for p, r in recipes.items()
+    }
+
+    def steps(p: str) -> Callable[[], object]:
+        return lambda: recipes[p].train(models[p], samples, steps=3)
+
+    return ratio(steps("fp32"), steps("bf16"))
+
+
+def augmentation() -> tuple[float, float, float]:
+    """Compare torchvision's transforms, image by image, with the vectorised ones."""
+    pixels = random_images(256, 3, 32).pixels
+    one_by_one = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()])
+    generator = torch.Generator()
+    return ratio(
+        lambda: torch.stack([one_by_one(image) for image in pixels]),
+        lambda: Augmentation(4, True).apply(pixels, generator),
+    )
+
+
+def main() -> None:
+    """Print the ratios, with the machine that they hold for."""
+    machine = describe_machine(CPU)
+    print(f"{machine['hardware']}, {machine['threads']} threads, torch {machine['torch']}; n = {PAIRS} pairs")
+    rows = {
+        "convnet-small, training: fp32 / bf16": lambda: precision("convnet-small", 1, 8, 128),
+        "resnet9 (width 0.5), training: fp32 / bf16": lambda: precision("resnet9", 3, 32, 64, width=0.5),
+        "augmentation: torchvision per image / vectorised": augmentation,
+    }
+    for name, measure in rows.items():
+        middle, low, high = measure()
+        print(f"{name:52} {middle:6.2f}  ({low:.2f} to {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()
