@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -16,12 +16,14 @@ from cutk.records import GOLD, ORIGINAL, Record, Results
 
 if TYPE_CHECKING:
     from cutk.benchmark import Benchmark
-    from cutk.plan import Setup
+    from cutk.plan import Chosen, Setup
 
 __all__ = ["best_row", "dry_run_table", "mean_and_spread", "print_failures", "print_results"]
 
 # Where output isn't a terminal nothing has to fit a screen.
 _PIPE_WIDTH = 140
+# Characters of a cell such as `0.832 ±0.061*`.
+_CELL = 13
 
 
 def _console() -> Console:
@@ -58,7 +60,15 @@ def best_row(values: Sequence[float | None], higher_is_better: bool) -> set[int]
     return {i for i, value in enumerate(values) if value is not None and math.isclose(value, best, abs_tol=5e-4)}
 
 
-def _rows(records: Iterable[Record], setup: Setup) -> list[tuple[str, float | None, list[Record]]]:
+class Row(NamedTuple):
+    """One line of a table: an unlearner at one α, or a reference, with the records of all seeds."""
+
+    name: str
+    alpha: float | None
+    records: list[Record]
+
+
+def _rows(records: Iterable[Record], setup: Setup) -> list[Row]:
     """Group records into rows: original, each unlearner at each α, gold."""
     chosen = [record for record in records if record["selected"]]
 
@@ -66,45 +76,53 @@ def _rows(records: Iterable[Record], setup: Setup) -> list[tuple[str, float | No
         return [r for r in chosen if (r["unlearner"], r["alpha"]) == (unlearner, alpha)]
 
     alphas = list(dict.fromkeys(setup.plan.alphas))
-    rows = [(u.name, alpha, at(u.name, alpha)) for alpha in alphas for u in setup.unlearners]
-    return [("original", None, at(ORIGINAL, None)), *rows, ("gold", None, at(GOLD, None))]
+    rows = [Row(u.name, alpha, at(u.name, alpha)) for alpha in alphas for u in setup.unlearners]
+    return [Row("original", None, at(ORIGINAL, None)), *rows, Row("gold", None, at(GOLD, None))]
 
 
-def _table(records: list[Record], setup: Setup) -> Table:
+def _fitting(metrics: Sequence[Chosen], names: Iterable[str], width: int) -> list[Sequence[Chosen]]:
+    """Deal the metrics out to as many tables as it takes for each to fit ``width``, about equally many to each."""
+    left = width - max(map(len, names)) - 10
+    tables = math.ceil(len(metrics) / max(1, left // (_CELL + 2)))
+    each = math.ceil(len(metrics) / tables)
+    return [metrics[start : start + each] for start in range(0, len(metrics), each)]
+
+
+def _column(metric: Chosen, rows: Sequence[Row]) -> list[str]:
+    """Return a metric's cells, the best of the unlearners marked."""
+    component: Any = metric.entry.component
+    values = [[r["metrics"][metric.name] for r in row.records if metric.name in r["metrics"]] for row in rows]
+    means = [
+        statistics.fmean(of_row) if of_row and row.alpha is not None else None
+        for of_row, row in zip(values, rows, strict=True)
+    ]
+    best = best_row(means, component.higher_is_better)
+    # The blank keeps the digits of marked and unmarked cells in line.
+    return [
+        f"[bold]{mean_and_spread(of_row)}[/bold]*" if i in best else mean_and_spread(of_row) + " "
+        for i, of_row in enumerate(values)
+    ]
+
+
+def _table(metrics: Sequence[Chosen], rows: Sequence[Row], several: bool) -> Table:
+    """Build one table; ``several`` unlearners are set apart by a rule between one α and the next."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("α", justify="right", no_wrap=True)
     table.add_column("Unlearner", no_wrap=True)
-    rows = _rows(records, setup)
-    columns: list[list[str]] = []
-    for metric in setup.metrics:
+    for metric in metrics:
         component: Any = metric.entry.component
         arrow = "↑" if component.higher_is_better else "↓"
-        table.add_column(f"{metric.name.replace('_', ' ')} {arrow}", justify="right", min_width=12)
-        values = [[r["metrics"][metric.name] for r in row if metric.name in r["metrics"]] for _, _, row in rows]
-        means = [
-            statistics.fmean(v) if v and alpha is not None else None
-            for v, (_, alpha, _) in zip(values, rows, strict=True)
-        ]
-        best = best_row(means, component.higher_is_better)
-        columns.append(
-            [
-                f"[bold]{mean_and_spread(v)}[/bold]*" if i in best else mean_and_spread(v) + " "
-                for i, v in enumerate(values)
-            ]
-        )
-    several = len(setup.unlearners) > 1
-    for i, (name, alpha, _) in enumerate(rows):
-        reference = alpha is None
-        following = rows[i + 1][1] if i + 1 < len(rows) else None
-        # A rule sets the reference rows apart, and each α's block of several unlearners.
-        rule = reference or following is None or (several and alpha != following)
-        cells = [column[i] for column in columns]
+        table.add_column(f"{metric.name.replace('_', ' ')} {arrow}", justify="right", min_width=_CELL)
+    columns = [_column(metric, rows) for metric in metrics]
+    for i, row in enumerate(rows):
+        reference = row.alpha is None
+        following = rows[i + 1].alpha if i + 1 < len(rows) else None
         table.add_row(
-            "" if reference else f"{alpha:g}",
-            escape(name),
-            *cells,
+            "" if reference else f"{row.alpha:g}",
+            escape(row.name),
+            *(column[i] for column in columns),
             style="dim" if reference else None,
-            end_section=rule,
+            end_section=reference or following is None or (several and row.alpha != following),
         )
     return table
 
@@ -120,7 +138,9 @@ def print_results(results: Results, setup: Setup) -> None:
             f"mean ± sd over {plan['seeds']} seed{'s' if plan['seeds'] > 1 else ''}; * best of the unlearners",
             highlight=False,
         )
-        console.print(_table(mine, setup))
+        rows = _rows(mine, setup)
+        for metrics in _fitting(setup.metrics, [row.name for row in rows], console.width):
+            console.print(_table(metrics, rows, several=len(setup.unlearners) > 1))
         for summary in results.summaries:
             if summary["manipulation"] == manipulation.name:
                 for name, value in summary["metrics"].items():
