@@ -21,7 +21,7 @@ class Digits(cutk.Dataset):
     name = "digits"
     reference = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (CC BY 4.0)"
     model = "convnet-small"
-    recipe = {"steps": 300, "batch_size": 128, "lr": 0.1, "crop_padding": 0, "flip": False}
+    recipe = {"steps": 300, "batch_size": 128, "lr": 0.05, "crop_padding": 0, "flip": False}
     suggests = {"badnet": {"fraction": 0.03, "size": 2}}
 
     def load(self) -> cutk.Splits:
