@@ -39,7 +39,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     The machine's capabilities are asked, not its speed: a stopwatch could answer differently the next time, and
     then the same command would give other numbers. Where the capability exists, bf16 autocast was measured faster
-    than fp32 for every built-in model (see ``benchmarks/precision.py``).
+    than fp32 for every built-in model (see ``benchmarks/speed.py``).
 
     Raises:
         UsageError: if ``name`` isn't one of ``auto``, ``fp32`` and ``bf16``.

@@ -54,9 +54,8 @@ def row(output, name, alpha=""):
 
 def test_the_readme_shows_what_the_demo_prints(demo):
     assert demo.returncode == 0, demo.stderr
-    shown = (
-        README.partition("<!-- output: cutk bench --unlearner ssd -->")[2].partition("```text\n")[2].partition("```")[0]
-    )
+    _, _, after = README.partition("<!-- output: cutk bench --unlearner ssd -->\n```text\n")
+    shown, _, _ = after.partition("```")
     assert skeleton(shown) == skeleton(demo.stdout)
 
 
