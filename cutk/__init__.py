@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cutk.components import Breakdown as Breakdown
     from cutk.components import Corruption as Corruption
     from cutk.components import Dataset as Dataset
     from cutk.components import Manipulation as Manipulation
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from cutk.data import Splits as Splits
     from cutk.data import Stamp as Stamp
     from cutk.data import TrainSet as TrainSet
+    from cutk.device import Cost as Cost
+    from cutk.distillation import Teacher as Teacher
+    from cutk.distillation import kl_divergence as kl_divergence
     from cutk.errors import CellError as CellError
     from cutk.errors import CutkError as CutkError
     from cutk.errors import UsageError as UsageError
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from cutk.evaluation import Truth as Truth
     from cutk.evaluation import accuracy as accuracy
     from cutk.hookspecs import hookimpl as hookimpl
+    from cutk.layers import last_layers as last_layers
+    from cutk.layers import layers as layers
     from cutk.options import Options as Options
     from cutk.options import option as option
     from cutk.plugins import load_registry as load_registry
@@ -42,11 +48,14 @@ if TYPE_CHECKING:
     from cutk.task import Task as Task
 
 _HOMES = {
-    "cutk.components": "Corruption Dataset Manipulation Metric Model Sizes Summary Unlearner",
+    "cutk.components": "Breakdown Corruption Dataset Manipulation Metric Model Sizes Summary Unlearner",
     "cutk.data": "Augmentation Batch Images Normalisation Splits Stamp TrainSet",
+    "cutk.device": "Cost",
+    "cutk.distillation": "Teacher kl_divergence",
     "cutk.errors": "CellError CutkError UsageError",
     "cutk.evaluation": "Curve Evaluation Truth accuracy",
     "cutk.hookspecs": "hookimpl",
+    "cutk.layers": "last_layers layers",
     "cutk.options": "Options option",
     "cutk.plugins": "load_registry",
     "cutk.recipe": "Recipe RecipeOptions cross_entropy",

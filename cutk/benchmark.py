@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +14,17 @@ from torch import Tensor, nn
 from cutk.cells import Cell, Observer
 from cutk.components import Sizes, Unlearner
 from cutk.data import Splits
-from cutk.device import choose_device, choose_precision, describe_machine
+from cutk.device import Cost, choose_device, choose_precision, describe_machine, measured
 from cutk.errors import CellError, CutkError, one_line
 from cutk.evaluation import Evaluation
+from cutk.measuring import described, measure, unmeasured
 from cutk.plan import Chosen, Setup
 from cutk.recipe import Recipe
-from cutk.records import Results, failure, records_of, summarise
-from cutk.scenario import Scenario, timed
+from cutk.records import Reading, Results, failure, records_of, summarise
+from cutk.scenario import Scenario
 from cutk.store import Damaged, Store, key_of
 from cutk.task import Log
-from cutk.unlearning import Attempt, attempt_all
+from cutk.unlearning import Attempt, Outcome, Scalars, attempt_all
 
 __all__ = ["Benchmark"]
 
@@ -111,7 +111,7 @@ class Benchmark:
                 self._failed[self._key(cell)] = one_line(error)
                 results.failures.append(failure(self._labels(cell), one_line(error), traceback.format_exc()))
                 self.observer.cell_failed(cell, one_line(error))
-        results.summaries, failures = summarise(self.setup, results.records)
+        results.summaries, failures = summarise(self.setup.summaries, results.records)
         results.failures += failures
         return results
 
@@ -135,16 +135,17 @@ class Benchmark:
             "device": self.recipe.device.type,
         }
 
-    def _key(self, cell: Cell) -> str:
+    def _decided_by(self, cell: Cell) -> dict[str, Any]:
         if cell.unlearner is None:
-            return key_of(self._training(cell, cell.role))
-        return key_of(
-            {
-                "original": self._training(cell, "original"),
-                "unlearner": cell.unlearner.identity(),
-                "alpha": cell.alpha,
-            }
-        )
+            return self._training(cell, cell.role)
+        return {
+            "original": self._training(cell, "original"),
+            "unlearner": cell.unlearner.identity(),
+            "alpha": cell.alpha,
+        }
+
+    def _key(self, cell: Cell) -> str:
+        return key_of(self._decided_by(cell))
 
     # How a cell is computed.
 
@@ -173,13 +174,18 @@ class Benchmark:
         if record is not None and self._measure_stored(cell, record):
             return record, True
         self.observer.cell_started(cell)
-        attempts, selected, model = (self._train if cell.unlearner is None else self._unlearn)(cell)
+        outcome = (self._train if cell.unlearner is None else self._unlearn)(cell)
         content = {
-            "attempts": [asdict(attempt) for attempt in attempts],
-            "selected": selected,
+            "labels": self._labels(cell),
+            "decided_by": self._decided_by(cell),
+            "provider": self._provider(cell),
+            "attempts": [asdict(attempt) for attempt in outcome.attempts],
+            "selected": outcome.selected,
+            "prepared": outcome.prepared,
+            "measured": described(self.setup.metrics),
             "environment": self._environment(),
         }
-        self.store.write(cell.kind, self._key(cell), content, model.state_dict(), replace=record is not None)
+        self.store.write(cell.kind, self._key(cell), content, outcome.model.state_dict(), replace=record is not None)
         return content, False
 
     def _read(self, cell: Cell) -> dict[str, Any] | None:
@@ -189,14 +195,15 @@ class Benchmark:
             self.observer.warning(f"Damaged run: {damage}; it is computed again.")
             return None
 
-    def _train(self, cell: Cell) -> tuple[list[Attempt], int, nn.Module]:
+    def _train(self, cell: Cell) -> Outcome:
         scenario = self._scenario(cell.manipulation, cell.seed)
         train = scenario.train_original if cell.role == "original" else scenario.train_gold
         log = self._log()
-        model, seconds = timed(self.recipe.device, lambda: train(log))
-        attempt = Attempt(options={}, seconds=seconds)
-        self._measure(self._evaluation(cell, model), attempt)
-        return [attempt], 0, model
+        model, cost = measured(self.recipe.device, lambda: train(log))
+        attempt = Attempt(options={})
+        attempt.cost_was(cost)
+        measure(self.setup.metrics, self._evaluation(cell, model), attempt)
+        return Outcome([attempt], 0, model)
 
     def _original(self, cell: Cell) -> nn.Module:
         """Return M_o for a cell, trained now if its own cell didn't leave it in the store."""
@@ -219,7 +226,7 @@ class Benchmark:
             return None
         return self.recipe.place(model).eval()
 
-    def _unlearn(self, cell: Cell) -> tuple[list[Attempt], int, nn.Module]:
+    def _unlearn(self, cell: Cell) -> Outcome:
         if cell.unlearner is None or cell.alpha is None:
             raise TypeError(f"Expected an unlearner and an alpha, got {cell}.")
         scenario = self._scenario(cell.manipulation, cell.seed)
@@ -227,12 +234,11 @@ class Benchmark:
         task = scenario.task(original, cell.alpha, self._log())
         before = self.recipe.predict(original, scenario.train, task.identified)
 
-        def judge(model: nn.Module, attempt: Attempt) -> None:
-            self._measure(self._evaluation(cell, model, before, attempt.seconds), attempt)
+        def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
+            measure(self.setup.metrics, self._evaluation(cell, model, before, attempt.cost, scalars), attempt)
 
-        every = self.setup.plan.evaluate == "all"
         component: type[Unlearner] = cell.unlearner.entry.component  # type: ignore[assignment]
-        attempts, selected, model = attempt_all(
+        return attempt_all(
             component,
             cell.unlearner.points,
             task,
@@ -240,16 +246,19 @@ class Benchmark:
             before,
             seed=scenario.unlearning_seed(),
             progress=self.observer.progress,
-            judge=judge if every else None,
+            judge=judge,
+            judge_all=self.setup.plan.evaluate == "all",
         )
-        if not every:
-            judge(model, attempts[selected])
-        return attempts, selected, model
 
     # What a model is worth.
 
     def _evaluation(
-        self, cell: Cell, model: nn.Module, before: Tensor | None = None, seconds: float | None = None
+        self,
+        cell: Cell,
+        model: nn.Module,
+        before: Tensor | None = None,
+        cost: Cost | None = None,
+        scalars: Scalars | None = None,
     ) -> Evaluation:
         scenario = self._scenario(cell.manipulation, cell.seed)
         identified = None if cell.alpha is None else scenario.identified(cell.alpha)
@@ -259,51 +268,37 @@ class Benchmark:
             self.recipe,
             identified=identified,
             identified_before=before,
-            seconds=seconds,
+            cost=cost,
+            scalars=scalars,
         )
-
-    def _metric_id(self, metric: Chosen) -> str:
-        return key_of(metric.identity())[:16]
-
-    def _measure(self, evaluation: Evaluation, attempt: Attempt) -> None:
-        """Compute every metric that ``attempt`` lacks; one that fails leaves its reason, and no number."""
-        attempt.failed_metrics = {}
-        for metric in self.setup.metrics:
-            identity = self._metric_id(metric)
-            if identity in attempt.metrics:
-                continue
-            try:
-                value = metric.make().compute(evaluation)
-                if value is not None and not math.isfinite(value):
-                    raise CellError(f"the value is {value}")
-                attempt.metrics[identity] = None if value is None else float(value)
-            except (Exception, SystemExit) as error:
-                attempt.failed_metrics[identity] = one_line(error)
 
     def _measure_stored(self, cell: Cell, record: dict[str, Any]) -> bool:
         """Add what this plan measures and an earlier one didn't. False if that takes computing the cell again."""
-        wanted = {self._metric_id(metric) for metric in self.setup.metrics}
+        metrics = self.setup.metrics
         attempts = [Attempt(**attempt) for attempt in record["attempts"]]
         chosen = attempts[record["selected"]]
         if self.setup.plan.evaluate == "all" and any(
-            wanted - attempt.metrics.keys() - attempt.failed_metrics.keys()
+            unmeasured(metrics, attempt, retry=False)
             for attempt in attempts
             if attempt is not chosen and not attempt.error
         ):
             return False  # the selected model's weights alone are kept
-        if wanted <= chosen.metrics.keys():
+        if not unmeasured(metrics, chosen):
             return True
         model = self._load(cell)
         if model is None:
             return False
-        before = seconds = None
+        before = cost = None
         if cell.alpha is not None:
             scenario = self._scenario(cell.manipulation, cell.seed)
             before = self.recipe.predict(self._original(cell), scenario.train, scenario.identified(cell.alpha))
-            seconds = chosen.seconds
-        self._measure(self._evaluation(cell, model, before, seconds), chosen)
+            cost = chosen.cost
+        scalars = record["prepared"].get(chosen.state, {}) | chosen.scalars
+        measure(metrics, self._evaluation(cell, model, before, cost, scalars), chosen)
         record["attempts"] = [asdict(attempt) for attempt in attempts]
-        self.store.update(cell.kind, self._key(cell), {"attempts": record["attempts"]})
+        record["measured"] |= described(metrics)
+        changes = {name: record[name] for name in ("attempts", "measured")}
+        self.store.update(cell.kind, self._key(cell), changes)
         return True
 
     # What is reported.
@@ -330,6 +325,7 @@ class Benchmark:
         }
 
     def _labels(self, cell: Cell) -> dict[str, Any]:
+        scenario = self._scenario(cell.manipulation, cell.seed)
         return {
             "dataset": self.setup.dataset.name,
             "manipulation": cell.manipulation.name,
@@ -337,13 +333,18 @@ class Benchmark:
             "unlearner": cell.unlearner_name,
             "alpha": cell.alpha,
             "seed": cell.seed,
+            "manipulated": len(scenario.corruption.manipulated),
+            "identified": None if cell.alpha is None else len(scenario.identified(cell.alpha)),
         }
 
+    def _provider(self, cell: Cell) -> str:
+        return (cell.unlearner or self.setup.model).entry.provider.requirement
+
     def _report(self, cell: Cell, stored: dict[str, Any], results: Results) -> None:
-        names = {self._metric_id(metric): metric.name for metric in self.setup.metrics}
-        provider = (cell.unlearner or self.setup.model).entry.provider.requirement
-        every = self.setup.plan.evaluate == "all"
-        records, failures = records_of(stored, self._labels(cell), names, provider, every)
+        plan = self.setup.plan
+        reading = Reading(described(self.setup.metrics), every=plan.evaluate == "all", oracle=plan.oracle)
+        here = {"labels": self._labels(cell), "provider": self._provider(cell), "key": self._key(cell)}
+        records, failures = records_of({**stored, **here}, reading)
         results.records += records
         results.failures += failures
 

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cutk.options import Options as _Options
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "Breakdown",
     "Component",
     "Corruption",
     "Dataset",
@@ -49,6 +50,8 @@ class Component:
         required: methods of which an author must override at least one.
         name: how users call it: lower-case letters, digits, hyphens and underscores.
         reference: the paper or page it comes from.
+        variant: the option that is set by what stands behind a colon in the name: with ``"architecture"``, users
+            may ask for ``name:resnet18``.
         Options: what users can set; a subclass of ``cutk.Options``.
     """
 
@@ -56,6 +59,7 @@ class Component:
     required: ClassVar[tuple[str, ...]]
     name: ClassVar[str]
     reference: ClassVar[str] = ""
+    variant: ClassVar[str] = ""
     Options: ClassVar[type[_Options]] = _Options
 
     def __init__(self, options: _Options | None = None) -> None:
@@ -204,16 +208,35 @@ class Metric(Component):
     Attributes:
         higher_is_better: its direction.
         bounds: the smallest and the largest possible value.
+        objective: which of the two aims of corrective unlearning it measures on unseen samples, if one of them
+            (paper, section 2.2): figures set them against each other, and the oracle row is best in their mean.
     """
 
     kind = "metric"
     required = ("compute",)
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    objective: ClassVar[Literal["", "unlearning", "utility"]] = ""
 
     def compute(self, evaluation: Evaluation) -> float | None:
         """Return the value, or None where the metric means nothing (say, attack success without an attack)."""
         raise NotImplementedError(f"{type(self).__name__} has no compute()")
+
+
+class Breakdown(Metric):
+    """Several numbers of one kind that judge a model: one for each class, say, or for each bin of a histogram.
+
+    ``bounds`` and ``higher_is_better`` hold for each of them. Records keep them under ``breakdowns``.
+    """
+
+    required = ("breakdown",)
+
+    def breakdown(self, evaluation: Evaluation) -> Mapping[str, float] | None:
+        """Return the values by their labels, in the order in which people read them, or None where they mean nothing.
+
+        A label without a value (a class without samples) is left out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no breakdown()")
 
 
 class Summary(Metric):
@@ -253,6 +276,8 @@ def problem_with(component: object, kind: str) -> str | None:
         return f"'{label}' has the name {name!r}, which is reserved"
     if not (isinstance(component.Options, type) and issubclass(component.Options, _Options)):
         return f"'{label}.Options' is no subclass of cutk.Options"
+    if component.variant and component.variant not in component.Options.model_fields:
+        return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
     # A method that is still the base class's own was defined in this module.
     missing = [method for method in component.required if getattr(component, method).__module__ == __name__]
     if missing:

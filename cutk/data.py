@@ -183,11 +183,24 @@ class Batch(NamedTuple):
 
 
 class TrainSet(ABC):
-    """Labelled samples as a developer holds them: their number, their given labels, and batches of them."""
+    """Labelled samples as a developer holds them: their number, their given labels, and batches of them.
+
+    Attributes:
+        labels: int64 ``[N]``, as given.
+        num_classes: how many classes there are.
+        generator: where shuffling and augmentation draw from by default.
+        drawn: how many samples have come out of ``batches`` so far: what a method costs, counted.
+    """
 
     labels: Tensor
     num_classes: int
     generator: torch.Generator
+    drawn: int = 0
+
+    @property
+    @abstractmethod
+    def augments(self) -> bool:
+        """Whether ``augment=True`` changes anything: if not, a sample is the same at every visit."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -241,6 +254,7 @@ class TrainSet(ABC):
             parts = itertools.islice(_endless(chosen, min(size, len(chosen)), shuffle, draws), steps)
         for part in parts:
             x = self._load(part, augment, draws)
+            self.drawn += len(part)
             yield Batch(x, self.labels[part].to(x.device), part.to(x.device))
 
     @property
@@ -332,6 +346,11 @@ class ResidentTrainSet(TrainSet):
         """Channels, height and width of one sample."""
         return self._shape
 
+    @property
+    def augments(self) -> bool:
+        """Whether ``augment=True`` changes anything."""
+        return self.augmentation != Augmentation()
+
     def drawing_from(self, generator: torch.Generator) -> ResidentTrainSet:
         """Return the same set, sharing its memory, with another default generator."""
         other = copy.copy(self)
@@ -340,7 +359,7 @@ class ResidentTrainSet(TrainSet):
 
     def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
         pixels = self._pixels[indices.to(self.device)]
-        if augment and self.augmentation != Augmentation():
+        if augment and self.augments:
             pixels = self.augmentation.apply(pixels, generator)
         if self._ticket is not None:
             overlay: _Overlay = _SEALED[id(self._ticket)]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from typing import Any
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from cutk.errors import UsageError
 
-__all__ = ["choose_device", "choose_precision", "describe_machine", "synchronise"]
+__all__ = ["Cost", "choose_device", "choose_precision", "describe_machine", "measured", "synchronise"]
+
+T = TypeVar("T")
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -66,6 +71,69 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+class Cost(NamedTuple):
+    """What a computation cost.
+
+    Attributes:
+        seconds: wall-clock.
+        passes: samples drawn from S_tr, divided by their number.
+        peak_bytes: the most memory in use at once, beyond what was in use before: the device's own (CUDA), or the
+            process's resident memory (Linux; what the allocator had kept from earlier work doesn't show). None where
+            it can't be told.
+    """
+
+    seconds: float
+    passes: float | None = None
+    peak_bytes: int | None = None
+
+    def __add__(self, other: object) -> Cost:
+        """Return the cost of one computation after the other."""
+        if not isinstance(other, Cost):
+            return NotImplemented
+        passes = None if self.passes is None or other.passes is None else self.passes + other.passes
+        peaks = [peak for peak in (self.peak_bytes, other.peak_bytes) if peak is not None]
+        return Cost(self.seconds + other.seconds, passes, max(peaks, default=None))
+
+
+def _resident(entry: str) -> int | None:
+    """Return an entry of the kernel's account of this process's memory, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith(entry + ":"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _start_watching_memory(device: torch.device) -> int | None:
+    """Forget earlier peaks, and return what is in use now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    if device.type == "cpu":
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM, see proc(5)
+        except OSError:
+            return None
+        return _resident("VmRSS")
+    return None
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+
+
+def measured(device: torch.device, work: Callable[[], T]) -> tuple[T, Cost]:
+    """Do ``work`` and return its result and its cost, the device's own work included."""
+    synchronise(device)
+    before = _start_watching_memory(device)
+    start = time.perf_counter()
+    result = work()
+    synchronise(device)
+    seconds = time.perf_counter() - start
+    peak = None if before is None else _peak_memory(device)
+    return result, Cost(seconds, peak_bytes=None if before is None or peak is None else max(0, peak - before))
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor, nn
 
 from cutk.data import TrainSet
+from cutk.device import Cost
 from cutk.recipe import Recipe
 
 __all__ = ["Curve", "Evaluation", "Truth", "accuracy"]
@@ -34,6 +36,7 @@ class Truth:
         affected: unseen samples of the affected domain D_m, with clean labels.
         retain: unseen samples outside D_m, with clean labels.
         target: the class a backdoor aims at, if there is one.
+        classes: the classes' names.
     """
 
     train: TrainSet
@@ -42,6 +45,7 @@ class Truth:
     affected: TrainSet
     retain: TrainSet
     target: int | None
+    classes: tuple[str, ...]
 
 
 class Evaluation:
@@ -53,7 +57,8 @@ class Evaluation:
         recipe: how to run it.
         identified: int64 ``[n]``, the indices of S_f; none for the original and gold, which saw no S_f.
         identified_before: int64 ``[n]``, the original model's predictions on S_f.
-        seconds: wall-clock seconds of the unlearning, or of the training for the original and gold.
+        cost: of the unlearning; none for the original and gold, which were trained.
+        scalars: the curves that the method logged, by name.
     """
 
     def __init__(
@@ -64,14 +69,16 @@ class Evaluation:
         *,
         identified: Tensor | None = None,
         identified_before: Tensor | None = None,
-        seconds: float | None = None,
+        cost: Cost | None = None,
+        scalars: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.truth = truth
         self.model = model
         self.recipe = recipe
         self.identified = identified
         self.identified_before = identified_before
-        self.seconds = seconds
+        self.cost = cost
+        self.scalars: Mapping[str, Sequence[float]] = scalars or {}
 
     @cached_property
     def affected_predictions(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cutk.search import search_points
 __all__ = ["Chosen", "Plan", "Setup", "layer", "read_preset", "resolve"]
 
 BASE_PRESET = "default"
+_SEARCH = re.compile(r"grid|default|random:[1-9]\d*")
 
 
 class Plan(BaseModel):
@@ -36,8 +38,9 @@ class Plan(BaseModel):
     # Whether they are numbers at all is asked below, with the other limits of α.
     alphas: tuple[Annotated[float, Field(allow_inf_nan=True)], ...] = Field(min_length=1)
     seeds: int = Field(ge=1)
-    search: Literal["grid", "default"] = "grid"
+    search: str = Field("grid", description="grid, default, or random:N for N points of the grid")
     evaluate: Literal["selected", "all"] = "selected"
+    oracle: bool = False
     validation_fraction: float = Field(0.05, ge=0, lt=1)
     device: str = "auto"
     precision: str = "auto"
@@ -65,10 +68,15 @@ class Plan(BaseModel):
             name = str(first["loc"][0])
             came = "nothing" if first["type"] == "missing" else repr(content[name])
             raise UsageError(f"Plan entry '{name}': {first['msg'].lower()}, got {came}.") from None
+        if not _SEARCH.fullmatch(plan.search):
+            raise UsageError(
+                f"Search: expected grid, default, or random:N with N ≥ 1, such as random:20, got '{plan.search}'."
+            )
         for alpha in plan.alphas:
             if not 0 < alpha <= 1:
                 raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
-        return plan
+        # Which point is best on the test set can only be told once every one of them has been measured.
+        return plan.model_copy(update={"evaluate": "all"}) if plan.oracle else plan
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -210,6 +218,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         return tuple(c for c in chosen if issubclass(c.entry.component, base))
 
     summaries = of(Summary)
+    if plan.oracle and not any(getattr(c.entry.component, "objective", "") for c in chosen):
+        raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
     return Setup(
         plan=plan,
         dataset=of(Dataset)[0],
@@ -239,7 +249,7 @@ def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None
 def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
     cls, name = entry.component.Options, entry.name
     suggested = dataset.suggests.get(entry.component.name, {})
-    given = {**suggested, **plan.options.get(name, {})}
+    given = {**suggested, **entry.given, **plan.options.get(name, {})}
     if issubclass(entry.component, Unlearner):
         values = {option: alternatives(cls, option, value, name) for option, value in given.items()}
         points = search_points(entry.component, values, plan.search)

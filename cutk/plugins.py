@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,26 @@ class Failure:
 
 @dataclass(frozen=True)
 class Entry:
-    """One usable component. ``name`` is how to ask for it: plain, or ``distribution:name`` if that is taken."""
+    """One usable component.
+
+    Attributes:
+        kind: its kind.
+        name: how to ask for it: plain, or ``distribution:name`` if that is taken.
+        component: the class.
+        provider: where it comes from.
+        given: the options that the name sets: for ``name:value`` the component's variant.
+    """
 
     kind: str
     name: str
     component: type[Component]
     provider: Provider
+    given: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def spellings(self) -> tuple[str, str]:
+        """How users may ask for it."""
+        return self.name, f"{self.provider.distribution}:{self.component.name}"
 
 
 @dataclass(frozen=True)
@@ -87,17 +101,20 @@ class Registry:
         return sorted((entry for entry in self.entries if entry.kind == kind), key=lambda entry: entry.name)
 
     def get(self, kind: str, name: str) -> Entry:
-        """Return the component called ``name``, plain or as ``distribution:name``.
+        """Return the component called ``name``, plain or as ``distribution:name``, a variant as ``name:value``.
 
         Raises:
             UsageError: if there is none, or if two distributions provide the plain name.
         """
-        for entry in self.entries:
-            if entry.kind == kind and name in (
-                entry.name,
-                f"{entry.provider.distribution}:{entry.component.name}",
-            ):
+        ours = [entry for entry in self.entries if entry.kind == kind]
+        for entry in ours:
+            if name in entry.spellings:
                 return entry
+        for entry in ours:
+            for spelling in entry.spellings:
+                value = name.removeprefix(spelling + ":")
+                if entry.component.variant and value not in ("", name):
+                    return replace(entry, name=name, given={entry.component.variant: value})
         if providers := self.ambiguous.get((kind, name)):
             spelled = " or ".join(f"'{provider.distribution}:{name}'" for provider in providers)
             raise UsageError(f"The {kind} name '{name}' is provided twice. Say which: {spelled}.")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cutk.data import Augmentation, Batch, TrainSet
 from cutk.errors import CellError
+from cutk.layers import own_parameters
 from cutk.options import Options, option
 
 __all__ = ["Loss", "Recipe", "RecipeOptions", "cross_entropy", "learning_rate"]
@@ -86,7 +87,7 @@ class Recipe:
         *,
         steps: int,
         lr: float | None = None,
-        parameters: Iterable[nn.Parameter] | None = None,
+        modules: Iterable[nn.Module] | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
         """Train ``model`` in place, one SGD step a batch, and return it in eval mode.
@@ -97,7 +98,8 @@ class Recipe:
             loss: maps ``(logits float32 [B, classes], batch)`` to a scalar.
             steps: length of the schedule.
             lr: peak learning rate; the recipe's if not given.
-            parameters: what to optimise; all of the model's if not given.
+            modules: train these alone, such as ``cutk.last_layers(model, 2)``. All others keep their parameters and,
+                being in eval mode, the statistics of their normalisation.
             progress: called as ``progress(done, steps)``.
 
         Raises:
@@ -105,16 +107,24 @@ class Recipe:
         """
         o = self.options
         peak = o.lr if lr is None else lr
-        optimised = list(model.parameters() if parameters is None else parameters)
+        training = None if modules is None else list(modules)
+        optimised = list(model.parameters()) if training is None else [p for m in training for p in own_parameters(m)]
         optimiser = torch.optim.SGD(optimised, lr=peak, momentum=o.momentum, weight_decay=o.weight_decay)
         model.train()
+        if training is not None:
+            chosen = set(map(id, training))
+            for module in model.modules():
+                # Modules have their mode each for itself: a container's says nothing about what it contains.
+                module.training = id(module) in chosen
         for step, batch in zip(range(steps), batches, strict=False):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, peak, o.t_mult, o.warmup)
             with self.autocast():
                 logits = model(batch.x)
             optimiser.zero_grad(set_to_none=True)
-            loss(logits.float(), batch).backward()  # type: ignore[no-untyped-call]
+            value = loss(logits.float(), batch)
+            # The layers that stay as they are need no gradients, and cost none.
+            value.backward(inputs=None if training is None else optimised)  # type: ignore[no-untyped-call]
             optimiser.step()
             if progress is not None:
                 progress(step + 1, steps)
@@ -130,6 +140,7 @@ class Recipe:
         *,
         steps: int | None = None,
         lr: float | None = None,
+        modules: Iterable[nn.Module] | None = None,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
@@ -138,7 +149,7 @@ class Recipe:
         batches = train.batches(
             indices, self.options.batch_size, shuffle=True, augment=True, steps=count, generator=generator
         )
-        return self.fit(model, batches, steps=count, lr=lr, progress=progress)
+        return self.fit(model, batches, steps=count, lr=lr, modules=modules, progress=progress)
 
     def logits(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from cutk.errors import one_line
 from cutk.evaluation import Curve
-from cutk.plan import Setup
+from cutk.plan import Chosen
 
-__all__ = ["GOLD", "ORIGINAL", "Record", "Results", "failure", "means", "records_of", "summarise"]
+__all__ = ["GOLD", "ORIGINAL", "Reading", "Record", "Results", "failure", "means", "records_of", "summarise"]
 
 # The reference rows: records without an α carry these in place of an unlearner's name.
 ORIGINAL, GOLD = "none", "gold"
@@ -29,7 +29,7 @@ class Results:
         environment: versions, device, precision, threads.
         records: one for each model; the original and gold stand as ``none`` and ``gold`` with α None.
         failures: one for each failed cell, grid point or metric, with its ``reason``.
-        summaries: one for each manipulation and unlearner.
+        summaries: one for each dataset, manipulation, model and unlearner.
         computed: how many cells were computed, the others having been read.
     """
 
@@ -46,42 +46,72 @@ def failure(labels: Mapping[str, Any], reason: str, trace: str = "") -> Record:
     return {**labels, "reason": reason, "traceback": trace}
 
 
-def records_of(
-    stored: Record, labels: Mapping[str, Any], metrics: Mapping[str, str], provider: str, every: bool
-) -> tuple[list[Record], list[Record]]:
-    """Turn a stored run into records, and what failed inside it into failures.
+@dataclass(frozen=True)
+class Reading:
+    """What is wanted of a stored run.
 
-    Args:
-        stored: the run.
-        labels: dataset, manipulation, model, unlearner, α and seed.
-        metrics: for the identity of each metric of the plan, its name.
-        provider: the distribution that computed the model.
-        every: whether each grid point is a record, or the selected one alone.
+    Attributes:
+        metrics: name, direction and so on of each metric, by its identity.
+        every: make a record of each grid point, not of the selected one alone.
+        oracle: mark the point that is best on the test set.
     """
+
+    metrics: Mapping[str, Mapping[str, Any]]
+    every: bool = False
+    oracle: bool = False
+
+
+def _oracle(attempts: Sequence[Record], reading: Reading) -> int | None:
+    """Return the position of the attempt whose objectives are best in their mean, on the test set."""
+    signs = {
+        identity: 1 if metric["higher_is_better"] else -1
+        for identity, metric in reading.metrics.items()
+        if metric["objective"]
+    }
+
+    def value(position: int) -> float | None:
+        measured = [attempts[position]["metrics"].get(identity) for identity in signs]
+        there = [sign * v for sign, v in zip(signs.values(), measured, strict=True) if v is not None]
+        return statistics.fmean(there) if there else None
+
+    values = {position: v for position in range(len(attempts)) if (v := value(position)) is not None}
+    return max(values, key=values.__getitem__, default=None)
+
+
+def records_of(stored: Record, reading: Reading) -> tuple[list[Record], list[Record]]:
+    """Turn a stored run into records, and what failed inside it into failures."""
     records, failures = [], []
-    for position, attempt in enumerate(stored["attempts"]):
+    attempts, names = stored["attempts"], {identity: metric["name"] for identity, metric in reading.metrics.items()}
+    oracle = _oracle(attempts, reading) if reading.oracle and stored["labels"]["alpha"] is not None else None
+
+    def named(values: Record) -> Record:
+        return {name: values[i] for i, name in names.items() if values.get(i) is not None}
+
+    for position, attempt in enumerate(attempts):
         selected = position == stored["selected"]
-        here = {**labels, "options": attempt["options"]}
+        here = {**stored["labels"], "options": attempt["options"]}
         if attempt["error"]:
             failures.append(failure(here, attempt["error"], attempt["traceback"]))
             continue
-        if not (selected or every):
+        if not (selected or reading.every or position == oracle):
             continue
-        measured = {name: attempt["metrics"].get(identity) for identity, name in metrics.items()}
         records.append(
             {
                 **here,
                 "selected": selected,
+                "oracle": position == oracle,
                 "selection_score": attempt["score"],
-                "metrics": {name: value for name, value in measured.items() if value is not None},
+                "metrics": named(attempt["metrics"]),
+                "breakdowns": named(attempt["breakdowns"]),
                 "seconds": attempt["seconds"],
-                "provider": provider,
+                "provider": stored["provider"],
+                "key": stored["key"],
             }
         )
         failures += [
-            failure({**here, "metric": metrics[identity]}, reason)
+            failure({**here, "metric": names[identity]}, reason)
             for identity, reason in attempt["failed_metrics"].items()
-            if identity in metrics
+            if identity in names
         ]
     return records, failures
 
@@ -92,35 +122,46 @@ def means(records: Sequence[Record]) -> dict[str, float]:
     return {name: statistics.fmean(record["metrics"][name] for record in records) for name in sorted(names)}
 
 
-def summarise(setup: Setup, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Compute the plan's summaries from the selected records, for each manipulation and unlearner.
+def summarise(summaries: Sequence[Chosen], records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Compute summaries over α from the selected records, for each dataset, manipulation, model and unlearner.
 
     Returns:
-        The summaries, and what failed among them.
+        One record for each of them, and what failed.
     """
     chosen = [record for record in records if record["selected"]]
+    setting = ("dataset", "manipulation", "model")
+    curves: dict[tuple[str, ...], dict[str, dict[float | None, list[Record]]]] = {}
+    for record in chosen:
+        of_setting = curves.setdefault(tuple(record[name] for name in setting), {})
+        of_setting.setdefault(record["unlearner"], {}).setdefault(record["alpha"], []).append(record)
     result, failures = [], []
-    for manipulation in setup.manipulations:
-        mine = [record for record in chosen if record["manipulation"] == manipulation.name]
-
-        def at(unlearner: str, alpha: float | None, mine: list[Record] = mine) -> dict[str, float]:
-            return means([r for r in mine if (r["unlearner"], r["alpha"]) == (unlearner, alpha)])
-
-        original, gold = at(ORIGINAL, None), at(GOLD, None)
-        for unlearner in setup.unlearners:
-            curve: dict[str, dict[float, float]] = {}
-            for alpha in sorted(set(setup.plan.alphas)):
-                for name, value in at(unlearner.name, alpha).items():
-                    curve.setdefault(name, {})[alpha] = value
-            values: dict[str, float | None] = {}
-            for summary in setup.summaries:
-                component = summary.make()
-                ready = all(name in gold and name in curve for name in component.of)
-                try:
-                    values[summary.name] = component.summarise(Curve(curve, gold, original)) if ready else None
-                except Exception as error:
-                    labels = {"manipulation": manipulation.name, "unlearner": unlearner.name, "metric": summary.name}
-                    everywhere = {"dataset": setup.dataset.name, "model": setup.model.name, "alpha": None, "seed": None}
-                    failures.append(failure({**everywhere, **labels}, one_line(error), traceback.format_exc()))
-            result.append({"manipulation": manipulation.name, "unlearner": unlearner.name, "metrics": values})
+    for names, unlearners in curves.items():
+        original, gold = (means(unlearners.get(name, {}).get(None, [])) for name in (ORIGINAL, GOLD))
+        for unlearner, by_alpha in unlearners.items():
+            labels = {**dict(zip(setting, names, strict=True)), "unlearner": unlearner}
+            values: dict[str, dict[float, float]] = {}
+            for alpha in sorted(alpha for alpha in by_alpha if alpha is not None):
+                for name, value in means(by_alpha[alpha]).items():
+                    values.setdefault(name, {})[alpha] = value
+            if not values:
+                continue  # a reference, which has no α
+            found, failed = _summarise(summaries, Curve(values, gold, original), labels)
+            result.append({**labels, "metrics": found})
+            failures += failed
     return result, failures
+
+
+def _summarise(
+    summaries: Sequence[Chosen], curve: Curve, labels: Record
+) -> tuple[dict[str, float | None], list[Record]]:
+    values: dict[str, float | None] = {}
+    failures = []
+    for summary in summaries:
+        component = summary.make()
+        ready = all(name in curve.gold and name in curve.values for name in component.of)
+        try:
+            values[summary.name] = component.summarise(curve) if ready else None
+        except (Exception, SystemExit) as error:
+            here = {**labels, "alpha": None, "seed": None, "metric": summary.name}
+            failures.append(failure(here, one_line(error), traceback.format_exc()))
+    return values, failures

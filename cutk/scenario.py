@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cutk.components import Corruption, Manipulation, Model
 from cutk.data import Images, Normalisation, ResidentTrainSet, Splits
-from cutk.device import synchronise
 from cutk.errors import UsageError
 from cutk.evaluation import Truth
 from cutk.recipe import Recipe
 from cutk.task import Log, Task, isolated_rng
 
-__all__ = ["Scenario", "derive_seed", "hold_out", "identify", "stream", "timed"]
+__all__ = ["Scenario", "derive_seed", "hold_out", "identify", "stream"]
 
 
 def derive_seed(seed: int, purpose: str) -> int:
@@ -179,6 +175,7 @@ class Scenario:
             affected=self._resident(affected),
             retain=self._resident(outside),
             target=corruption.target,
+            classes=self.corruption.train.classes,
         )
 
     def build(self) -> nn.Module:
@@ -225,15 +222,3 @@ class Scenario:
     def unlearning_seed(self) -> int:
         """Return what a method's own chance is seeded with."""
         return derive_seed(self.seed, "unlearning")
-
-
-T = TypeVar("T")
-
-
-def timed(device: torch.device, work: Callable[[], T]) -> tuple[T, float]:
-    """Do ``work`` and return its result and the wall-clock seconds, the device's own work included."""
-    synchronise(device)
-    start = time.perf_counter()
-    result = work()
-    synchronise(device)
-    return result, time.perf_counter() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,16 @@ def search_points(unlearner: type[Unlearner], given: Mapping[str, Sequence[Any]]
     Args:
         unlearner: the component class.
         given: for each option that the user set, the validated values.
-        search: ``grid`` or ``default``.
+        search: ``grid``, ``default``, or ``random:N`` for N points of the grid as pinned, drawn without replacement
+            and the same ones every time; fewer if it has fewer.
     """
-    points = expand_grid(unlearner.grid) if search == "grid" else [{}]
+    points = [{}] if search == "default" else expand_grid(unlearner.grid)
     for name, values in given.items():
         points = pin(points, name, values)
+    kind, _, count = search.partition(":")
+    if kind == "random" and int(count) < len(points):
+        drawn = random.Random(0).sample(range(len(points)), int(count))  # noqa: S311  # no secret
+        points = [points[position] for position in sorted(drawn)]
     return points
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from cutk.data import TrainSet
+from cutk.layers import copy_own_state
+from cutk.layers import last_layers as last_layers_of
 from cutk.recipe import Recipe
 
 __all__ = ["Log", "Task", "isolated_rng"]
@@ -44,6 +46,10 @@ class Log:
         """Keep one value of a named curve; a tensor of one element will do."""
         number = value.item() if isinstance(value, Tensor) else float(value)
         self.scalars.setdefault(name, []).append(number)
+
+    def curve(self, name: str, values: Tensor) -> None:
+        """Keep a whole curve at once (``[n]``), say the counts of a histogram."""
+        self.scalars[name] = [float(value) for value in values.tolist()]
 
 
 @dataclass(eq=False)
@@ -89,17 +95,36 @@ class Task:
         """How many classes there are."""
         return self.train.num_classes
 
-    def fresh(self) -> nn.Module:
-        """Return the architecture, newly initialised as the original once was, on the device."""
-        with isolated_rng(self.initialisation_seed):
+    def fresh(self, *, anew: bool = False) -> nn.Module:
+        """Return the architecture, newly initialised as the original once was, on the device.
+
+        Args:
+            anew: draw another initialisation, from torch's global state (seeded for every call of a method).
+        """
+        with nullcontext() if anew else isolated_rng(self.initialisation_seed):
             return self.recipe.place(self.build())
 
-    def retrain(self, indices: Tensor) -> nn.Module:
-        """Return A(S_tr[indices]): trained from scratch with the original run's seeds."""
+    def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:
+        """Return A(S_tr[indices]): trained from scratch with the original run's seeds.
+
+        Args:
+            indices: int64 ``[n]``, what to train on.
+            last_layers: initialise and train the last so many layers alone, the others staying the original's.
+
+        Raises:
+            CellError: if there aren't so many layers.
+        """
+        model, modules = self.fresh(), None
+        if last_layers is not None:
+            anew = last_layers_of(model, last_layers)
+            model, modules = self.original, last_layers_of(self.original, last_layers)
+            for old, new in zip(modules, anew, strict=True):
+                copy_own_state(new, old)
         return self.recipe.train(
-            self.fresh(),
+            model,
             self.train,
             indices,
+            modules=modules,
             generator=torch.Generator().manual_seed(self.order_seed),
             progress=self.log.progress,
         )

@@ -12,14 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from cutk.components import Unlearner
+from cutk.device import Cost, measured
 from cutk.errors import CellError, one_line
 from cutk.options import Options
 from cutk.recipe import Recipe, require_finite
-from cutk.scenario import timed
 from cutk.search import Score, select
 from cutk.task import Log, Task, isolated_rng
 
-__all__ = ["Attempt", "attempt_all", "score"]
+__all__ = ["Attempt", "Outcome", "attempt_all", "score"]
+
+Scalars = dict[str, list[float]]
 
 
 @dataclass
@@ -29,26 +31,60 @@ class Attempt:
     Attributes:
         options: the unlearner's options.
         seconds: wall-clock seconds; for a point of a grid ``prepare`` and ``unlearn``, evaluation excluded.
+        passes: samples drawn meanwhile, divided by |S_tr|.
+        peak_bytes: the most memory meanwhile, beyond what was in use before.
         score: the selection score, 0 to 1.
         validation_accuracy: the score's first part.
         changed_fraction: the score's second part.
         metrics: measured values by the metric's identity; None where a metric means nothing.
+        breakdowns: the values of a breakdown by their labels, by the same identities; None as above.
         failed_metrics: reasons, by the same identities.
-        scalars: curves that the method logged.
+        scalars: curves that ``unlearn`` logged.
+        state: which of the prepared states it used.
         error: why there is no model, if there is none.
         traceback: where that happened.
     """
 
     options: dict[str, Any]
     seconds: float | None = None
+    passes: float | None = None
+    peak_bytes: int | None = None
     score: float | None = None
     validation_accuracy: float | None = None
     changed_fraction: float | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    breakdowns: dict[str, dict[str, float] | None] = field(default_factory=dict)
     failed_metrics: dict[str, str] = field(default_factory=dict)
-    scalars: dict[str, list[float]] = field(default_factory=dict)
+    scalars: Scalars = field(default_factory=dict)
+    state: str = ""
     error: str = ""
     traceback: str = ""
+
+    @property
+    def cost(self) -> Cost | None:
+        """What it cost, if it came about."""
+        return None if self.seconds is None else Cost(self.seconds, self.passes, self.peak_bytes)
+
+    def cost_was(self, cost: Cost) -> None:
+        """Keep what it cost."""
+        self.seconds, self.passes, self.peak_bytes = cost
+
+
+@dataclass
+class Outcome:
+    """What came of trying every point of a grid.
+
+    Attributes:
+        attempts: one for each point.
+        selected: the position of the one that the test-free rule takes.
+        model: the selected model.
+        prepared: curves that ``prepare`` logged, for each state.
+    """
+
+    attempts: list[Attempt]
+    selected: int
+    model: nn.Module
+    prepared: dict[str, Scalars] = field(default_factory=dict)
 
 
 def score(recipe: Recipe, model: nn.Module, task: Task, before: Tensor) -> Score:
@@ -79,8 +115,9 @@ def attempt_all(
     *,
     seed: int,
     progress: Callable[[int, int], None],
-    judge: Callable[[nn.Module, Attempt], None] | None = None,
-) -> tuple[list[Attempt], int, nn.Module]:
+    judge: Callable[[nn.Module, Attempt, Scalars], None],
+    judge_all: bool = False,
+) -> Outcome:
     """Try every point and select one by the test-free rule.
 
     Args:
@@ -91,10 +128,8 @@ def attempt_all(
         before: int64 ``[n]``, the original's predictions on S_f.
         seed: every call starts with this random state, so that a point's result doesn't depend on the others.
         progress: told how many points are done.
-        judge: called with every model that came about, if all are to be measured.
-
-    Returns:
-        The attempts, the position of the selected one, and its model.
+        judge: measures a model, told its attempt and all that was logged on the way to it.
+        judge_all: call ``judge`` with every model that came about, and not with the selected one alone.
 
     Raises:
         CellError: if no point gave a model.
@@ -108,16 +143,23 @@ def attempt_all(
         log = Log(on_progress)
         return replace(task, original=copy.deepcopy(original), log=log)
 
-    states: dict[str, tuple[Any, float]] = {}
+    def costing(mine: Task, work: Callable[[], Any]) -> tuple[Any, Cost]:
+        drawn = mine.train.drawn
+        with isolated_rng(seed):
+            result, cost = measured(recipe.device, work)
+        return result, cost._replace(passes=(mine.train.drawn - drawn) / len(mine.train))
 
-    def prepared(options: Options) -> tuple[Any, float]:
-        """Return the state that ``options`` need and what it cost, computed by the first point that needs it."""
-        key = repr([getattr(options, name) for name in component.prepared_by])
+    states: dict[str, tuple[Any, Cost]] = {}
+    prepared: dict[str, Scalars] = {}
+
+    def state_of(options: Options) -> str:
+        """Return which state ``options`` need; the first point that needs it computes it."""
+        key = ", ".join(f"{name}={getattr(options, name)}" for name in component.prepared_by)
         if key not in states:
             mine = private()
-            with isolated_rng(seed):
-                states[key] = timed(recipe.device, lambda: component(options).prepare(mine))
-        return states[key]
+            states[key] = costing(mine, lambda: component(options).prepare(mine))
+            prepared[key] = mine.log.scalars
+        return key
 
     attempts: list[Attempt] = []
     scores: list[Score | None] = []
@@ -126,12 +168,11 @@ def attempt_all(
         attempt = Attempt(options.model_dump(mode="json"))
         attempts.append(attempt)
         try:
-            state, prepare_seconds = prepared(options)
+            attempt.state = state_of(options)
+            state, prepare_cost = states[attempt.state]
             mine = private()
-            method = component(options)
-            with isolated_rng(seed):
-                model, seconds = timed(recipe.device, partial(method.unlearn, mine, state))
-            attempt.seconds = prepare_seconds + seconds
+            model, cost = costing(mine, partial(component(options).unlearn, mine, state))
+            attempt.cost_was(prepare_cost + cost)
             attempt.scalars = mine.log.scalars
             if not isinstance(model, nn.Module):
                 raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
@@ -140,8 +181,8 @@ def attempt_all(
             attempt.score = result.value
             attempt.validation_accuracy = result.validation_accuracy
             attempt.changed_fraction = result.changed_fraction
-            if judge is not None:
-                judge(model, attempt)
+            if judge_all:
+                judge(model, attempt, prepared[attempt.state] | attempt.scalars)
             scores.append(result)
             if select(scores) == position:
                 best = model
@@ -152,4 +193,7 @@ def attempt_all(
             progress(position + 1, len(points))
     if best is None:
         raise CellError(f"None of {len(points)} options gave a model. The first failed with: {attempts[0].error}")
-    return attempts, select(scores), best
+    selected = select(scores)
+    if not judge_all:
+        judge(best, attempts[selected], prepared[attempts[selected].state] | attempts[selected].scalars)
+    return Outcome(attempts, selected, best, prepared)

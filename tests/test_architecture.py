@@ -14,8 +14,9 @@ CORE = sorted((ROOT / "cutk").rglob("*.py"))
 BUILT_IN = sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py"))
 # From the ground up: a module imports from what stands before it, and from nothing after it.
 FLOORS = [
-    *("errors", "options", "data", "device", "recipe", "task", "evaluation", "components", "hookspecs", "plugins"),
-    *("scenario", "search", "unlearning", "store", "plan", "records", "cells", "benchmark", "report", "cli"),
+    *("errors", "options", "data", "device", "layers", "recipe", "distillation", "task", "evaluation"),
+    *("components", "hookspecs", "plugins", "scenario", "search", "unlearning", "store", "plan"),
+    *("measuring", "records", "cells", "benchmark", "report", "cli"),
 ]
 
 

@@ -50,7 +50,7 @@ def test_training_equals_sgd_written_out_in_numpy(images_of, plain_set):
 def test_only_the_given_parameters_are_trained(plain_set, tiny_recipe):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Linear(4, 3))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tiny_recipe.fit(model, plain_set().batches(None, 5, steps=3), steps=3, parameters=model[2].parameters())
+    tiny_recipe.fit(model, plain_set().batches(None, 5, steps=3), steps=3, modules=[model[2]])
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"2.weight", "2.bias"}
     assert not model.training

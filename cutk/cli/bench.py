@@ -40,7 +40,7 @@ def _overrides(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     for flag, entry in (("manipulation", "manipulations"), ("unlearner", "unlearners"), ("alpha", "alphas")):
         if options[flag]:
             over[entry] = list(options[flag])
-    for entry in ("dataset", "model", "seeds", "search", "evaluate", "device", "precision"):
+    for entry in ("dataset", "model", "seeds", "search", "evaluate", "oracle", "device", "precision"):
         if options[entry] is not None:
             over[entry] = options[entry]
     # `--recipe steps=10 lr=0.1`: what follows the first setting arrives as a plain argument.
@@ -100,7 +100,12 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     help="Set an option; see: cutk plugins show.",
 )
 @click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="Set how models are trained, such as steps=500.")
-@click.option("--search", type=click.Choice(["grid", "default"]), help="Search the unlearner's grid, or not.")
+@click.option(
+    "--search",
+    metavar="grid|default|random:N",
+    help="Search the unlearner's grid, try its defaults alone, or N points of the grid.",
+)
+@click.option("--oracle", is_flag=True, default=None, help="Add a row for the grid point that is best on the test set.")
 @click.option(
     "--evaluate",
     type=click.Choice(["selected", "all"]),

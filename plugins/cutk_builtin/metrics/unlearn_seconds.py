@@ -15,7 +15,7 @@ class UnlearnSeconds(cutk.Metric):
 
     def compute(self, evaluation: cutk.Evaluation) -> float | None:
         """Return the seconds, None for models that are trained and not unlearned."""
-        return evaluation.seconds
+        return None if evaluation.cost is None else evaluation.cost.seconds
 
 
 @cutk.hookimpl

@@ -1,0 +1,66 @@
+"""Learning from another network's outputs: teachers, and the divergence from them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
+
+from cutk.data import Batch, TrainSet
+from cutk.recipe import Recipe
+
+__all__ = ["Teacher", "kl_divergence"]
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return T² · KL(softmax(teacher / T) ‖ softmax(student / T)), averaged over the batch.
+
+    The factor keeps the gradient's size independent of the temperature T (Hinton et al., 2015, section 2).
+
+    Args:
+        student: logits, float32 ``[B, classes]``.
+        teacher: logits, float32 ``[B, classes]``.
+        temperature: T > 0.
+
+    >>> logits = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> float(kl_divergence(logits, logits, temperature=4.0))
+    0.0
+    """
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+class Teacher:
+    """A frozen network whose outputs others learn from: ``teacher(batch)`` gives its logits.
+
+    Where the training set isn't augmented a sample looks the same at every visit. Then the outputs on ``indices`` are
+    computed once, when the teacher is made, and every later call reads them: make it in ``prepare``, and all points
+    of a grid share it.
+
+    Args:
+        model: the network; it is put into eval mode, and its gradients aren't needed.
+        recipe: how to run it.
+        train: the set that the batches come from.
+        indices: int64 ``[n]``: the samples that it will be asked about; all of them if not given.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, train: TrainSet, indices: Tensor | None = None) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self._recipe = recipe
+        self._outputs: Tensor | None = None
+        if not train.augments:
+            asked = torch.arange(len(train)) if indices is None else indices
+            self._outputs = torch.zeros(len(train), train.num_classes)
+            self._outputs[asked] = recipe.logits(model, train, asked)
+            self._outputs = self._outputs.to(recipe.device)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the logits on ``batch``, float32 ``[B, classes]``."""
+        if self._outputs is not None:
+            return self._outputs[batch.index]
+        with self._recipe.autocast():
+            logits: Tensor = self._model(batch.x)
+        return logits.float()

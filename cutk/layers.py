@@ -1,0 +1,62 @@
+"""The layers of a network, counted from its end: what CF-k and EU-k leave to be trained (Goel et al., 2023)."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+
+from cutk.errors import CellError
+
+__all__ = ["copy_own_state", "last_layers", "layers", "own_parameters"]
+
+
+def own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that belong to ``module`` itself and to none of its children."""
+    return list(module.parameters(recurse=False))
+
+
+@torch.no_grad()
+def copy_own_state(source: nn.Module, target: nn.Module) -> None:
+    """Copy the parameters and buffers of ``source`` itself, not of its children, into ``target``."""
+    for name, value in itertools.chain(source.named_parameters(recurse=False), source.named_buffers(recurse=False)):
+        getattr(target, name).copy_(value)
+
+
+def layers(model: nn.Module) -> list[list[nn.Module]]:
+    """Group the modules of ``model`` into layers, in the order in which they are registered.
+
+    A layer starts with a module that has a weight of two or more dimensions (a convolution, a linear layer, an
+    embedding) and takes with it what follows up to the next: normalisation, activation, dropout. For feed-forward
+    networks the order of registration is that of computation.
+
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2))
+    >>> [[type(module).__name__ for module in layer] for layer in layers(net)]
+    [['Conv2d', 'BatchNorm2d', 'ReLU', 'Flatten'], ['Linear']]
+    """
+    grouped: list[list[nn.Module]] = []
+    before: list[nn.Module] = []
+    for module in model.modules():
+        own = own_parameters(module)
+        if not own and next(module.children(), None) is not None:
+            continue  # a container
+        if any(parameter.ndim >= 2 for parameter in own):
+            grouped.append([])
+        (grouped[-1] if grouped else before).append(module)
+    if grouped:
+        grouped[0][:0] = before
+    return grouped
+
+
+def last_layers(model: nn.Module, count: int) -> list[nn.Module]:
+    """Return the modules of the last ``count`` layers.
+
+    Raises:
+        CellError: if there aren't so many.
+    """
+    grouped = layers(model)
+    if not 1 <= count <= len(grouped):
+        raise CellError(f"The model has {len(grouped)} layers; expected 1 to {len(grouped)} of them, got {count}.")
+    return [module for layer in grouped[-count:] for module in layer]
