@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torchvision import transforms
 
-from cutk.data import Augmentation, Batch, Images, Normalisation, ResidentTrainSet
+from cutk.batches import Augmentation, Batch, ResidentTrainSet
+from cutk.data import Images, Normalisation
 from cutk.device import describe_machine
 from cutk.plugins import load_registry
 from cutk.recipe import Recipe, RecipeOptions

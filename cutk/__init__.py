@@ -10,6 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cutk.batches import Augmentation as Augmentation
+    from cutk.batches import Batch as Batch
+    from cutk.batches import Stamp as Stamp
+    from cutk.batches import TrainSet as TrainSet
     from cutk.components import Breakdown as Breakdown
     from cutk.components import Corruption as Corruption
     from cutk.components import Dataset as Dataset
@@ -19,13 +23,9 @@ if TYPE_CHECKING:
     from cutk.components import Sizes as Sizes
     from cutk.components import Summary as Summary
     from cutk.components import Unlearner as Unlearner
-    from cutk.data import Augmentation as Augmentation
-    from cutk.data import Batch as Batch
     from cutk.data import Images as Images
     from cutk.data import Normalisation as Normalisation
     from cutk.data import Splits as Splits
-    from cutk.data import Stamp as Stamp
-    from cutk.data import TrainSet as TrainSet
     from cutk.device import Cost as Cost
     from cutk.distillation import Teacher as Teacher
     from cutk.distillation import kl_divergence as kl_divergence
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from cutk.evaluation import Evaluation as Evaluation
     from cutk.evaluation import Truth as Truth
     from cutk.evaluation import accuracy as accuracy
+    from cutk.evaluation import class_accuracies as class_accuracies
     from cutk.hookspecs import hookimpl as hookimpl
-    from cutk.layers import last_layers as last_layers
-    from cutk.layers import layers as layers
+    from cutk.network import last_layers as last_layers
+    from cutk.network import layers as layers
     from cutk.options import Options as Options
     from cutk.options import option as option
     from cutk.plugins import load_registry as load_registry
@@ -49,13 +50,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "cutk.components": "Breakdown Corruption Dataset Manipulation Metric Model Sizes Summary Unlearner",
-    "cutk.data": "Augmentation Batch Images Normalisation Splits Stamp TrainSet",
+    "cutk.batches": "Augmentation Batch Stamp TrainSet",
+    "cutk.data": "Images Normalisation Splits",
     "cutk.device": "Cost",
     "cutk.distillation": "Teacher kl_divergence",
     "cutk.errors": "CellError CutkError UsageError",
-    "cutk.evaluation": "Curve Evaluation Truth accuracy",
+    "cutk.evaluation": "Curve Evaluation Truth accuracy class_accuracies",
     "cutk.hookspecs": "hookimpl",
-    "cutk.layers": "last_layers layers",
+    "cutk.network": "last_layers layers",
     "cutk.options": "Options option",
     "cutk.plugins": "load_registry",
     "cutk.recipe": "Recipe RecipeOptions cross_entropy",

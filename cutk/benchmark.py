@@ -59,7 +59,7 @@ class Benchmark:
             for alpha in setup.plan.alphas:
                 scenario.identified(alpha)
             with _blaming(setup.model):
-                scenario.build()
+                scenario.check_model(setup.model.name)
 
     @property
     def cells(self) -> list[Cell]:

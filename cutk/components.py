@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from cutk.data import Images, Shape, Splits, Stamp
+    from cutk.batches import Stamp
+    from cutk.data import Images, Shape, Splits
     from cutk.evaluation import Curve, Evaluation
     from cutk.task import Task
 

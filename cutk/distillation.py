@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
 
-from cutk.data import Batch, TrainSet
+from cutk.batches import Batch, TrainSet
 from cutk.recipe import Recipe
 
 __all__ = ["Teacher", "kl_divergence"]
@@ -40,20 +42,20 @@ class Teacher:
     of a grid share it.
 
     Args:
-        model: the network; it is put into eval mode, and its gradients aren't needed.
+        model: the network; the teacher is a copy of it, in eval mode.
         recipe: how to run it.
         train: the set that the batches come from.
         indices: int64 ``[n]``: the samples that it will be asked about; all of them if not given.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, train: TrainSet, indices: Tensor | None = None) -> None:
-        self._model = model.eval().requires_grad_(False)
+        self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._recipe = recipe
         self._outputs: Tensor | None = None
         if not train.augments:
             asked = torch.arange(len(train)) if indices is None else indices
             self._outputs = torch.zeros(len(train), train.num_classes)
-            self._outputs[asked] = recipe.logits(model, train, asked)
+            self._outputs[asked] = recipe.logits(self._model, train, asked)
             self._outputs = self._outputs.to(recipe.device)
 
     @torch.no_grad()

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
-from cutk.data import TrainSet
+from cutk.batches import TrainSet
 from cutk.device import Cost
 from cutk.recipe import Recipe
 
-__all__ = ["Curve", "Evaluation", "Truth", "accuracy"]
+__all__ = ["Curve", "Evaluation", "Truth", "accuracy", "class_accuracies"]
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float | None:
@@ -23,6 +24,24 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float | None:
     0.75
     """
     return float((predictions == labels).double().mean()) if len(labels) else None
+
+
+def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Return the accuracy on each class that ``labels`` hold, by the class's name.
+
+    Args:
+        predictions: int64 ``[n]``.
+        labels: int64 ``[n]``.
+        classes: the names.
+
+    >>> import torch
+    >>> class_accuracies(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), ["cat", "dog", "eel"])
+    {'cat': 0.5, 'dog': 1.0}
+    """
+    return {
+        classes[label]: float((predictions[labels == label] == label).double().mean())
+        for label in torch.unique(labels).tolist()
+    }
 
 
 @dataclass(frozen=True, eq=False)

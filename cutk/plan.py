@@ -237,7 +237,7 @@ def _unique(names: tuple[str, ...]) -> list[str]:
 
 
 def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None:
-    used = {entry.name for entry in entries}
+    used = {name for entry in entries for name in (entry.name, entry.family)}
     for name in plan.options:
         if name not in used:
             registry.find(name)  # a name that nobody has gets the better message
@@ -249,7 +249,8 @@ def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None
 def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
     cls, name = entry.component.Options, entry.name
     suggested = dataset.suggests.get(entry.component.name, {})
-    given = {**suggested, **entry.given, **plan.options.get(name, {})}
+    family = plan.options.get(entry.family, {}) if entry.given else {}
+    given = {**suggested, **family, **entry.given, **plan.options.get(name, {})}
     if issubclass(entry.component, Unlearner):
         values = {option: alternatives(cls, option, value, name) for option, value in given.items()}
         points = search_points(entry.component, values, plan.search)

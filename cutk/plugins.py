@@ -73,6 +73,13 @@ class Entry:
     given: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def family(self) -> str:
+        """The name without the variant: options given for it are every variant's."""
+        for value in self.given.values():
+            return self.name.removesuffix(f":{value}")
+        return self.name
+
+    @property
     def spellings(self) -> tuple[str, str]:
         """How users may ask for it."""
         return self.name, f"{self.provider.distribution}:{self.component.name}"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from cutk.data import Augmentation, Batch, TrainSet
+from cutk.batches import Augmentation, Batch, TrainSet
 from cutk.errors import CellError
-from cutk.layers import own_parameters
+from cutk.network import own_parameters
 from cutk.options import Options, option
 
 __all__ = ["Loss", "Recipe", "RecipeOptions", "cross_entropy", "learning_rate"]
@@ -153,6 +153,8 @@ class Recipe:
 
     def logits(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""
+        if len(samples if indices is None else indices) == 0:
+            return torch.zeros(0, samples.num_classes)
         return torch.cat(list(self._outputs(model, samples, indices)))
 
     def predict(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:

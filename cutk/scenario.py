@@ -10,9 +10,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from cutk.batches import ResidentTrainSet
 from cutk.components import Corruption, Manipulation, Model
-from cutk.data import Images, Normalisation, ResidentTrainSet, Splits
-from cutk.errors import UsageError
+from cutk.data import Images, Normalisation, Splits
+from cutk.errors import CutkError, UsageError, one_line
 from cutk.evaluation import Truth
 from cutk.recipe import Recipe
 from cutk.task import Log, Task, isolated_rng
@@ -179,9 +180,42 @@ class Scenario:
         )
 
     def build(self) -> nn.Module:
-        """Return the architecture with arbitrary weights: to see whether it fits, or to load others into."""
+        """Return the architecture with arbitrary weights, to load others into."""
         with isolated_rng(0):
             return self._builder()
+
+    def check_model(self, name: str) -> None:
+        """Send two blank images through the architecture, to see that it takes them before anything is trained.
+
+        Args:
+            name: how the user calls the model: the component itself doesn't know under which name it was asked for.
+
+        Raises:
+            UsageError: if it can't be built for these images, can't take them, or returns no logits for the classes.
+        """
+        shape, num_classes = self._builder.shape, self._builder.num_classes
+        images = "×".join(map(str, shape))
+        try:
+            model = self.recipe.place(self.build()).eval()
+            with isolated_rng(0), torch.inference_mode():
+                logits = model(torch.zeros(2, *shape, device=self.recipe.device))
+        except CutkError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"The model '{name}' can't take images of {images}: {one_line(error).rstrip('.')}. "
+                "Choose another with --model, or larger images."
+            ) from error
+        if not isinstance(logits, Tensor):
+            came = type(logits).__name__
+        elif logits.shape != (2, num_classes) or not logits.is_floating_point():
+            came = f"{logits.dtype} {list(logits.shape)}".removeprefix("torch.")
+        else:
+            return
+        raise UsageError(
+            f"The model '{name}' doesn't fit images of {images} in {num_classes} classes: expected logits "
+            f"float32 [2, {num_classes}] for two of them, got {came}. Choose another with --model."
+        )
 
     def _task(self, original: nn.Module, identified: Tensor, log: Log) -> Task:
         kept = torch.ones(len(self.train), dtype=torch.bool)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cutk.data import TrainSet
-from cutk.layers import copy_own_state
-from cutk.layers import last_layers as last_layers_of
+from cutk.batches import TrainSet
+from cutk.network import copy_own_state
+from cutk.network import last_layers as last_layers_of
 from cutk.recipe import Recipe
 
 __all__ = ["Log", "Task", "isolated_rng"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import cutk
+from cutk.batches import ResidentTrainSet
 from cutk.cli import main
-from cutk.data import ResidentTrainSet
 from cutk.plan import Plan, layer, read_preset, resolve
 from cutk.plugins import Registry, load_registry
 from cutk.recipe import Recipe, RecipeOptions

@@ -14,7 +14,7 @@ CORE = sorted((ROOT / "cutk").rglob("*.py"))
 BUILT_IN = sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py"))
 # From the ground up: a module imports from what stands before it, and from nothing after it.
 FLOORS = [
-    *("errors", "options", "data", "device", "layers", "recipe", "distillation", "task", "evaluation"),
+    *("errors", "options", "data", "batches", "device", "network", "recipe", "distillation", "task", "evaluation"),
     *("components", "hookspecs", "plugins", "scenario", "search", "unlearning", "store", "plan"),
     *("measuring", "records", "cells", "benchmark", "report", "cli"),
 ]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutk
-from cutk.data import Augmentation
+from cutk.batches import Augmentation
 
 
 def naive_augment(pixels, pad, generator, flip):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutk
+from cutk.batches import _SEALED, _Ticket
 from cutk.benchmark import Benchmark
-from cutk.data import _SEALED, _Ticket
 from cutk.plugins import Entry, Provider
 from cutk.recipe import RecipeOptions
 from cutk.scenario import Scenario, derive_seed, hold_out, identify, stream

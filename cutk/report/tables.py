@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cutk.components import Breakdown
 from cutk.records import GOLD, ORIGINAL, Record, Results
 
 if TYPE_CHECKING:
@@ -61,23 +62,32 @@ def best_row(values: Sequence[float | None], higher_is_better: bool) -> set[int]
 
 
 class Row(NamedTuple):
-    """One line of a table: an unlearner at one α, or a reference, with the records of all seeds."""
+    """One line of a table: an unlearner at one α, or a reference, with the records of all seeds.
+
+    What the test set chose (the oracle) competes with nobody, and neither does a reference.
+    """
 
     name: str
     alpha: float | None
     records: list[Record]
+    competes: bool = True
 
 
 def _rows(records: Iterable[Record], setup: Setup) -> list[Row]:
-    """Group records into rows: original, each unlearner at each α, gold."""
-    chosen = [record for record in records if record["selected"]]
+    """Group records into rows: original, each unlearner at each α and its oracle if asked for, gold."""
+    records = list(records)
 
-    def at(unlearner: str, alpha: float | None) -> list[Record]:
-        return [r for r in chosen if (r["unlearner"], r["alpha"]) == (unlearner, alpha)]
+    def at(unlearner: str, alpha: float | None, why: str = "selected") -> list[Record]:
+        return [r for r in records if r[why] and (r["unlearner"], r["alpha"]) == (unlearner, alpha)]
 
-    alphas = list(dict.fromkeys(setup.plan.alphas))
-    rows = [Row(u.name, alpha, at(u.name, alpha)) for alpha in alphas for u in setup.unlearners]
-    return [Row("original", None, at(ORIGINAL, None)), *rows, Row("gold", None, at(GOLD, None))]
+    rows = [Row("original", None, at(ORIGINAL, None), competes=False)]
+    for alpha in dict.fromkeys(setup.plan.alphas):
+        for unlearner in setup.unlearners:
+            rows.append(Row(unlearner.name, alpha, at(unlearner.name, alpha)))
+            if setup.plan.oracle and len(unlearner.points) > 1:
+                name = f"{unlearner.name} (oracle)"
+                rows.append(Row(name, alpha, at(unlearner.name, alpha, "oracle"), competes=False))
+    return [*rows, Row("gold", None, at(GOLD, None), competes=False)]
 
 
 def _fitting(metrics: Sequence[Chosen], names: Iterable[str], width: int) -> list[Sequence[Chosen]]:
@@ -93,8 +103,7 @@ def _column(metric: Chosen, rows: Sequence[Row]) -> list[str]:
     component: Any = metric.entry.component
     values = [[r["metrics"][metric.name] for r in row.records if metric.name in r["metrics"]] for row in rows]
     means = [
-        statistics.fmean(of_row) if of_row and row.alpha is not None else None
-        for of_row, row in zip(values, rows, strict=True)
+        statistics.fmean(of_row) if of_row and row.competes else None for of_row, row in zip(values, rows, strict=True)
     ]
     best = best_row(means, component.higher_is_better)
     # The blank keeps the digits of marked and unmarked cells in line.
@@ -121,7 +130,7 @@ def _table(metrics: Sequence[Chosen], rows: Sequence[Row], several: bool) -> Tab
             "" if reference else f"{row.alpha:g}",
             escape(row.name),
             *(column[i] for column in columns),
-            style="dim" if reference else None,
+            style=None if row.competes else "dim",
             end_section=reference or following is None or (several and row.alpha != following),
         )
     return table
@@ -139,13 +148,16 @@ def print_results(results: Results, setup: Setup) -> None:
             highlight=False,
         )
         rows = _rows(mine, setup)
-        for metrics in _fitting(setup.metrics, [row.name for row in rows], console.width):
+        single = [m for m in setup.metrics if not issubclass(m.entry.component, Breakdown)]
+        for metrics in _fitting(single, [row.name for row in rows], console.width):
             console.print(_table(metrics, rows, several=len(setup.unlearners) > 1))
         for summary in results.summaries:
             if summary["manipulation"] == manipulation.name:
                 for name, value in summary["metrics"].items():
                     shown = f"{value:g}" if value is not None else "not reached on this grid"
                     console.print(f"{escape(summary['unlearner'])}: {name} = {shown}", highlight=False)
+    if setup.plan.oracle:
+        console.print("oracle: the grid point that is best on the test set; no method could have chosen it.")
     console.print(
         f"cutk {environment['providers'].get('cutk', '')}, torch {environment['torch']}, "
         f"Python {environment['python']}; {environment['device']} "

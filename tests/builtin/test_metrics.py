@@ -18,7 +18,7 @@ def evaluation(**changes):
         "manipulated_predictions": torch.tensor([0, 2]),
         "identified_predictions": torch.tensor([0, 2, 1, 0]),
         "identified_before": torch.tensor([0, 0, 0, 0]),
-        "seconds": 1.5,
+        "cost": cutk.Cost(1.5, passes=2.0, peak_bytes=3 * 2**20),
         "truth": SimpleNamespace(
             affected=SimpleNamespace(labels=torch.tensor([0, 1, 1, 2, 2])),
             retain=SimpleNamespace(labels=torch.tensor([0, 1, 2, 2, 1])),

@@ -22,7 +22,14 @@ class Digits(cutk.Dataset):
     reference = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (CC BY 4.0)"
     model = "convnet-small"
     recipe = {"steps": 300, "batch_size": 128, "lr": 0.05, "crop_padding": 0, "flip": False}
-    suggests = {"badnet": {"fraction": 0.03, "size": 2}}
+    suggests = {
+        "badnet": {"fraction": 0.03, "size": 2},
+        "interclass-confusion": {"classes": ("3", "8")},
+        # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
+        "cf": {"steps": 75},
+        "badt": {"steps": 75},
+        "scrub": {"steps": 75, "forget_steps": 15},
+    }
 
     def load(self) -> cutk.Splits:
         """Return the two splits; grey levels 0 to 16 become pixels 0 to 255."""

@@ -12,6 +12,7 @@ class CorrectedAccuracy(cutk.Metric):
     reference = "Goel et al., TMLR 2024, equation 1"
     higher_is_better = True
     bounds = (0.0, 1.0)
+    objective = "unlearning"
 
     def compute(self, evaluation: cutk.Evaluation) -> float | None:
         """Return Acc_corr."""

@@ -12,6 +12,7 @@ class RetainAccuracy(cutk.Metric):
     reference = "Goel et al., TMLR 2024, equation 2"
     higher_is_better = True
     bounds = (0.0, 1.0)
+    objective = "utility"
 
     def compute(self, evaluation: cutk.Evaluation) -> float | None:
         """Return Acc_retain, None if every test sample is affected."""

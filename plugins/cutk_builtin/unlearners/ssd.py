@@ -96,6 +96,23 @@ def dampen(
     return changed
 
 
+# Lower edges of the bins in which importance ratios are counted: from 0, then ten bins a decade, the last one open.
+RATIO_EDGES = torch.cat([torch.zeros(1), torch.logspace(-4, 8, 121)])
+
+
+def ratio_counts(importances: Importances) -> Tensor:
+    """Count the parameters by their importance ratio I_f / I_r (paper, figure 3).
+
+    A parameter that matters for S_f alone counts into the last bin, one that matters for neither isn't counted.
+
+    Returns:
+        int64 ``[122]``, the counts for ``RATIO_EDGES``.
+    """
+    ratios = torch.cat([(importances.forget[n] / importances.retain[n]).flatten() for n in importances.forget])
+    ratios = ratios[~ratios.isnan()].cpu()
+    return torch.bincount(torch.bucketize(ratios, RATIO_EDGES, right=True) - 1, minlength=len(RATIO_EDGES))
+
+
 SELECTION_WEIGHTS = (0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6)
 DAMPENING_RATIOS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
@@ -139,7 +156,10 @@ class SSD(cutk.Unlearner):
 
         if len(task.retained) == 0:
             raise cutk.CellError("SSD compares S_f with the rest of the training set, and there is no rest.")
-        return Importances(importance(task.identified), importance(task.retained))
+        importances = Importances(importance(task.identified), importance(task.retained))
+        task.log.curve("importance_ratio_edges", RATIO_EDGES)
+        task.log.curve("importance_ratio_counts", ratio_counts(importances))
+        return importances
 
     def unlearn(self, task: cutk.Task, state: Importances | None = None) -> nn.Module:
         """Dampen the original."""

@@ -1,0 +1,46 @@
+"""CIFAR-100 with its fine labels, read by torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torchvision.datasets import CIFAR100
+
+import cutk
+
+
+class Cifar100(cutk.Dataset):
+    """60,000 colour photographs of 32×32 pixels in 100 fine classes, 50,000 of them for training."""
+
+    name = "cifar100"
+    reference = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    model = "wide-resnet"
+    recipe = {"steps": 6000}
+    suggests = {"interclass-confusion": {"classes": ("maple_tree", "oak_tree")}}
+
+    class Options(cutk.Options):
+        """Where the files lie."""
+
+        root: Path = cutk.option(Path("data"), help="folder that holds, or is to hold, cifar-100-python (--data-root)")
+        download: bool = cutk.option(False, help="fetch the files if they aren't there (--download)")
+
+    def load(self) -> cutk.Splits:
+        """Read both splits; torchvision checks the files' MD5 sums."""
+        root, download = self.options.root.expanduser(), self.options.download
+        with cutk.Splits.reading("CIFAR-100", root, root / "cifar-100-python", download):
+            train, test = (
+                cutk.Images(
+                    torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+                    torch.tensor(part.targets),
+                    tuple(part.classes),
+                )
+                for part in (CIFAR100(root, train=train, download=download) for train in (True, False))
+            )
+        return cutk.Splits(train=train, test=test)
+
+
+@cutk.hookimpl
+def cutk_datasets() -> list[type[cutk.Dataset]]:
+    """Provide ``cifar100``."""
+    return [Cifar100]

@@ -1,0 +1,65 @@
+"""Any model of timm, PyTorch Image Models."""
+
+from __future__ import annotations
+
+import difflib
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+import cutk
+
+
+def imported() -> ModuleType:
+    """Return the package timm: imported where it is needed, since it is large and may be missing."""
+    try:
+        import timm
+    except ImportError:
+        raise cutk.UsageError("timm's models need the package timm: pip install 'cutk[timm]'") from None
+    return timm
+
+
+def check_known(timm: ModuleType, architecture: str) -> None:
+    """Refuse what timm doesn't list, such as the names of pretrained weights and of repositories to load from."""
+    known = timm.list_models()
+    if architecture not in known:
+        close = difflib.get_close_matches(architecture, known, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise cutk.UsageError(f"timm has no model '{architecture}'.{hint} See: timm.list_models()")
+
+
+class Timm(cutk.Model):
+    """Any model of timm, newly initialised, such as timm:resnet18 or timm:vit_tiny_patch16_224.
+
+    An architecture that is made for images of one size is made for the size of these.
+    """
+
+    name = "timm"
+    reference = "Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models"
+    variant = "architecture"
+
+    class Options(cutk.Options):
+        """Which one."""
+
+        architecture: str = cutk.option("resnet18", help="timm's name for it, given as timm:NAME")
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """Return the network."""
+        timm = imported()
+        architecture = self.options.architecture
+        check_known(timm, architecture)
+        channels, height, width = shape
+        sized: dict[str, Any] = {}
+        if getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False):
+            sized["img_size"] = (height, width)
+        network: nn.Module = timm.create_model(
+            architecture, pretrained=False, num_classes=num_classes, in_chans=channels, **sized
+        )
+        return network
+
+
+@cutk.hookimpl
+def cutk_models() -> list[type[cutk.Model]]:
+    """Provide ``timm``."""
+    return [Timm]

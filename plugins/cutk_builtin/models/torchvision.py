@@ -1,0 +1,82 @@
+"""Any classifier of torchvision."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+import cutk
+
+
+class GreyToColour(nn.Module):
+    """Repeats a grey channel three times."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[B, 1, H, W]`` to ``[B, 3, H, W]``."""
+        return x.expand(-1, 3, -1, -1)
+
+
+def check_known(architecture: str) -> None:
+    """Refuse what torchvision doesn't have as a classifier; detection, segmentation and video have other outputs."""
+    known = torchvision.models.list_models(module=torchvision.models)
+    if architecture not in known:
+        close = difflib.get_close_matches(architecture, known, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise cutk.UsageError(
+            f"torchvision has no classifier '{architecture}'.{hint} "
+            "See: torchvision.models.list_models(torchvision.models)"
+        )
+
+
+def arguments(architecture: str, height: int, width: int) -> dict[str, Any]:
+    """Return what an architecture wants to be told beside the number of classes."""
+    if architecture in ("googlenet", "inception_v3"):
+        # Auxiliary classifiers give more outputs than one while training. What init_weights does is torchvision's
+        # default, of which it warns unless it is asked for.
+        return {"aux_logits": False, "init_weights": True}
+    if architecture.startswith("vit_"):
+        return {"image_size": height}
+    if architecture.startswith("maxvit_"):
+        return {"input_size": (height, width)}
+    return {}
+
+
+class Torchvision(cutk.Model):
+    """Any classifier of torchvision, newly initialised, such as torchvision:resnet18 or torchvision:vgg11_bn.
+
+    Grey images are repeated in three channels.
+    """
+
+    name = "torchvision"
+    reference = "https://docs.pytorch.org/vision/stable/models.html#classification"
+    variant = "architecture"
+
+    class Options(cutk.Options):
+        """Which one."""
+
+        architecture: str = cutk.option("resnet18", help="torchvision's name for it, given as torchvision:NAME")
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """Return the network."""
+        architecture = self.options.architecture
+        check_known(architecture)
+        channels, height, width = shape
+        if channels not in (1, 3):
+            raise cutk.UsageError(
+                f"torchvision's classifiers expect images of 1 or 3 channels, got {channels}. "
+                "Choose another with --model."
+            )
+        network: nn.Module = torchvision.models.get_model(
+            architecture, weights=None, num_classes=num_classes, **arguments(architecture, height, width)
+        )
+        return network if channels == 3 else nn.Sequential(GreyToColour(), network)
+
+
+@cutk.hookimpl
+def cutk_models() -> list[type[cutk.Model]]:
+    """Provide ``torchvision``."""
+    return [Torchvision]

@@ -1,0 +1,106 @@
+"""Wide residual networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import cutk
+
+
+def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution 3×3 that keeps the size at stride 1 and halves it at stride 2."""
+    return nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+
+
+def normalised(channels: int) -> nn.Sequential:
+    """Return batch norm and ReLU."""
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+
+
+class Block(nn.Module):
+    """A basic pre-activation block, B(3, 3), with dropout between its convolutions (the paper's figure 1d).
+
+    Where the number of channels changes, the shortcut is a convolution 1×1 of what the first one sees as well.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.before = normalised(channels_in)
+        # Registered ahead of the residual, so that the last layers are those nearest to the output.
+        self.shortcut = None
+        if channels_in != channels_out:
+            self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        self.residual = nn.Sequential(
+            conv3x3(channels_in, channels_out, stride),
+            normalised(channels_out),
+            nn.Dropout(dropout),
+            conv3x3(channels_out, channels_out),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[B, channels_in, H, W]`` to ``[B, channels_out, ⌈H / stride⌉, ⌈W / stride⌉]``."""
+        active = self.before(x)
+        return self.residual(active) + (x if self.shortcut is None else self.shortcut(active))
+
+
+def group(channels_in: int, channels_out: int, blocks: int, stride: int, dropout: float) -> nn.Sequential:
+    """Return blocks of one width, the first of which changes channels and size."""
+    first = Block(channels_in, channels_out, stride, dropout)
+    return nn.Sequential(first, *(Block(channels_out, channels_out, 1, dropout) for _ in range(blocks - 1)))
+
+
+def initialise(network: nn.Module) -> nn.Module:
+    """Draw weights as He et al. (ICCV 2015, equation 10) do; biases become zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+class WideResNet(cutk.Model):
+    """Few, wide residual blocks: 28 layers of 10 times a thin network's channels (WRN-28-10), for images of any size.
+
+    A convolution, three groups of ``(depth − 4) / 6`` blocks with 16, 32 and 64 times ``width`` channels, the second
+    and third at half the size of the one before, global average pooling and a linear layer (the paper's table 1).
+    """
+
+    name = "wide-resnet"
+    reference = "Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016"
+
+    class Options(cutk.Options):
+        """How deep and how wide it is."""
+
+        depth: int = cutk.option(28, ge=10, help="convolutions, the three of shortcuts included: 6n + 4")
+        width: int = cutk.option(10, ge=1, help="factor on the thin network's channel counts 16, 32 and 64")
+        dropout: float = cutk.option(0.0, ge=0, lt=1, help="dropout probability between a block's convolutions")
+
+    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """Return the network."""
+        o = self.options
+        blocks, rest = divmod(o.depth - 4, 6)
+        if rest:
+            raise cutk.UsageError(
+                f"Option 'wide-resnet.depth': expected 6n + 4, such as 16, 22, 28 or 40, got {o.depth}."
+            )
+        w16, w32, w64 = (count * o.width for count in (16, 32, 64))
+        return initialise(
+            nn.Sequential(
+                conv3x3(shape[0], 16),
+                group(16, w16, blocks, 1, o.dropout),
+                group(w16, w32, blocks, 2, o.dropout),
+                group(w32, w64, blocks, 2, o.dropout),
+                normalised(w64),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Linear(w64, num_classes),
+            )
+        )
+
+
+@cutk.hookimpl
+def cutk_models() -> list[type[cutk.Model]]:
+    """Provide ``wide-resnet``."""
+    return [WideResNet]

@@ -1,0 +1,114 @@
+"""SCRUB: steps away from S_f, alternating with steps that keep what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+import cutk
+
+
+def schedule(steps: int, forget_steps: int, forget_run: int = 1, preserve_run: int = 1) -> list[bool]:
+    """Say for each step whether it is a forget step.
+
+    Runs of ``forget_run`` forget steps and ``preserve_run`` preserve steps alternate, forget first. No forget step
+    begins a run once ``forget_steps`` steps are done; from then on all are preserve steps.
+
+    >>> schedule(6, 3)
+    [True, False, True, False, False, False]
+    >>> schedule(6, 3, forget_run=2, preserve_run=2)
+    [True, True, False, False, False, False]
+    """
+    plan: list[bool] = []
+    while len(plan) < steps:
+        if len(plan) < forget_steps:
+            plan += [True] * forget_run
+        plan += [False] * preserve_run
+    return plan[:steps]
+
+
+def preserve_loss(logits: Tensor, teacher: Tensor, batch: cutk.Batch, weight: float, temperature: float) -> Tensor:
+    """Return CE(labels, M) + weight · T² · KL(M_o ‖ M) with softmaxes at temperature T."""
+    return cutk.cross_entropy(logits, batch) + weight * cutk.kl_divergence(logits, teacher, temperature)
+
+
+class Scrub(cutk.Unlearner):
+    r"""Climbs the loss on S_f in the first steps, and distils the original on S_tr \\ S_f in between and after.
+
+    A forget step ascends the task loss on a batch of S_f. A preserve step descends CE + α · KL(M_o ‖ M) on a batch of
+    S_tr \\ S_f (paper, appendix A.2 (5)). Of ``steps`` steps of A's schedule, forget steps alternate with preserve
+    steps in the first ``forget_steps``. Costs steps · batch size / |S_tr| passes, and the teacher's forward passes.
+    """
+
+    name = "scrub"
+    reference = "Kurmanji et al., NeurIPS 2023; Goel et al., TMLR 2024, appendix A.2 (5)"
+
+    class Options(cutk.Options):
+        """How long, how fast, and how the two aims are weighed."""
+
+        distillation_weight: float = cutk.option(0.5, ge=0, help="α: weight of the distillation term")
+        steps: int = cutk.option(1000, ge=1, help="steps, of both kinds together")
+        forget_steps: int = cutk.option(200, ge=0, help="forget steps are taken among the first so many steps")
+        lr: float = cutk.option(0.0025, gt=0, help="peak learning rate")
+        temperature: float = cutk.option(4.0, gt=0, help="temperature of the distillation's softmaxes")
+        alternate: Literal["step", "pass"] = cutk.option(
+            "step", help="kinds change with every step, or after whole passes over S_f and over the rest"
+        )
+        forget_loss: Literal["task", "task-and-distillation"] = cutk.option(
+            "task", help="what a forget step climbs: the task loss, or the preserve step's whole loss"
+        )
+
+    grid = {"distillation_weight": [0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]}
+
+    def prepare(self, task: cutk.Task) -> cutk.Teacher:
+        """Freeze the teacher; its outputs are computed once where samples look the same at every visit."""
+        return cutk.Teacher(task.original, task.recipe, task.train)
+
+    def unlearn(self, task: cutk.Task, state: cutk.Teacher | None = None) -> nn.Module:
+        """Return the student, which starts as the original."""
+        o = self.options
+        teacher = self.prepare(task) if state is None else state
+        size = task.recipe.options.batch_size
+        runs = (1, 1)
+        if o.alternate == "pass":
+            runs = (_batches_in(task.identified, size), _batches_in(task.retained, size))
+        kinds = schedule(o.steps, o.forget_steps, *runs)
+        now = iter(kinds)  # the loss is asked once for each batch, in their order
+
+        def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
+            if not next(now):
+                return preserve_loss(logits, teacher(batch), batch, o.distillation_weight, o.temperature)
+            if o.forget_loss == "task":
+                return -cutk.cross_entropy(logits, batch)
+            return -preserve_loss(logits, teacher(batch), batch, o.distillation_weight, o.temperature)
+
+        batches = _interleaved(task, kinds, size)
+        return task.recipe.fit(task.original, batches, loss, steps=o.steps, lr=o.lr, progress=task.log.progress)
+
+    @classmethod
+    def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
+        """Its steps and the teacher's forward passes; a forward pass is a third of a pass."""
+        return 0.0, options.steps * sizes.batch_size / sizes.train * 4 / 3
+
+
+def _batches_in(indices: Tensor, size: int) -> int:
+    return -(-len(indices) // size)
+
+
+def _interleaved(task: cutk.Task, kinds: Sequence[bool], size: int) -> Iterator[cutk.Batch]:
+    """Yield a batch of S_f for each forget step and one of the rest for each preserve step."""
+    sources = {
+        kind: task.train.batches(indices, size, shuffle=True, augment=True, steps=kinds.count(kind))
+        for kind, indices in ((True, task.identified), (False, task.retained))
+        if kind in kinds
+    }
+    for kind in kinds:
+        yield next(sources[kind])
+
+
+@cutk.hookimpl
+def cutk_unlearners() -> list[type[cutk.Unlearner]]:
+    """Provide ``scrub``."""
+    return [Scrub]
