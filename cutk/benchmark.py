@@ -84,9 +84,13 @@ class Benchmark:
         """Say whether a cell would be read instead of computed."""
         return self.store.has(cell.kind, self._key(cell))
 
+    def scenario(self, cell: Cell) -> Scenario:
+        """Return the problem behind a cell."""
+        return self._scenario(cell.manipulation, cell.seed)
+
     def sizes(self, cell: Cell) -> Sizes:
         """Return what a cell's cost depends on."""
-        scenario = self._scenario(cell.manipulation, cell.seed)
+        scenario = self.scenario(cell)
         identified = len(scenario.identified(cell.alpha)) if cell.alpha is not None else 0
         options = self.recipe.options
         return Sizes(len(scenario.clean_labels), identified, options.batch_size, options.steps)
@@ -196,7 +200,7 @@ class Benchmark:
             return None
 
     def _train(self, cell: Cell) -> Outcome:
-        scenario = self._scenario(cell.manipulation, cell.seed)
+        scenario = self.scenario(cell)
         train = scenario.train_original if cell.role == "original" else scenario.train_gold
         log = self._log()
         model, cost = measured(self.recipe.device, lambda: train(log))
@@ -218,7 +222,7 @@ class Benchmark:
 
     def _load(self, cell: Cell) -> nn.Module | None:
         """Return a stored cell's model, or None if it is damaged and out of the way now."""
-        model = self._scenario(cell.manipulation, cell.seed).build()
+        model = self.scenario(cell).build()
         try:
             model.load_state_dict(self.store.weights(cell.kind, self._key(cell)))
         except Damaged as damage:
@@ -229,7 +233,7 @@ class Benchmark:
     def _unlearn(self, cell: Cell) -> Outcome:
         if cell.unlearner is None or cell.alpha is None:
             raise TypeError(f"Expected an unlearner and an alpha, got {cell}.")
-        scenario = self._scenario(cell.manipulation, cell.seed)
+        scenario = self.scenario(cell)
         original = self._original(cell)
         task = scenario.task(original, cell.alpha, self._log())
         before = self.recipe.predict(original, scenario.train, task.identified)
@@ -260,7 +264,7 @@ class Benchmark:
         cost: Cost | None = None,
         scalars: Scalars | None = None,
     ) -> Evaluation:
-        scenario = self._scenario(cell.manipulation, cell.seed)
+        scenario = self.scenario(cell)
         identified = None if cell.alpha is None else scenario.identified(cell.alpha)
         return Evaluation(
             scenario.truth,
@@ -290,7 +294,7 @@ class Benchmark:
             return False
         before = cost = None
         if cell.alpha is not None:
-            scenario = self._scenario(cell.manipulation, cell.seed)
+            scenario = self.scenario(cell)
             before = self.recipe.predict(self._original(cell), scenario.train, scenario.identified(cell.alpha))
             cost = chosen.cost
         scalars = record["prepared"].get(chosen.state, {}) | chosen.scalars
@@ -325,7 +329,7 @@ class Benchmark:
         }
 
     def _labels(self, cell: Cell) -> dict[str, Any]:
-        scenario = self._scenario(cell.manipulation, cell.seed)
+        scenario = self.scenario(cell)
         return {
             "dataset": self.setup.dataset.name,
             "manipulation": cell.manipulation.name,

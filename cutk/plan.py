@@ -94,16 +94,36 @@ def read_plan(path: Path) -> dict[str, Any]:
 def read_preset(name: str, registry: Registry) -> dict[str, Any]:
     """Read the plan called ``name``: a preset of a plugin, or the path of a TOML file.
 
+    A plan that says ``base = "NAME"`` is laid over that one.
+
     Raises:
-        UsageError: if there is neither.
+        UsageError: if there is neither, or a plan is its own base.
     """
+    layers: list[dict[str, Any]] = []
+    read: list[str] = []
+    while name:
+        if name in read:
+            raise UsageError(f"Plan '{name}' is its own base, by way of: {' → '.join([*read, name])}.")
+        read.append(name)
+        content = read_plan(_path_of(name, registry))
+        name = content.pop("base", "")
+        if not isinstance(name, str):
+            raise UsageError(f"Plan '{read[-1]}': expected base to be the name of a plan, got {name!r}.")
+        layers.append(content)
+    result: dict[str, Any] = {}
+    for content in reversed(layers):
+        result = layer(result, content)
+    return result
+
+
+def _path_of(name: str, registry: Registry) -> Path:
     if name in registry.presets:
-        return read_plan(registry.presets[name].path)
+        return registry.presets[name].path
     if name.endswith(".toml"):
-        return read_plan(Path(name))
+        return Path(name)
     raise UsageError(
-        f"Unknown preset '{name}'.{suggestion(name, registry.presets)} "
-        f"There are: {', '.join(sorted(registry.presets)) or 'none'}; a plan of your own ends in .toml."
+        f"Unknown preset '{name}'.{suggestion(name, registry.presets)} See: cutk presets list. "
+        "A plan of your own ends in .toml."
     )
 
 

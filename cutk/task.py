@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -99,9 +99,12 @@ class Task:
         """Return the architecture, newly initialised as the original once was, on the device.
 
         Args:
-            anew: draw another initialisation, from torch's global state (seeded for every call of a method).
+            anew: draw another initialisation, from ``generator``.
         """
-        with nullcontext() if anew else isolated_rng(self.initialisation_seed):
+        seed = self.initialisation_seed
+        if anew:
+            seed = int(torch.randint(2**62, (), generator=self.generator))
+        with isolated_rng(seed):
             return self.recipe.place(self.build())
 
     def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:

@@ -64,15 +64,22 @@ def test_a_run_gives_a_record_for_each_model(bench, setup_of):
     assert len(watcher.computed) == 4
     record = results.records[2]
     assert list(record) == [
-        *("dataset", "manipulation", "model", "unlearner", "alpha", "seed", "options"),
-        *("selected", "selection_score", "metrics", "seconds", "provider"),
+        *("dataset", "manipulation", "model", "unlearner", "alpha", "seed", "manipulated", "identified", "options"),
+        *("selected", "oracle", "selection_score", "metrics", "breakdowns", "seconds", "provider", "key"),
     ]
+    assert (record["manipulated"], record["identified"], record["oracle"]) == (19, 10, False)
+    assert set(record["breakdowns"]) == {
+        *("importance_ratio", "affected_class_accuracy", "retain_class_accuracy", "manipulated_class_accuracy"),
+    }
+    parameters = sum(p.numel() for p in setup_of().model.make().build((1, 8, 8), 4).parameters())
+    assert 0 < sum(record["breakdowns"]["importance_ratio"].values()) <= parameters
     assert record["provider"] == f"cutk=={cutk.__version__}"
     assert set(record["metrics"]) == {
         *("corrected_accuracy", "retain_accuracy", "attack_success_rate", "manipulated_train_accuracy"),
         *("changed_fraction", "unlearn_seconds"),
     }
     original = results.records[0]
+    assert "importance_ratio" not in original["breakdowns"]
     assert (original["options"], original["selection_score"]) == ({}, None)
     assert not {"changed_fraction", "unlearn_seconds"} & set(original["metrics"])
     assert results.summaries[0]["metrics"].keys() == {"alpha_star"}
@@ -148,6 +155,36 @@ def test_a_metric_that_comes_later_is_computed_from_the_stored_weights(bench, se
     assert all("corrected_accuracy" in record["metrics"] for record in whole.records)
     again, _ = bench(setup_of())
     assert again.records == whole.records
+
+
+def test_passes_and_memory_are_what_prepare_and_unlearn_took(bench, setup_of):
+    base = setup_of().plan.metrics
+    setup = setup_of(metrics=[*base, "passes", "peak_memory"], unlearners=["ssd", "rewod"], alphas=[1.0])
+    results, _ = bench(setup)
+    by_name = {r["unlearner"]: r["metrics"] for r in results.records}
+    assert by_name["ssd"]["passes"] == 1.0  # S_f once and the rest once, for all points together
+    assert by_name["rewod"]["passes"] == pytest.approx(20 * 32 / 380)
+    assert by_name["rewod"]["peak_memory"] >= 0
+
+
+def test_an_oracle_is_best_on_the_test_set_and_only_there_when_asked_for(bench, setup_of):
+    setup = setup_of(alphas=[0.5], oracle=True)
+    assert setup.plan.evaluate == "all"
+    results, _ = bench(setup)
+    mine = [r for r in results.records if r["unlearner"] == "ssd"]
+
+    def value(record):
+        return (record["metrics"]["corrected_accuracy"] + record["metrics"]["retain_accuracy"]) / 2
+
+    (oracle,) = [r for r in mine if r["oracle"]]
+    assert value(oracle) == max(map(value, mine))
+    without, _ = bench(setup_of(alphas=[0.5]))
+    assert not any(r["oracle"] for r in without.records)
+
+
+def test_an_oracle_needs_something_to_be_best_in(setup_of):
+    with pytest.raises(cutk.UsageError, match="metrics include none"):
+        setup_of(oracle=True, metrics=["changed_fraction"])
 
 
 class Failing(cutk.Unlearner):

@@ -57,9 +57,12 @@ def test_json_is_one_document_on_stdout(run):
 
 
 def test_all_unlearners(run):
-    ran = run(*TINY, "--unlearner", "all", "--search", "default", "--alpha", "1", "--json")
+    short = ("cf.steps=5", "badt.steps=5", "scrub.steps=5")
+    options = [part for setting in short for part in ("-o", setting)]
+    ran = run(*TINY, "--unlearner", "all", *options, "--search", "default", "--alpha", "1", "--json")
     assert ran.code == 0, ran.err
-    assert {r["unlearner"] for r in ran.json["records"] if r["alpha"] == 1} == {"none", "rewod", "ssd"}
+    everyone = {"badt", "cf", "none", "rewod", "scrub", "ssd"}
+    assert {r["unlearner"] for r in ran.json["records"] if r["alpha"] == 1} == everyone
 
 
 def test_a_dry_run_lists_the_work_and_writes_nothing(run, tmp_path):
@@ -164,7 +167,7 @@ def test_plugins_list_and_show(run):
     for text in ("Foster et al.", "selection_weight", "a number > 0", "10.0", "Search grid: 50 points", "dampening"):
         assert text in shown
     assert "lower is better" in run("plugins", "show", "attack_success_rate").out
-    assert "It takes no options." in run("plugins", "show", "rewod").out
+    assert "It takes no options." in run("plugins", "show", "none").out
     assert "Did you mean 'ssd'?" in error_of(run("plugins", "show", "sdd"))
 
 

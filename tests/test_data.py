@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutk
-from cutk.batches import Augmentation
+from cutk.batches import Augmentation, ResidentTrainSet
 
 
 def naive_augment(pixels, pad, generator, flip):
@@ -59,7 +59,7 @@ def test_a_constant_channel_gets_the_standard_deviation_one():
 def test_batches_are_normalised_and_in_channels_last_layout(images_of):
     images = images_of(count=6, channels=3)
     normalisation = cutk.Normalisation((0.2, 0.4, 0.5), (0.5, 0.25, 0.1))
-    samples = cutk.data.ResidentTrainSet(images, normalisation)
+    samples = ResidentTrainSet(images, normalisation)
     (batch,) = samples.batches()
     mean = torch.tensor(normalisation.mean).view(-1, 1, 1)
     std = torch.tensor(normalisation.std).view(-1, 1, 1)

@@ -14,6 +14,7 @@ __all__ = ["main"]
 # Name, module, attribute, and the line that `cutk --help` shows without importing the module.
 _COMMANDS = {
     "bench": ("cutk.cli.bench", "bench", "Measure how well unlearners undo a manipulation."),
+    "presets": ("cutk.cli.presets", "presets", "Show the plans that come with cutk and its plugins."),
     "plugins": ("cutk.cli.plugins", "plugins", "Show which components there are and what they can be told."),
 }
 

@@ -170,14 +170,15 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
     from cutk.benchmark import Benchmark
     from cutk.cli.progress import watching
-    from cutk.report.tables import dry_run_table, print_failures, print_results
+    from cutk.report.dry_run import print_dry_run
+    from cutk.report.tables import print_failures, print_results
     from cutk.store import Store
 
     store = Store(options["runs"])
     with watching(options["runs"]) as observer:
         benchmark = Benchmark(setup, store, observer)
         if options["dry_run"]:
-            dry_run_table(benchmark)
+            print_dry_run(benchmark)
             return 0
         results = benchmark.run()
     if options["as_json"]:

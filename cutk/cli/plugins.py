@@ -14,13 +14,7 @@ from rich.table import Table
 from cutk.components import KINDS, Metric, Unlearner
 from cutk.options import describe_options
 from cutk.plugins import Entry, load_registry
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 120)
-    return console
+from cutk.report.console import make_console
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,7 +38,7 @@ def list_() -> None:
         provider = f"{failure.provider.distribution} {failure.provider.version}"
         status = f"[red]broken:[/red] {escape(failure.reason)}"
         table.add_row("plugin", escape(failure.provider.entry_point), "", provider, status)
-    _console().print(table)
+    make_console().print(table)
 
 
 @plugins.command()
@@ -52,7 +46,7 @@ def list_() -> None:
 def show(name: str) -> None:
     """Show what the component NAME does, its options, and what it searches over."""
     registry = load_registry()
-    console = _console()
+    console = make_console()
     for entry in registry.find(name):
         _show(entry, console)
 

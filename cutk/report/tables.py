@@ -14,24 +14,15 @@ from rich.table import Table
 
 from cutk.components import Breakdown
 from cutk.records import GOLD, ORIGINAL, Record, Results
+from cutk.report.console import make_console
 
 if TYPE_CHECKING:
-    from cutk.benchmark import Benchmark
     from cutk.plan import Chosen, Setup
 
-__all__ = ["best_row", "dry_run_table", "mean_and_spread", "print_failures", "print_results"]
+__all__ = ["best_row", "mean_and_spread", "print_failures", "print_results"]
 
-# Where output isn't a terminal nothing has to fit a screen.
-_PIPE_WIDTH = 140
 # Characters of a cell such as `0.832 ±0.061*`.
 _CELL = 13
-
-
-def _console() -> Console:
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, _PIPE_WIDTH)
-    return console
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -138,7 +129,7 @@ def _table(metrics: Sequence[Chosen], rows: Sequence[Row], several: bool) -> Tab
 
 def print_results(results: Results, setup: Setup) -> None:
     """Print a table for each manipulation, the summaries, and what failed."""
-    console = _console()
+    console = make_console()
     plan, environment = results.plan, results.environment
     for manipulation in setup.manipulations:
         mine = [r for r in results.records if r["manipulation"] == manipulation.name]
@@ -186,43 +177,3 @@ def print_failures(failures: Sequence[Record], tracebacks: bool = False) -> None
         console.print(escape(f"  {what}: {failed['reason']}"), highlight=False, soft_wrap=True)
         if tracebacks and failed["traceback"]:
             console.print(escape(failed["traceback"]), highlight=False, soft_wrap=True)
-
-
-def dry_run_table(benchmark: Benchmark) -> None:
-    """Print the cells of a plan, and what they cost in passes over the training data."""
-    console = _console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Manipulation", "Seed", "Cell", "α", "Points", "Passes", "State"):
-        table.add_column(heading, justify="left" if heading in ("Manipulation", "Cell", "State") else "right")
-    total, unknown, left = 0.0, 0, 0
-    for cell in benchmark.cells:
-        sizes = benchmark.sizes(cell)
-        points, cost = 1, sizes.steps * sizes.batch_size / sizes.train
-        if cell.unlearner is not None:
-            points = len(cell.unlearner.points)
-            component: Any = cell.unlearner.entry.component
-            estimates = [component.passes(options, sizes) for options in cell.unlearner.points]
-            known = [e for e in estimates if e is not None]
-            cost = known[0][0] + sum(e[1] for e in known) if len(known) == points else math.nan
-        stored = benchmark.is_stored(cell)
-        if not stored:
-            left += 1
-            unknown += math.isnan(cost)
-            total += 0.0 if math.isnan(cost) else cost
-        table.add_row(
-            cell.manipulation.name,
-            str(cell.seed),
-            cell.unlearner.name if cell.unlearner else cell.role,
-            "" if cell.alpha is None else f"{cell.alpha:g}",
-            str(points),
-            "unknown" if math.isnan(cost) else f"{cost:.1f}",
-            "stored" if stored else "to do",
-        )
-    console.print(table)
-    more = f", and {unknown} cells whose cost their unlearner does not tell" if unknown else ""
-    console.print(
-        f"{left} of {len(benchmark.cells)} cells to compute: about {total:.0f} passes, forward and backward, "
-        f"over {benchmark.sizes(benchmark.cells[0]).train} training samples{more}.",
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -18,8 +18,10 @@ def evaluation(**changes):
         "manipulated_predictions": torch.tensor([0, 2]),
         "identified_predictions": torch.tensor([0, 2, 1, 0]),
         "identified_before": torch.tensor([0, 0, 0, 0]),
+        "scalars": {"importance_ratio_edges": [0, 0.5, 10], "importance_ratio_counts": [7, 3, 1]},
         "cost": cutk.Cost(1.5, passes=2.0, peak_bytes=3 * 2**20),
         "truth": SimpleNamespace(
+            classes=("ant", "bee", "cow", *"defghi", "jay"),
             affected=SimpleNamespace(labels=torch.tensor([0, 1, 1, 2, 2])),
             retain=SimpleNamespace(labels=torch.tensor([0, 1, 2, 2, 1])),
             manipulated=torch.tensor([1, 4]),
@@ -39,6 +41,8 @@ def evaluation(**changes):
         ("manipulated_train_accuracy", 1 / 2),  # clean labels 0 and 1, predicted 0 and 2
         ("changed_fraction", 2 / 4),
         ("unlearn_seconds", 1.5),
+        ("passes", 2.0),
+        ("peak_memory", 3.0),
     ],
 )
 def test_metrics_by_hand(registry, name, by_hand):
@@ -55,6 +59,28 @@ def test_metrics_that_mean_nothing_are_none(registry):
     assert value("changed_fraction", identified_predictions=None) is None
     nobody = SimpleNamespace(**{**vars(evaluation().truth), "retain": SimpleNamespace(labels=torch.empty(0))})
     assert value("retain_accuracy", truth=nobody, retain_predictions=torch.empty(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "by_hand"),
+    [
+        ("affected_class_accuracy", {"ant": 1.0, "bee": 1 / 2, "cow": 1 / 2}),
+        ("retain_class_accuracy", {"ant": 1.0, "bee": 1 / 2, "cow": 1 / 2}),
+        ("manipulated_class_accuracy", {"ant": 1.0, "bee": 0.0}),
+        ("importance_ratio", {"0": 7, "0.5": 3, "10": 1}),
+    ],
+)
+def test_breakdowns_by_hand(registry, name, by_hand):
+    assert registry.get("metric", name).component().breakdown(evaluation()) == by_hand
+
+
+def test_models_that_were_trained_have_no_cost_and_no_importances(registry):
+    trained = evaluation(cost=None, scalars={})
+    for name in ("unlearn_seconds", "passes", "peak_memory"):
+        assert registry.get("metric", name).component().compute(trained) is None
+    assert registry.get("metric", "importance_ratio").component().breakdown(trained) is None
+    untold = evaluation(cost=cutk.Cost(1.0))
+    assert registry.get("metric", "peak_memory").component().compute(untold) is None
 
 
 def test_alpha_star_by_hand(registry):

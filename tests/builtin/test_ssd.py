@@ -6,7 +6,15 @@ import torch
 from torch import nn
 
 import cutk
-from cutk_builtin.unlearners.ssd import SSD, Importances, batch_importance, dampen, sample_importance
+from cutk_builtin.unlearners.ssd import (
+    RATIO_EDGES,
+    SSD,
+    Importances,
+    batch_importance,
+    dampen,
+    ratio_counts,
+    sample_importance,
+)
 
 
 def test_dampening_by_hand():
@@ -19,6 +27,15 @@ def test_dampening_by_hand():
     # Selected: ratio > 10, strictly. Factor min(1, 15 / ratio): 20 → 0.75, ∞ → 0, 40 → 0.375.
     assert parameter.tolist() == [2.0, 2.0, 1.5, 0.0, -0.75, 2.0]
     assert changed == 3
+
+
+def test_importance_ratios_are_counted_by_hand():
+    #        ratio I_f / I_r:      0    1e-5  1.0  1.1    800   ∞    0/0
+    forget = torch.tensor([0.0, 1e-5, 1.0, 1.1, 800.0, 5.0, 0.0])
+    retain = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    counts = ratio_counts(Importances({"w": forget}, {"w": retain}))
+    found = {f"{edge:.4g}": int(n) for edge, n in zip(RATIO_EDGES.tolist(), counts, strict=True) if n}
+    assert found == {"0": 2, "1": 2, "794.3": 1, "1e+08": 1}
 
 
 def test_dampening_never_enlarges():

@@ -1,0 +1,52 @@
+"""``cutk presets``: the plans that come with cutk and its plugins."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def presets() -> None:
+    """Show the plans that come with cutk and its plugins."""
+
+
+@presets.command("list")
+def list_() -> None:
+    """List every preset, and what it is for."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from cutk.errors import CutkError, one_line
+    from cutk.plan import read_preset
+    from cutk.plugins import load_registry
+    from cutk.report.console import make_console
+
+    registry = load_registry()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Preset", "Summary", "Provider"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "Preset")
+    for name, preset in sorted(registry.presets.items()):
+        try:
+            summary = escape(str(read_preset(name, registry).get("summary", "")))
+        except CutkError as error:
+            summary = f"[red]broken:[/red] {escape(one_line(error))}"
+        table.add_row(escape(name), summary, f"{preset.provider.distribution} {preset.provider.version}")
+    console = make_console()
+    console.print(table)
+    console.print("Run one with: cutk bench --preset NAME", highlight=False)
+
+
+@presets.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show the plan NAME (a preset, or a .toml file) as it would be run: whole, with all that it builds on."""
+    import tomli_w
+
+    from cutk.plan import BASE_PRESET, Plan, layer, read_preset
+    from cutk.plugins import load_registry
+
+    registry = load_registry()
+    content = layer(read_preset(BASE_PRESET, registry), read_preset(name, registry))
+    Plan.parse(content if content.get("unlearners") else {**content, "unlearners": ["all"]})
+    click.echo(tomli_w.dumps(content), nl=False)

@@ -1,0 +1,104 @@
+"""What a plan would cost, before anything of it is computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cutk.benchmark import Benchmark
+from cutk.cells import Cell
+from cutk.components import Sizes
+from cutk.device import synchronise
+
+__all__ = ["CellCost", "cell_costs", "seconds_per_pass", "total"]
+
+# A forward pass alone, in passes: half of what a backward pass takes.
+FORWARD = 1 / 3
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """What one cell costs, in passes over S_tr (forward and backward).
+
+    Attributes:
+        cell: the cell.
+        points: how many options it tries.
+        work: passes of its trainings or of its unlearner; none if the unlearner doesn't tell.
+        evaluation: passes of scoring each point and measuring what is to be measured.
+        stored: whether it is there already, so that it costs nothing.
+    """
+
+    cell: Cell
+    points: int
+    work: float | None
+    evaluation: float
+    stored: bool
+
+
+def _work(cell: Cell, sizes: Sizes) -> float | None:
+    if cell.unlearner is None:
+        return sizes.steps * sizes.batch_size / sizes.train
+    component: Any = cell.unlearner.entry.component
+    told = [component.passes(options, sizes) for options in cell.unlearner.points]
+    known = [cost for cost in told if cost is not None]
+    if len(known) < len(told):
+        return None
+    return float(known[0][0] + sum(cost[1] for cost in known))
+
+
+def cell_costs(benchmark: Benchmark) -> list[CellCost]:
+    """Return the cost of every cell of a plan, in the order in which they would be computed."""
+    splits, every = benchmark.splits, benchmark.setup.plan.evaluate == "all"
+    fraction = benchmark.setup.plan.validation_fraction
+    validation = round(fraction * len(splits.train)) if splits.validation is None else len(splits.validation)
+    costs = []
+    for cell in benchmark.cells:
+        sizes = benchmark.sizes(cell)
+        points = len(cell.unlearner.points) if cell.unlearner else 1
+        scored = points * (validation + sizes.identified) if cell.unlearner else 0
+        # The affected domain and the rest, S_m and S_f.
+        measured = (points if every else 1) * (2 * len(splits.test) + 2 * sizes.identified)
+        costs.append(
+            CellCost(
+                cell,
+                points,
+                _work(cell, sizes),
+                FORWARD * (scored + measured) / sizes.train,
+                benchmark.is_stored(cell),
+            )
+        )
+    return costs
+
+
+def seconds_per_pass(benchmark: Benchmark) -> float:
+    """Measure on this machine how long a pass over S_tr takes, forward and backward: some seconds' work.
+
+    A few training steps are timed, the first of them (which sets things up) apart. Where a step on
+    eight samples is quick the recipe's own batch size is used, otherwise eight, and what they take is scaled up.
+    """
+    recipe, scenario = benchmark.recipe, benchmark.scenario(benchmark.cells[0])
+    model = recipe.place(scenario.build())
+
+    def per_sample(size: int, steps: int) -> float:
+        batches = scenario.train.batches(None, size, shuffle=True, augment=True, steps=steps)
+        synchronise(recipe.device)
+        start = time.perf_counter()
+        recipe.fit(model, batches, steps=steps, lr=1e-6)
+        synchronise(recipe.device)
+        return (time.perf_counter() - start) / (steps * size)
+
+    per_sample(8, 1)
+    estimate = per_sample(8, 1)
+    size = recipe.options.batch_size
+    if estimate * size < 2:
+        per_sample(size, 1)
+        estimate = per_sample(size, max(1, min(20, int(1 / (estimate * size)))))
+    return estimate * len(scenario.train)
+
+
+def total(costs: Sequence[CellCost]) -> tuple[float, int]:
+    """Return the passes of all cells that aren't stored, and how many of these don't tell theirs."""
+    to_do = [cost for cost in costs if not cost.stored]
+    return sum((cost.work or 0.0) + cost.evaluation for cost in to_do), sum(cost.work is None for cost in to_do)

@@ -1,0 +1,93 @@
+"""Telling things of one name apart by what differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from cutk.report.runs import Identity
+
+__all__ = ["compact", "natural", "slug", "told_apart", "traits_of"]
+
+
+def natural(text: str) -> tuple[tuple[int, float, str], ...]:
+    """Return a key that sorts numbers within a text by their value.
+
+    >>> sorted(["class 10", "class 9", "1e-3"], key=natural)
+    ['1e-3', 'class 9', 'class 10']
+    """
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
+    return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)
+
+
+def slug(text: str) -> str:
+    """Return ``text`` as a part of file names and addresses.
+
+    >>> slug("ssd [selection_weight=0.5]")
+    'ssd-selection_weight-0.5'
+    """
+    return re.sub(r"[^\w.]+", "-", text).strip("-.").lower() or "unnamed"
+
+
+def compact(value: Any) -> str:
+    """Return an option's value as people write it.
+
+    >>> compact([1, 2.50]), compact(None), compact(1e-05)
+    ('1,2.5', 'none', '1e-05')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ",".join(compact(part) for part in value)
+    return str(value)
+
+
+def _alternatives(values: Sequence[Any]) -> str:
+    texts = list(dict.fromkeys(compact(value) for value in values))
+    return "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
+
+
+def traits_of(identity: Identity) -> dict[str, str]:
+    """Return what tells two choices of one component apart: each option's values, then how many points, then whose."""
+    names = list(dict.fromkeys(name for point in identity.options for name in point))
+    traits = {name: _alternatives([point.get(name) for point in identity.options]) for name in names}
+    return {**traits, "points": str(len(identity.options)), "provider": identity.provider}
+
+
+def told_apart(
+    names: Mapping[Hashable, str], traits: Mapping[Hashable, Mapping[str, str]], last: Sequence[str] = ()
+) -> dict[Any, str]:
+    """Return a name for each key that no other key has.
+
+    Args:
+        names: what each is called; one that is called as no other keeps that name.
+        traits: what each is like.
+        last: traits that are looked at only where the others leave two of them alike.
+
+    >>> told_apart({1: "ssd", 2: "ssd", 3: "cf"}, {1: {"weight": "1"}, 2: {"weight": "10"}, 3: {}})
+    {1: 'ssd [weight=1]', 2: 'ssd [weight=10]', 3: 'cf'}
+    """
+    result: dict[Hashable, str] = {}
+    for key, name in names.items():
+        alike = [other for other in names if names[other] == name]
+        known = dict.fromkeys(trait for other in alike for trait in traits[other])
+        differing = [trait for trait in known if len({traits[other].get(trait) for other in alike}) > 1]
+        shown = [trait for trait in differing if trait not in last]
+        for trait in [*(t for t in differing if t in last), None]:
+            if trait is None or len({tuple(traits[o].get(t) for t in shown) for o in alike}) == len(alike):
+                break
+            shown.append(trait)
+        text = ", ".join(f"{trait}={traits[key][trait]}" for trait in shown if trait in traits[key])
+        result[key] = f"{name} [{text}]" if text else name
+    # Where nothing that people wrote differs (say, two orders of one grid), a number has to do.
+    seen: dict[str, int] = {}
+    for key, name in result.items():
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            result[key] = f"{name} #{seen[name]}"
+    return result

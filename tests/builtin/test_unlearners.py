@@ -1,0 +1,290 @@
+"""CF, RewoD, BadT and SCRUB on tiny problems, each against a computation of its own."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from torch import nn
+
+import cutk
+from cutk.batches import Augmentation, ResidentTrainSet
+from cutk.network import layers
+from cutk.recipe import Recipe, RecipeOptions, learning_rate
+from cutk.task import Log, Task
+from cutk_builtin.unlearners.badt import BadT, Teachers, teach
+from cutk_builtin.unlearners.cf import CF
+from cutk_builtin.unlearners.rewod import RewoD
+from cutk_builtin.unlearners.scrub import Scrub, schedule
+
+FORGET = [1, 4]
+
+
+@pytest.fixture
+def linear_task(images_of):
+    """Six images of four pixels, a linear classifier without bias, whole-batch steps: all in closed form."""
+    images = images_of(count=6, size=2)
+    recipe = Recipe(
+        RecipeOptions(steps=3, batch_size=6, lr=0.5, weight_decay=0, crop_padding=0, flip=False), torch.device("cpu")
+    )
+    train = ResidentTrainSet(images, cutk.Normalisation((0.0,), (1.0,)))
+
+    def build():
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+
+    torch.manual_seed(5)
+    return Task(
+        original=build(),
+        train=train,
+        identified=torch.tensor(FORGET),
+        retained=torch.tensor([0, 2, 3, 5]),
+        validation=None,
+        recipe=recipe,
+        generator=torch.Generator().manual_seed(0),
+        build=build,
+        initialisation_seed=1,
+        order_seed=2,
+    )
+
+
+def numbers(task):
+    x = task.train._pixels.double().numpy().reshape(6, 4) / 255
+    return x, task.train.labels.numpy(), task.original[1].weight.detach().double().numpy().copy()
+
+
+def descend(weight, gradient_of, steps, lr):
+    """SGD with momentum 0.9 on the recipe's schedule."""
+    velocity = np.zeros_like(weight)
+    for step in range(steps):
+        velocity = 0.9 * velocity + gradient_of(step, weight)
+        weight = weight - learning_rate(step, steps, lr) * velocity
+    return weight
+
+
+def task_gradient(weight, x, y):
+    """Gradient of the mean cross-entropy of a linear classifier."""
+    error = softmax(x @ weight.T, axis=1) - np.eye(3)[y]
+    return error.T @ x / len(x)
+
+
+def distillation_gradient(weight, x, teacher, temperature):
+    """Gradient of T² · KL(softmax(teacher / T) ‖ softmax(x Wᵀ / T)), the mean over samples."""
+    error = softmax(x @ weight.T / temperature, axis=1) - softmax(teacher / temperature, axis=1)
+    return temperature * error.T @ x / len(x)
+
+
+def test_cf_is_gradient_descent_on_the_retained_samples(linear_task):
+    x, y, weight = numbers(linear_task)
+    kept = linear_task.retained.numpy()
+    expected = descend(weight, lambda _, w: task_gradient(w, x[kept], y[kept]), steps=4, lr=0.5)
+    model = CF(CF.Options(steps=4)).unlearn(linear_task)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_badt_descends_the_divergence_from_the_teachers(linear_task):
+    x, _, weight = numbers(linear_task)
+    method = BadT(BadT.Options(steps=3, temperature=2.0))
+    state = method.prepare(linear_task)
+    bad = state.bad._model[1].weight.detach().double().numpy()
+    assert not np.allclose(bad, weight)
+    assert not torch.equal(state.bad._model[1].weight, linear_task.fresh()[1].weight)
+    teacher = x @ weight.T
+    teacher[FORGET] = x[FORGET] @ bad.T
+    expected = descend(weight, lambda _, w: distillation_gradient(w, x, teacher, 2.0), steps=3, lr=0.5)
+    model = method.unlearn(linear_task, state)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_badts_mean_reduction_divides_by_the_classes(linear_task):
+    x, _, weight = numbers(linear_task)
+    method = BadT(BadT.Options(steps=1, reduction="mean"))
+    state = method.prepare(linear_task)
+    teacher = x @ weight.T
+    teacher[FORGET] = x[FORGET] @ state.bad._model[1].weight.detach().double().numpy().T
+    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / 3
+    model = method.unlearn(linear_task, state)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
+    class Teacher:
+        def __init__(self, value):
+            self.value, self.seen = value, []
+
+        def __call__(self, batch):
+            self.seen.append(batch.index.tolist())
+            return torch.full((len(batch.x), 3), self.value)
+
+    teachers = Teachers(bad=Teacher(1.0), original=Teacher(2.0))
+    batch = next(linear_task.train.batches(None, 6))
+    forget = torch.isin(batch.index, linear_task.identified)
+    target = teach(batch, forget, teachers)
+    assert target[:, 0].tolist() == [2, 1, 2, 2, 1, 2]
+    assert teachers.bad.seen == [FORGET]
+    teach(batch, torch.zeros(6, dtype=torch.bool), teachers)
+    assert teachers.bad.seen == [FORGET]
+
+
+@pytest.mark.parametrize("forget_loss", ["task", "task-and-distillation"])
+def test_scrub_climbs_on_the_identified_and_descends_on_the_rest(linear_task, forget_loss):
+    x, y, weight = numbers(linear_task)
+    kept, teacher, alpha, temperature = linear_task.retained.numpy(), x @ weight.T, 0.3, 4.0
+
+    def whole(w, part):
+        return task_gradient(w, x[part], y[part]) + alpha * distillation_gradient(
+            w, x[part], teacher[part], temperature
+        )
+
+    def gradient(step, w):
+        if step in (0, 2):  # forget steps alternate with preserve steps among the first three
+            return -task_gradient(w, x[FORGET], y[FORGET]) if forget_loss == "task" else -whole(w, FORGET)
+        return whole(w, kept)
+
+    expected = descend(weight, gradient, steps=5, lr=0.2)
+    options = Scrub.Options(distillation_weight=alpha, steps=5, forget_steps=3, lr=0.2, forget_loss=forget_loss)
+    method = Scrub(options)
+    model = method.unlearn(linear_task, method.prepare(linear_task))
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scrubs_teacher_may_come_along_or_be_made(linear_task):
+    method = Scrub(Scrub.Options(steps=4, forget_steps=2))
+    own = method.unlearn(replace(linear_task, original=copy.deepcopy(linear_task.original)))
+    linear_task.generator.manual_seed(0)
+    shared = method.unlearn(linear_task, method.prepare(linear_task))
+    assert torch.equal(own[1].weight, shared[1].weight)
+
+
+def test_schedule_by_hand():
+    def shown(*args, **kwargs):
+        return "".join("f" if forget else "p" for forget in schedule(*args, **kwargs))
+
+    assert shown(8, 4) == "fpfppppp"
+    assert shown(3, 0) == "ppp"
+    assert shown(4, 9) == "fpfp"
+    # Whole passes: two batches of S_f, three of the rest; after five steps nothing is forgotten any more.
+    assert shown(12, 5, forget_run=2, preserve_run=3) == "ffpppppppppp"
+    assert shown(12, 6, forget_run=2, preserve_run=3) == "ffpppffppppp"
+
+
+def test_scrub_alternates_whole_passes_where_asked_to(linear_task):
+    small = replace(
+        linear_task, recipe=Recipe(linear_task.recipe.options.model_copy(update={"batch_size": 1}), torch.device("cpu"))
+    )
+    seen = []
+    original_batches = ResidentTrainSet.batches
+
+    class Watched(ResidentTrainSet):
+        def batches(self, *args, **kwargs):
+            for batch in original_batches(self, *args, **kwargs):
+                seen.append(int(batch.index[0]) in FORGET)
+                yield batch
+
+    small.train.__class__ = Watched
+    teacher = cutk.Teacher(linear_task.original, linear_task.recipe, plain(linear_task.train))
+    Scrub(Scrub.Options(steps=9, forget_steps=7, alternate="pass", lr=1e-3)).unlearn(small, teacher)
+    assert seen == [True] * 2 + [False] * 4 + [True] * 2 + [False]
+
+
+def plain(train):
+    """The same samples, not counted and not watched."""
+    return ResidentTrainSet(
+        cutk.Images(train._pixels, train.labels, ("a", "b", "c")), cutk.Normalisation((0.0,), (1.0,))
+    )
+
+
+@pytest.fixture
+def deep_task(images_of):
+    """Two convolutions with normalisation and a linear layer, augmented."""
+    images = images_of(count=24)
+    recipe = Recipe(RecipeOptions(steps=6, batch_size=8, lr=0.1), torch.device("cpu"))
+    train = ResidentTrainSet(images, cutk.Normalisation((0.5,), (0.25,)), Augmentation(1, True))
+
+    def build():
+        return nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3)
+        )
+
+    torch.manual_seed(3)
+    everyone = torch.arange(24)
+    return Task(
+        original=build(),
+        train=train,
+        identified=everyone[:4],
+        retained=everyone[4:],
+        validation=None,
+        recipe=recipe,
+        generator=torch.Generator().manual_seed(0),
+        build=build,
+        initialisation_seed=1,
+        order_seed=2,
+        log=Log(),
+    )
+
+
+def touched(before, after):
+    """The layers of which a weight or a buffer differs, counted from the end."""
+    pairs = list(zip(layers(before), layers(after), strict=True))[::-1]
+    return [
+        depth
+        for depth, (old, new) in enumerate(pairs, start=1)
+        if any(
+            not torch.equal(a, b)
+            for old_module, new_module in zip(old, new, strict=True)
+            for a, b in zip(old_module.state_dict().values(), new_module.state_dict().values(), strict=True)
+        )
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("component", [CF, RewoD], ids=lambda component: component.name)
+def test_exactly_the_last_layers_are_touched(deep_task, component, count):
+    before = copy.deepcopy(deep_task.original)
+    model = component(component.Options(last_layers=count)).unlearn(deep_task)
+    assert touched(before, model) == list(range(1, count + 1))
+    assert not model.training
+
+
+def test_eu_k_starts_from_the_original_initialisation(deep_task):
+    # With a rate of nearly nothing, the last layer is what it once was and the others are the original's.
+    slow = replace(
+        deep_task, recipe=Recipe(deep_task.recipe.options.model_copy(update={"lr": 1e-12}), torch.device("cpu"))
+    )
+    model = RewoD(RewoD.Options(last_layers=1)).unlearn(slow)
+    torch.testing.assert_close(model[5].weight, deep_task.fresh()[5].weight)
+    assert touched(deep_task.fresh(), model)[:1] == [2]
+
+
+def test_rewod_is_the_original_training_without_the_identified(deep_task):
+    expected = deep_task.recipe.train(
+        deep_task.fresh(), deep_task.train, deep_task.retained, generator=torch.Generator().manual_seed(2)
+    )
+    model = RewoD().unlearn(deep_task)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name]), name
+
+
+def test_more_layers_than_there_are(deep_task):
+    for component in (CF, RewoD):
+        with pytest.raises(cutk.CellError, match="has 3 layers"):
+            component(component.Options(last_layers=4)).unlearn(deep_task)
+
+
+@pytest.mark.parametrize(
+    ("component", "values", "by_hand"),
+    [
+        (CF, {"steps": 10}, 10 * 8 / 24),
+        (RewoD, {}, 6 * 8 / 24),
+        (BadT, {"steps": 10}, 10 * 8 / 24),
+        # Of ten steps two are forget steps, on batches of the four samples that there are.
+        (Scrub, {"steps": 10, "forget_steps": 4}, (2 * 4 + 8 * 8) / 24),
+    ],
+)
+def test_passes_are_what_is_drawn(deep_task, component, values, by_hand):
+    method = component(component.Options(**values))
+    method.unlearn(deep_task, method.prepare(deep_task))
+    assert deep_task.train.drawn / 24 == pytest.approx(by_hand)
