@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import itertools
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cutk.data import Images, Normalisation, Shape
+from cutk.device import choose_layout
+from cutk.sealed import Sealed, unseal
 
 __all__ = ["Augmentation", "Batch", "ResidentTrainSet", "Stamp", "TrainSet"]
 
@@ -71,7 +72,7 @@ class Batch(NamedTuple):
     """One batch on the device.
 
     Attributes:
-        x: float32 ``[B, C, H, W]``, channels last, normalised.
+        x: float32 ``[B, C, H, W]``, normalised, in the memory layout that suits the device.
         y: int64 ``[B]``, the given labels.
         index: int64 ``[B]``, positions in the training set.
     """
@@ -97,6 +98,11 @@ class TrainSet(ABC):
     drawn: int = 0
 
     @property
+    def intact(self) -> bool:
+        """Whether the samples are what they were; a set that shares memory with others says no once it is changed."""
+        return True
+
+    @property
     @abstractmethod
     def augments(self) -> bool:
         """Whether ``augment=True`` changes anything: if not, a sample is the same at every visit."""
@@ -108,6 +114,10 @@ class TrainSet(ABC):
     @abstractmethod
     def shape(self) -> Shape:
         """Channels, height and width of one sample."""
+
+    @abstractmethod
+    def drawing_from(self, generator: torch.Generator) -> TrainSet:
+        """Return the same set with another default generator, labels of its own, and nothing drawn yet."""
 
     @abstractmethod
     def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
@@ -174,30 +184,18 @@ def _endless(indices: Tensor, size: int, shuffle: bool, generator: torch.Generat
             rest = rest[size:]
 
 
-# A trigger that is laid over samples *after* augmentation has to travel with the training set, and yet nobody who
-# holds the set may find it there: which samples carry a trigger, and what it looks like, is what an unlearner must
-# not know. So the set holds an empty ticket, and what belongs to the ticket lies here, where no reference from the
-# set leads.
-_SEALED: dict[int, Any] = {}
-
-
-class _Ticket:
-    """An opaque claim on something sealed; what it stands for is dropped together with it."""
-
-    __slots__ = ("__weakref__",)
-
-    def __init__(self, content: Any) -> None:
-        _SEALED[id(self)] = content
-        weakref.finalize(self, _SEALED.pop, id(self), None)
-
-
 class _Overlay(NamedTuple):
+    """What is laid over which samples, and how these look without it."""
+
     stamp: Stamp
-    marked: Tensor  # bool [N]
+    position: Tensor  # int64 [N] on the device: where in bare a stamped sample is, -1 for the others
+    bare: Tensor  # uint8 [n, C, H, W] on the device
 
 
 class ResidentTrainSet(TrainSet):
     """Samples that lie on the device as uint8: the fast way, for whatever fits.
+
+    What can be reached from it are the samples as a developer has them, stamped ones with their stamp.
 
     Args:
         images: the samples with their given labels.
@@ -226,16 +224,23 @@ class ResidentTrainSet(TrainSet):
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self.device = torch.device(device)
         self.augmentation = augmentation or Augmentation()
-        self._pixels = images.pixels.to(self.device)
+        pixels = images.pixels.to(self.device)
         self._shape = images.shape
+        self._layout = choose_layout(self.device)
         scale = torch.tensor(normalisation.std, device=self.device).view(-1, 1, 1) * 255
         self._scale = scale
         self._offset = torch.tensor(normalisation.mean, device=self.device).view(-1, 1, 1) * 255 / scale
-        self._ticket: _Ticket | None = None
+        self._overlay: Sealed[_Overlay] | None = None
         if stamp is not None and stamped is not None:
-            marked = torch.zeros(len(images), dtype=torch.bool)
-            marked[stamped] = True
-            self._ticket = _Ticket(_Overlay(stamp, marked))
+            where = stamped.to(self.device)
+            position = torch.full((len(images),), -1, device=self.device)
+            position[where] = torch.arange(len(where), device=self.device)
+            bare = pixels[where]
+            pixels = pixels.clone()
+            pixels[where] = stamp.apply(bare)
+            self._overlay = Sealed(_Overlay(stamp, position, bare))
+        self._pixels = pixels
+        self._written = pixels._version
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -251,19 +256,34 @@ class ResidentTrainSet(TrainSet):
         return self.augmentation != Augmentation()
 
     def drawing_from(self, generator: torch.Generator) -> ResidentTrainSet:
-        """Return the same set, sharing its memory, with another default generator."""
+        """Return the same set with another default generator: its labels are a copy, its pixels are shared."""
         other = copy.copy(self)
         other.generator = generator
+        other.labels = self.labels.clone()
+        other.drawn = 0
         return other
 
+    @property
+    def intact(self) -> bool:
+        """Whether the pixels are what they were: nobody has written to them."""
+        return self._pixels._version == self._written
+
     def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
-        pixels = self._pixels[indices.to(self.device)]
+        indices = indices.to(self.device)
+        pixels = self._pixels[indices]
         if augment and self.augments:
-            pixels = self.augmentation.apply(pixels, generator)
-        if self._ticket is not None:
-            overlay: _Overlay = _SEALED[id(self._ticket)]
-            marked = overlay.marked[indices].to(self.device)
-            if marked.any():
-                pixels = torch.where(marked[:, None, None, None], overlay.stamp.apply(pixels), pixels)
+            pixels = self._augmented(pixels, indices, generator)
         x = pixels.float().div_(self._scale).sub_(self._offset)
-        return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=self._layout)
+
+    def _augmented(self, pixels: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch; what is stamped is augmented without its stamp, and stamped anew."""
+        if self._overlay is None:
+            return self.augmentation.apply(pixels, generator)
+        overlay = unseal(self._overlay)
+        position = overlay.position[indices]
+        stamped = position >= 0
+        pixels[stamped] = overlay.bare[position[stamped]]
+        pixels = self.augmentation.apply(pixels, generator)
+        pixels[stamped] = overlay.stamp.apply(pixels[stamped])
+        return pixels

@@ -24,7 +24,7 @@ from cutk.records import Reading, Results, failure, records_of, summarise
 from cutk.scenario import Scenario
 from cutk.store import Damaged, Store, key_of
 from cutk.task import Log
-from cutk.unlearning import Attempt, Outcome, Scalars, attempt_all
+from cutk.unlearning import Attempt, Outcome, Scalars, SpoiltError, attempt_all
 
 __all__ = ["Benchmark"]
 
@@ -105,16 +105,21 @@ class Benchmark:
         results = Results(self._plan_as_run(), self._environment())
         cells = self.cells
         self.observer.started(len(cells))
+        environments = []
         for cell in cells:
             try:
                 record, read = self._obtain(cell)
+                environments.append(record["environment"])
                 self._report(cell, record, results)
                 results.computed += not read
                 self.observer.cell_finished(cell, read)
             except (Exception, SystemExit) as error:
+                if isinstance(error, SpoiltError):
+                    self._start_over()
                 self._failed[self._key(cell)] = one_line(error)
-                results.failures.append(failure(self._labels(cell), one_line(error), traceback.format_exc()))
+                results.failures.append(failure("cell", self._labels(cell), one_line(error), traceback.format_exc()))
                 self.observer.cell_failed(cell, one_line(error))
+        results.environment = _where(environments, results.environment)
         results.summaries, failures = summarise(self.setup.summaries, results.records)
         results.failures += failures
         return results
@@ -153,6 +158,11 @@ class Benchmark:
 
     # How a cell is computed.
 
+    def _start_over(self) -> None:
+        """Read the data again: what is in memory isn't what it was."""
+        self._scenarios.clear()
+        self.splits = self.setup.dataset.make().load()
+
     def _scenario(self, manipulation: Chosen, seed: int) -> Scenario:
         if (manipulation.name, seed) not in self._scenarios:
             # One scenario at a time: each holds the whole training set.
@@ -168,9 +178,7 @@ class Benchmark:
         return self._scenarios[manipulation.name, seed]
 
     def _log(self) -> Log:
-        # A plain function around the observer, so that a method holding the log holds nothing of the benchmark.
-        tell = self.observer.progress
-        return Log(on_progress=lambda done, total: tell(done, total))
+        return Log(self.observer.progress)
 
     def _obtain(self, cell: Cell) -> tuple[dict[str, Any], bool]:
         """Return a cell's stored record, computing it if it isn't there, and whether it was."""
@@ -314,11 +322,7 @@ class Benchmark:
             "model": self.setup.model.name,
             "recipe": self.setup.recipe.model_dump(mode="json"),
             "unlearners": [unlearner.name for unlearner in self.setup.unlearners],
-            "options": {
-                chosen.name: chosen.points[0].model_dump(mode="json")
-                for chosen in (self.setup.dataset, self.setup.model, *self.setup.manipulations)
-            }
-            | plan["options"],
+            "options": {chosen.name: _settled(chosen) for chosen in self.setup.chosen},
         }
 
     def _environment(self) -> dict[str, Any]:
@@ -351,6 +355,28 @@ class Benchmark:
         records, failures = records_of({**stored, **here}, reading)
         results.records += records
         results.failures += failures
+
+
+def _where(environments: list[dict[str, Any]], here: dict[str, Any]) -> dict[str, Any]:
+    """Return where results were computed, which for those that were read needn't be here.
+
+    If that was in several environments, ``here`` is returned with the ``others``.
+    """
+    distinct = list({key_of(found): found for environment in environments if (found := _machine(environment))}.values())
+    if len(distinct) == 1:
+        return {**distinct[0], "providers": here["providers"]}
+    others = [found for found in distinct if found != _machine(here)]
+    return {**here, "others": others} if others else here
+
+
+def _machine(environment: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in environment.items() if name != "providers"}
+
+
+def _settled(chosen: Chosen) -> Any:
+    """Return a component's options as they are used: one point, or a list of those that are searched."""
+    points = [point.model_dump(mode="json") for point in chosen.points]
+    return points[0] if len(points) == 1 else points
 
 
 @contextmanager

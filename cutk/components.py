@@ -258,6 +258,33 @@ class Summary(Metric):
 KINDS: dict[str, type[Component]] = {base.kind: base for base in (Dataset, Manipulation, Model, Unlearner, Metric)}
 
 
+def _problem_with_values(component: type[Component]) -> str | None:
+    """Say which class attribute of ``component`` has a value that nothing could be done with."""
+    if issubclass(component, Metric):
+        bounds = component.bounds
+        numbers = isinstance(bounds, tuple) and [isinstance(bound, int | float) for bound in bounds] == [True, True]
+        if not numbers or not bounds[0] < bounds[1]:
+            return f"has the bounds {bounds!r}; expected two numbers, the smaller first"
+        if not isinstance(component.higher_is_better, bool):
+            return f"has higher_is_better = {component.higher_is_better!r}; expected True or False"
+        if component.objective not in ("", "unlearning", "utility"):
+            return f"has the objective {component.objective!r}; expected 'unlearning' or 'utility'"
+    if issubclass(component, Summary) and not isinstance(component.of, tuple | list):
+        return f"has of = {component.of!r}; expected the names of metrics"
+    if issubclass(component, Unlearner):
+        grid, known = component.grid, set(component.Options.model_fields)
+        points = [grid] if isinstance(grid, Mapping) else grid
+        if not isinstance(points, tuple | list) or not all(isinstance(point, Mapping) for point in points):
+            return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
+        if isinstance(grid, Mapping) and not all(isinstance(v, tuple | list) and v for v in grid.values()):
+            return f"has the grid {grid!r}; expected a list of values for each option"
+        unknown = sorted({str(name) for point in points for name in point} - known)
+        unknown += sorted(set(component.prepared_by) - known)
+        if unknown:
+            return f"names the option {unknown[0]!r} in grid or prepared_by, which it doesn't have"
+    return None
+
+
 def problem_with(component: object, kind: str) -> str | None:
     """Say what is wrong with a class that a plugin provides as a ``kind``, or None if nothing is.
 
@@ -279,6 +306,8 @@ def problem_with(component: object, kind: str) -> str | None:
         return f"'{label}.Options' is no subclass of cutk.Options"
     if component.variant and component.variant not in component.Options.model_fields:
         return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
+    if problem := _problem_with_values(component):
+        return f"'{label}' {problem}"
     # A method that is still the base class's own was defined in this module.
     missing = [method for method in component.required if getattr(component, method).__module__ == __name__]
     if missing:

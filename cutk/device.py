@@ -13,7 +13,7 @@ import torch
 
 from cutk.errors import UsageError
 
-__all__ = ["Cost", "choose_device", "choose_precision", "describe_machine", "measured", "synchronise"]
+__all__ = ["Cost", "choose_device", "choose_layout", "choose_precision", "describe_machine", "measured", "synchronise"]
 
 T = TypeVar("T")
 
@@ -32,8 +32,8 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # which a device without memory of its own ("meta") can't give
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"Device '{name}' cannot be used here ({reason}). Try --device cpu, or auto.") from None
     return device
@@ -54,6 +54,17 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     return "bf16" if _multiplies_bf16(device) else "fp32"
+
+
+def choose_layout(device: torch.device) -> torch.memory_format:
+    """Return the memory layout in which ``device`` convolves fastest, by its capabilities.
+
+    Channels last where oneDNN (CPU) or tensor cores (CUDA from 7.0) do the work: see ``benchmarks/speed.py``.
+    """
+    fast = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (7, 0)
+    return torch.channels_last if fast else torch.contiguous_format
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

@@ -77,7 +77,7 @@ class Evaluation:
         identified: int64 ``[n]``, the indices of S_f; none for the original and gold, which saw no S_f.
         identified_before: int64 ``[n]``, the original model's predictions on S_f.
         cost: of the unlearning; none for the original and gold, which were trained.
-        scalars: the curves that the method logged, by name.
+        scalars: the curves that the method logged, by name; a value that wasn't finite is none.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Evaluation:
         identified: Tensor | None = None,
         identified_before: Tensor | None = None,
         cost: Cost | None = None,
-        scalars: Mapping[str, Sequence[float]] | None = None,
+        scalars: Mapping[str, Sequence[float | None]] | None = None,
     ) -> None:
         self.truth = truth
         self.model = model
@@ -97,7 +97,7 @@ class Evaluation:
         self.identified = identified
         self.identified_before = identified_before
         self.cost = cost
-        self.scalars: Mapping[str, Sequence[float]] = scalars or {}
+        self.scalars: Mapping[str, Sequence[float | None]] = scalars or {}
 
     @cached_property
     def affected_predictions(self) -> Tensor:

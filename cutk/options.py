@@ -116,6 +116,8 @@ def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[
         several = [parts]
     else:
         several = list(parts) if isinstance(parts, list | tuple) else [parts]
+    if not several:
+        raise _refuse(cls, name, value, owner)
     if info.expected.endswith("or none"):
         several = [None if isinstance(v, str) and v.lower() == "none" else v for v in several]
     field = cls.model_fields[name]

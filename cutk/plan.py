@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cutk.components import Component, Dataset, Manipulation, Metric, Model, Summary, Unlearner
 from cutk.errors import UsageError, suggestion
@@ -64,10 +67,7 @@ class Plan(BaseModel):
         try:
             plan = cls(**content)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            came = "nothing" if first["type"] == "missing" else repr(content[name])
-            raise UsageError(f"Plan entry '{name}': {first['msg'].lower()}, got {came}.") from None
+            raise _refused(str(error.errors()[0]["loc"][0]), error, content) from None
         if not _SEARCH.fullmatch(plan.search):
             raise UsageError(
                 f"Search: expected grid, default, or random:N with N ≥ 1, such as random:20, got '{plan.search}'."
@@ -86,9 +86,25 @@ def read_plan(path: Path) -> dict[str, Any]:
         UsageError: if it can't be read or isn't TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"Plan '{path}' cannot be read: {error}.") from None
+    # A plan may be a part of one, so what it lacks is no matter yet; what it has must be of the right type.
+    for name, value in content.items():
+        if name in Plan.model_fields:
+            field = Plan.model_fields[name]
+            annotated: Any = Annotated[field.annotation, field]
+            try:
+                TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+            except ValidationError as error:
+                raise _refused(name, error, content) from None
+    return content
+
+
+def _refused(name: str, error: ValidationError, content: Mapping[str, Any]) -> UsageError:
+    first = error.errors()[0]
+    came = "nothing" if first["type"] == "missing" else repr(content[name])
+    return UsageError(f"Plan entry '{name}': {first['msg'].lower()}, got {came}.")
 
 
 def read_preset(name: str, registry: Registry) -> dict[str, Any]:
@@ -152,6 +168,15 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+@cache
+def _source(component: type[Component]) -> str:
+    """Return a hash of the file that defines ``component``: one that is being worked on isn't what it was."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(component)).read_bytes()).hexdigest()[:16]
+    except (OSError, TypeError):
+        return ""  # typed in, or inside an archive
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A component with its options settled.
@@ -178,6 +203,7 @@ class Chosen:
         return {
             "name": self.entry.component.name,
             "provider": self.entry.provider.requirement,
+            "source": _source(self.entry.component),  # type: ignore[arg-type]  # classes are hashable
             "options": [point.model_dump(mode="json") for point in self.points],
         }
 
@@ -195,17 +221,15 @@ class Setup:
     summaries: tuple[Chosen, ...]
     recipe: RecipeOptions
 
+    @property
+    def chosen(self) -> tuple[Chosen, ...]:
+        """All components that take part."""
+        many = (self.manipulations, self.unlearners, self.metrics, self.summaries)
+        return (self.dataset, self.model, *(chosen for part in many for chosen in part))
+
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        chosen = (
-            self.dataset,
-            self.model,
-            *self.manipulations,
-            *self.unlearners,
-            *self.metrics,
-            *self.summaries,
-        )
-        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in chosen))
+        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in self.chosen))
 
 
 def resolve(plan: Plan, registry: Registry) -> Setup:

@@ -7,9 +7,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,8 @@ class Registry:
                     return replace(entry, name=name, given={entry.component.variant: value})
         if providers := self.ambiguous.get((kind, name)):
             spelled = " or ".join(f"'{provider.distribution}:{name}'" for provider in providers)
+            if len(providers) == 1:
+                raise UsageError(f"The built-in {kind} '{name}' is left out here. There is {spelled} as well.")
             raise UsageError(f"The {kind} name '{name}' is provided twice. Say which: {spelled}.")
         broken = [failure for failure in self.failures if failure.provider.entry_point == name]
         if broken:
@@ -139,8 +141,14 @@ class Registry:
         """
         found = []
         for kind in KINDS:
-            with contextlib.suppress(UsageError):
+            try:
                 found.append(self.get(kind, name))
+            except UsageError:
+                # Two who provide it, or one that is broken, is more to say than that there is none.
+                if (kind, name) in self.ambiguous:
+                    raise
+        if not found and any(failure.provider.entry_point == name for failure in self.failures):
+            self.get(next(iter(KINDS)), name)
         if not found:
             known = [entry.name for entry in self.entries]
             raise UsageError(f"Unknown component '{name}'.{suggestion(name, known)} See: cutk plugins list")
@@ -153,11 +161,17 @@ def _normalised(distribution: str) -> str:
 
 def _points() -> Iterator[tuple[Provider, EntryPoint]]:
     """Yield the entry points, cutk's own first, then by name, so that the order of installation means nothing."""
-    found = []
-    for point in entry_points(group=GROUP):
-        distribution = _normalised(point.dist.name) if point.dist else "unknown"
-        version = point.dist.version if point.dist else "0"
-        found.append((Provider(distribution, version, point.name), point))
+    found, seen = [], set()
+    for distribution in distributions():
+        # Of a package that is half removed, or was never whole, what is left may be anything.
+        try:
+            name, version = _normalised(distribution.metadata["Name"]), distribution.version
+            points = distribution.entry_points.select(group=GROUP)
+        except (Exception, SystemExit):  # noqa: S112  # nothing is lost: pip calls such a package broken, too
+            continue
+        if name not in seen:  # the first one on the path is the one that is imported
+            seen.add(name)
+            found += [(Provider(name, version, point.name), point) for point in points]
     yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
 
 
@@ -203,6 +217,8 @@ class _Loader:
                 self.manager.check_pending()
         except (Exception, SystemExit) as error:
             if self.strict:
+                if isinstance(error, SystemExit):  # it would end the command without a word
+                    raise RuntimeError(f"{provider}: {self._reason(error)}") from error
                 raise
             if self.manager.has_plugin(str(provider)):
                 self.manager.unregister(name=str(provider))
@@ -239,7 +255,12 @@ class _Loader:
                     self._fail(provider, f"{hook}() raised {one_line(error)}")
                     continue
                 for item in provided:
-                    self._keep(provider, kind, item)
+                    try:
+                        self._keep(provider, kind, item)
+                    except (Exception, SystemExit) as error:
+                        if self.strict:
+                            raise
+                        self._fail(provider, f"{hook}() provides {item!r}, which cannot be used: {one_line(error)}")
 
     def _keep(self, provider: Provider, kind: str, item: Any) -> None:
         if kind == "preset":
@@ -256,8 +277,12 @@ class _Loader:
         else:
             self.found.append(Entry(kind, item.name, item, provider))
 
-    def resolve(self) -> Registry:
-        """Give out the names: built-ins keep the plain one, a clash of third parties leaves it to nobody."""
+    def resolve(self, reserved: Set[str]) -> Registry:
+        """Give out the names: built-ins keep the plain one, a clash of third parties leaves it to nobody.
+
+        Args:
+            reserved: names of built-ins, which are nobody else's even where the built-in itself is left out.
+        """
         claims: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.found:
             claims.setdefault((entry.kind, entry.component.name), []).append(entry)
@@ -268,7 +293,7 @@ class _Loader:
                 if twin is not entry and twin.component is not entry.component:
                     self._fail(entry.provider, f"its distribution provides the {kind} '{name}' twice")
             owner = HOME if HOME in by_distribution else None
-            if owner is None and len(by_distribution) == 1:
+            if owner is None and len(by_distribution) == 1 and name not in reserved:
                 owner = next(iter(by_distribution))
             if owner is None:
                 self.registry.ambiguous[kind, name] = [entry.provider for entry in by_distribution.values()]
@@ -290,7 +315,8 @@ def load_registry(environ: Mapping[str, str] | None = None) -> Registry:
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
-    for provider, point in _points():
+    points = list(_points())
+    for provider, point in points:
         if _wanted(provider, environ):
             loader.load(provider, point)
-    return loader.resolve()
+    return loader.resolve({provider.entry_point for provider, _ in points if provider.distribution == HOME})

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from cutk.batches import Augmentation, Batch, TrainSet
+from cutk.device import choose_layout
 from cutk.errors import CellError
 from cutk.network import own_parameters
 from cutk.options import Options, option
 
-__all__ = ["Loss", "Recipe", "RecipeOptions", "cross_entropy", "learning_rate"]
+__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "cross_entropy", "learning_rate"]
 
 Loss = Callable[[Tensor, Batch], Tensor]
 Progress = Callable[[int, int], None]
@@ -21,7 +22,7 @@ Progress = Callable[[int, int], None]
 class RecipeOptions(Options):
     """How the developer trained; the defaults are the paper's for CIFAR-10 (appendix A.1)."""
 
-    steps: int = option(4000, ge=1, help="training steps, one batch each")
+    steps: int = option(4000, ge=1, le=10**9, help="training steps, one batch each")
     batch_size: int = option(512, ge=1, help="samples per step")
     lr: float = option(0.025, gt=0, help="peak learning rate")
     momentum: float = option(0.9, ge=0, lt=1, help="SGD momentum")
@@ -73,7 +74,8 @@ class Recipe:
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move ``model`` to the device, in the memory layout that convolutions like best."""
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        layout = choose_layout(self.device)
+        return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
     def autocast(self) -> torch.autocast:
         """Return the context in which a forward pass runs under this recipe's precision."""

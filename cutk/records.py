@@ -41,9 +41,16 @@ class Results:
     computed: int = 0
 
 
-def failure(labels: Mapping[str, Any], reason: str, trace: str = "") -> Record:
-    """Return the entry for something that gave no number."""
-    return {**labels, "reason": reason, "traceback": trace}
+def failure(what: str, labels: Mapping[str, Any], reason: str, trace: str = "") -> Record:
+    """Return the entry for something that gave no number.
+
+    Args:
+        what: a ``cell``, a ``point`` of a grid whose cell has others, or a ``metric``.
+        labels: where.
+        reason: why, in one line.
+        trace: the traceback.
+    """
+    return {**labels, "what": what, "reason": reason, "traceback": trace}
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def records_of(stored: Record, reading: Reading) -> tuple[list[Record], list[Rec
         selected = position == stored["selected"]
         here = {**stored["labels"], "options": attempt["options"]}
         if attempt["error"]:
-            failures.append(failure(here, attempt["error"], attempt["traceback"]))
+            failures.append(failure("point", here, attempt["error"], attempt["traceback"]))
             continue
         if not (selected or reading.every or position == oracle):
             continue
@@ -109,7 +116,7 @@ def records_of(stored: Record, reading: Reading) -> tuple[list[Record], list[Rec
             }
         )
         failures += [
-            failure({**here, "metric": names[identity]}, reason)
+            failure("metric", {**here, "metric": names[identity]}, reason)
             for identity, reason in attempt["failed_metrics"].items()
             if identity in names
         ]
@@ -157,11 +164,11 @@ def _summarise(
     values: dict[str, float | None] = {}
     failures = []
     for summary in summaries:
-        component = summary.make()
-        ready = all(name in curve.gold and name in curve.values for name in component.of)
         try:
+            component = summary.make()
+            ready = all(name in curve.gold and name in curve.values for name in component.of)
             values[summary.name] = component.summarise(curve) if ready else None
         except (Exception, SystemExit) as error:
             here = {**labels, "alpha": None, "seed": None, "metric": summary.name}
-            failures.append(failure(here, one_line(error), traceback.format_exc()))
+            failures.append(failure("metric", here, one_line(error), traceback.format_exc()))
     return values, failures

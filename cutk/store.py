@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -94,12 +95,18 @@ class Store:
             record = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(record, dict) or record.get("key") != key:
                 raise ValueError("it is not the record of this run")
+            if record.pop("sha256", None) != key_of(record):
+                raise ValueError("its checksum differs")
         except FileNotFoundError:
             if path.parent.is_dir():
                 raise self._set_aside(kind, key, "record.json is missing") from None
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._set_aside(kind, key, f"record.json cannot be read ({one_line(error)})") from None
+        # Their checksum is compared when they are needed; that they are there can be seen at once.
+        weights = path.with_name(WEIGHTS)
+        if not weights.is_file() or weights.stat().st_size != record["weights_bytes"]:
+            raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read (it is missing, or cut off)")
         return record
 
     def weights(self, kind: str, key: str) -> dict[str, Tensor]:
@@ -138,14 +145,22 @@ class Store:
             # safetensors refuses tensors that share memory; a copy of each is cheap beside training.
             own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
             save_file(own, temporary / WEIGHTS)
-            content = {**record, "key": key, "weights_sha256": _sha256(temporary / WEIGHTS)}
-            _write_text(temporary / RECORD, _pretty(content))
+            about = {
+                "key": key,
+                "weights_sha256": _sha256(temporary / WEIGHTS),
+                "weights_bytes": (temporary / WEIGHTS).stat().st_size,
+            }
+            _write_text(temporary / RECORD, _pretty({**record, **about}))
             if replace:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(temporary / "replaced")
-            with contextlib.suppress(OSError):  # another process was first; its result is as good
+            try:
                 temporary.rename(folder)
-                shutil.rmtree(folder / "replaced", ignore_errors=True)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                return  # another process was first; its result is as good
+            shutil.rmtree(folder / "replaced", ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -177,7 +192,8 @@ def _sha256(path: Path) -> str:
 
 
 def _pretty(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
+    """Return a record as text, with a checksum of all else in it."""
+    return json.dumps({**record, "sha256": key_of(record)}, indent=1, sort_keys=True, allow_nan=False)
 
 
 def _write_text(path: Path, text: str) -> None:

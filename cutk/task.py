@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cutk.batches import TrainSet
 from cutk.network import copy_own_state
 from cutk.network import last_layers as last_layers_of
-from cutk.recipe import Recipe
+from cutk.recipe import Progress, Recipe
+from cutk.sealed import Sealed, unseal
 
 __all__ = ["Log", "Task", "isolated_rng"]
 
@@ -25,22 +26,31 @@ def isolated_rng(seed: int) -> Iterator[None]:
         yield
 
 
-@dataclass
 class Log:
     """Where a method says how it is doing.
 
+    Args:
+        on_progress: called as ``on_progress(done, total)``. It can't be reached from the log: whoever watches knows
+            more than a method may.
+
     Attributes:
-        on_progress: called as ``on_progress(done, total)``.
         scalars: what was logged under each name, in order.
     """
 
-    on_progress: Callable[[int, int], None] | None = None
-    scalars: dict[str, list[float]] = field(default_factory=dict)
+    def __init__(self, on_progress: Progress | None = None) -> None:
+        self._watcher = None if on_progress is None else Sealed(on_progress)
+        self.scalars: dict[str, list[float]] = {}
 
     def progress(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are done."""
-        if self.on_progress is not None:
-            self.on_progress(done, total)
+        if self._watcher is not None:
+            unseal(self._watcher)(done, total)
+
+    def anew(self, *, silent: bool = False) -> Log:
+        """Return an empty log with the same watcher, or with none."""
+        log = Log()
+        log._watcher = None if silent else self._watcher
+        return log
 
     def scalar(self, name: str, value: float | Tensor) -> None:
         """Keep one value of a named curve; a tensor of one element will do."""
@@ -68,8 +78,8 @@ class Task:
         generator: a CPU generator, seeded anew for every call of ``prepare`` and ``unlearn``.
         build: makes the architecture; use ``fresh``, which seeds it.
         initialisation_seed: what ``fresh`` seeds with.
-        order_seed: what ``retrain`` draws batches and augmentation with. Both seeds are one-way derivations, from
-            which the scenario's other random choices can't be told.
+        order_seed: what ``retrain`` draws batches and augmentation with. Both seeds are one-way derivations: the
+            scenario's other random choices can't be computed from them, though a cheat may guess.
         log: for progress and curves.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +20,9 @@ from cutk.recipe import Recipe, require_finite
 from cutk.search import Score, select
 from cutk.task import Log, Task, isolated_rng
 
-__all__ = ["Attempt", "Outcome", "attempt_all", "score"]
+__all__ = ["Attempt", "Outcome", "Scalars", "SpoiltError", "attempt_all", "score"]
 
-Scalars = dict[str, list[float]]
+Scalars = dict[str, list[float | None]]
 
 
 @dataclass
@@ -87,6 +88,15 @@ class Outcome:
     prepared: dict[str, Scalars] = field(default_factory=dict)
 
 
+class SpoiltError(CellError):
+    """A method has changed what others share: whatever is computed from it now would be wrong."""
+
+
+def kept_scalars(log: Log) -> Scalars:
+    """Return what was logged, for JSON: a value that isn't finite, which JSON has no word for, is none."""
+    return {name: [v if math.isfinite(v) else None for v in values] for name, values in log.scalars.items()}
+
+
 def score(recipe: Recipe, model: nn.Module, task: Task, before: Tensor) -> Score:
     """Measure what the selection rule asks for.
 
@@ -138,28 +148,38 @@ def attempt_all(
 
     def private() -> Task:
         task.generator.manual_seed(seed)
-        # Only a single long computation tells its own progress; of many short ones the number done is told.
-        on_progress = task.log.on_progress if len(points) == 1 else None
-        log = Log(on_progress)
-        return replace(task, original=copy.deepcopy(original), log=log)
+        return replace(
+            task,
+            original=copy.deepcopy(original),
+            train=task.train.drawing_from(task.generator),
+            identified=task.identified.clone(),
+            retained=task.retained.clone(),
+            # Only a single long computation tells its own progress; of many short ones the number done is told.
+            log=task.log.anew(silent=len(points) > 1),
+        )
 
     def costing(mine: Task, work: Callable[[], Any]) -> tuple[Any, Cost]:
-        drawn = mine.train.drawn
         with isolated_rng(seed):
             result, cost = measured(recipe.device, work)
-        return result, cost._replace(passes=(mine.train.drawn - drawn) / len(mine.train))
+        return result, cost._replace(passes=mine.train.drawn / len(mine.train))
 
-    states: dict[str, tuple[Any, Cost]] = {}
+    states: dict[str, tuple[Any, Cost] | CellError] = {}
     prepared: dict[str, Scalars] = {}
 
-    def state_of(options: Options) -> str:
-        """Return which state ``options`` need; the first point that needs it computes it."""
-        key = ", ".join(f"{name}={getattr(options, name)}" for name in component.prepared_by)
+    def prepare(key: str, options: Options) -> tuple[Any, Cost]:
+        """Return the state that ``options`` need; the first point that needs it computes it, or fails for all."""
         if key not in states:
             mine = private()
-            states[key] = costing(mine, lambda: component(options).prepare(mine))
-            prepared[key] = mine.log.scalars
-        return key
+            try:
+                states[key] = costing(mine, lambda: component(options).prepare(mine))
+                prepared[key] = kept_scalars(mine.log)
+            except (Exception, SystemExit) as error:
+                states[key] = CellError(f"prepare() failed: {one_line(error)}")
+                raise
+        state = states[key]
+        if isinstance(state, CellError):
+            raise state
+        return state
 
     attempts: list[Attempt] = []
     scores: list[Score | None] = []
@@ -168,15 +188,17 @@ def attempt_all(
         attempt = Attempt(options.model_dump(mode="json"))
         attempts.append(attempt)
         try:
-            attempt.state = state_of(options)
-            state, prepare_cost = states[attempt.state]
+            attempt.state = ", ".join(f"{name}={getattr(options, name)}" for name in component.prepared_by)
+            state, prepare_cost = prepare(attempt.state, options)
             mine = private()
             model, cost = costing(mine, partial(component(options).unlearn, mine, state))
             attempt.cost_was(prepare_cost + cost)
-            attempt.scalars = mine.log.scalars
+            attempt.scalars = kept_scalars(mine.log)
             if not isinstance(model, nn.Module):
                 raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
             require_finite(model.eval(), "after unlearning")
+            if not task.train.intact:
+                raise SpoiltError("It wrote to the training images, which every method shares. Work on a copy.")
             result = score(recipe, model, task, before)
             attempt.score = result.value
             attempt.validation_accuracy = result.validation_accuracy
@@ -186,6 +208,8 @@ def attempt_all(
             scores.append(result)
             if select(scores) == position:
                 best = model
+        except SpoiltError:
+            raise
         except (Exception, SystemExit) as error:
             attempt.error, attempt.traceback = one_line(error), traceback.format_exc()
             scores.append(None)

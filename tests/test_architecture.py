@@ -14,8 +14,8 @@ CORE = sorted((ROOT / "cutk").rglob("*.py"))
 BUILT_IN = sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py"))
 # From the ground up: a module imports from what stands before it, and from nothing after it.
 FLOORS = [
-    *("errors", "options", "data", "batches", "device", "network", "recipe", "distillation", "task", "evaluation"),
-    *("components", "hookspecs", "plugins", "scenario", "search", "unlearning", "store", "plan"),
+    *("errors", "sealed", "options", "data", "device", "batches", "network", "recipe", "distillation", "task"),
+    *("evaluation", "components", "hookspecs", "plugins", "scenario", "search", "unlearning", "store", "plan"),
     *("measuring", "records", "cells", "benchmark", "estimate", "report", "cli"),
 ]
 

@@ -9,6 +9,7 @@ import torch
 import cutk
 from cutk.benchmark import Benchmark
 from cutk.cells import Observer
+from cutk.device import describe_machine as real
 from cutk.plan import Plan, layer, resolve
 from cutk.plugins import Entry, Provider
 from cutk.store import Store
@@ -363,6 +364,81 @@ def test_chance_is_the_same_for_every_point_and_gone_afterwards(bench, setup_of,
     (path,) = (tmp_path / "runs" / "unlearn").glob("*/record.json")
     noises = {tuple(a["scalars"]["noise"]) for a in json.loads(path.read_text())["attempts"]}
     assert len(noises) == 1
+
+
+class Meddling(cutk.Unlearner):
+    """Writes to what it is given."""
+
+    name = "meddling"
+
+    class Options(cutk.Options):
+        what: str = cutk.option("labels", help="what it writes to")
+
+    def unlearn(self, task, state=None):
+        if self.options.what == "labels":
+            task.train.labels.fill_(0)
+            task.identified.fill_(0)
+            task.retained.fill_(0)
+        else:
+            task.train._pixels.fill_(0)
+        return task.original
+
+
+def test_labels_that_a_method_writes_to_are_its_own(bench, setup_of, tmp_path):
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), Meddling)
+    both = replace(setup, unlearners=(*setup.unlearners, *setup_of().unlearners))
+    results, _ = bench(both)
+    alone = Benchmark(setup_of(alphas=[0.5]), Store(tmp_path / "other")).run()
+    assert stripped([r for r in results.records if r["unlearner"] == "ssd"]) == stripped(alone.records[2:])
+
+
+def test_pixels_that_a_method_writes_to_spoil_its_own_cell_alone(bench, setup_of, tmp_path):
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), Meddling, what="pixels")
+    both = replace(setup, unlearners=(*setup.unlearners, *setup_of().unlearners))
+    results, _ = bench(both)
+    (failure,) = results.failures
+    assert (failure["unlearner"], failure["what"]) == ("meddling", "cell")
+    assert "It wrote to the training images" in failure["reason"]
+    alone = Benchmark(setup_of(alphas=[0.5]), Store(tmp_path / "other")).run()
+    assert stripped([r for r in results.records if r["unlearner"] == "ssd"]) == stripped(alone.records[2:])
+
+
+class Logging(cutk.Unlearner):
+    """Logs what isn't a number."""
+
+    name = "logging"
+
+    def unlearn(self, task, state=None):
+        task.log.scalar("loss", float("nan"))
+        task.log.scalar("loss", 1.0)
+        return task.original
+
+
+def test_a_logged_value_that_is_not_finite_costs_nothing(bench, setup_of, tmp_path):
+    results, _ = bench(in_place_of_ssd(setup_of(alphas=[0.5]), Logging))
+    assert results.failures == []
+    (path,) = (tmp_path / "runs" / "unlearn").glob("*/record.json")
+    assert json.loads(path.read_text())["attempts"][0]["scalars"] == {"loss": [None, 1.0]}
+
+
+def test_results_say_where_they_were_computed(bench, setup_of, monkeypatch):
+    first, _ = bench(setup_of(alphas=[0.5]))
+    monkeypatch.setattr("cutk.benchmark.describe_machine", lambda device: {**real(device), "hardware": "another"})
+    read, _ = bench(setup_of(alphas=[0.5]))
+    assert read.environment == first.environment
+    mixed, _ = bench(setup_of(alphas=[0.5, 1.0]))
+    assert mixed.environment["hardware"] == "another"
+    assert [other["hardware"] for other in mixed.environment["others"]] == [first.environment["hardware"]]
+
+
+def test_a_failing_prepare_is_asked_once(bench, setup_of, monkeypatch):
+    calls = []
+    monkeypatch.setattr(Failing, "prepare", lambda self, task: calls.append(1) or 1 / 0)
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), Failing)
+    points = tuple(Failing.Options(how=how) for how in ("none", "text", "raise"))
+    results, _ = bench(replace(setup, unlearners=(replace(setup.unlearners[0], points=points),)))
+    assert calls == [1]
+    assert "ZeroDivisionError" in results.failures[0]["reason"]
 
 
 class CountingPrepare(cutk.Unlearner):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,9 +72,13 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(run, tmp_path):
     assert "6 of 6 cells to compute" in ran.out
     assert "over 380 training samples" in ran.out
     rows = [line.split() for line in ran.out.splitlines() if "badnet" in line]
-    # 20 steps of 32 samples over 380: 1.7 passes a training; SSD: one pass for its 50 points.
-    assert rows[0] == ["badnet", "0", "original", "1", "1.7", "to", "do"]
-    assert rows[2] == ["badnet", "0", "ssd", "0.5", "50", "1.0", "to", "do"]
+    # 20 steps of 32 samples over 380: 1.7 passes a training; SSD: one pass for its 50 points. Evaluation takes forward
+    # passes, a third each: over 2 · 200 test images for any model; for SSD 50 times over 20 validation samples and 10
+    # identified ones, and twice over these.
+    assert rows[0] == ["badnet", "0", "original", "1", "1.7", f"{400 / 380 / 3:.1f}", "to", "do"]
+    assert rows[2] == ["badnet", "0", "ssd", "0.5", "50", "1.0", f"{(50 * 30 + 420) / 380 / 3:.1f}", "to", "do"]
+    assert "2 of them trainings of an original or gold model" in ran.out
+    assert re.search(r"A pass takes about \S+ s here .*fp32; measured just now\), so all of it about \S+ s", ran.out)
     assert list(tmp_path.iterdir()) == []
     run(*TINY, "-u", "rewod")
     assert "2 of 6 cells to compute" in run(*TINY, "-u", "ssd", "-u", "rewod", "--dry-run").out
@@ -97,12 +102,17 @@ BAD = {
     "option without value": ((*SSD, "-o", "ssd.dampening"), "--option: expected COMPONENT.NAME=VALUE"),
     "option without component": ((*SSD, "-o", "dampening=3"), "--option: expected COMPONENT.NAME=VALUE"),
     "unknown recipe option": ((*SSD, "--recipe", "step=3"), "Unknown option 'recipe.step'."),
-    "ill-typed recipe option": ((*SSD, "--recipe", "steps=0"), "Option 'recipe.steps': expected an integer ≥ 1, got '0'."),
+    "ill-typed recipe option": ((*SSD, "--recipe", "steps=0"), "Option 'recipe.steps': expected an integer ≥ 1 and ≤ 1000000000, got '0'."),
     "alpha zero": ((*SSD, "--alpha", "0"), "Alpha: expected a fraction above 0 and at most 1, got 0."),
     "alpha too large": ((*SSD, "--alpha", "1.5"), "Alpha: expected a fraction above 0 and at most 1, got 1.5."),
     "alpha no number": ((*SSD, "--alpha", "half"), "Alpha: expected numbers separated by commas, such as 0.1,0.5,1, got 'half'."),
     "alpha nan": ((*SSD, "--alpha", "nan"), "Alpha: expected a fraction above 0 and at most 1, got nan."),
     "alpha of nothing": ((*SSD, "--alpha", "0.001"), "Alpha 0.001 identifies none of the 19 manipulated samples"),
+    "search unknown": ((*SSD, "--search", "random"), "Search: expected grid, default, or random:N with N ≥ 1, such as random:20, got 'random'."),
+    "search for nothing": ((*SSD, "--search", "random:0"), "Search: expected grid, default, or random:N"),
+    "no value": ((*SSD, "-o", "ssd.dampening="), "Option 'ssd.dampening': expected a number > 0, got ''."),
+    "device without memory": ((*SSD, "--device", "meta"), "Device 'meta' cannot be used here"),
+    "too many steps": ((*SSD, "--recipe", "steps=99999999999999999999"), "Option 'recipe.steps': expected an integer"),
     "no seeds": ((*SSD, "--seeds", "0"), "Plan entry 'seeds': input should be greater than or equal to 1, got 0."),
     "seeds no number": ((*SSD, "--seeds", "x"), "Invalid value for '--seeds'"),
     "too many manipulated": ((*SSD, "-o", "badnet.count=500"), "badnet: expected 1 to 380 poisoned images"),
@@ -164,7 +174,14 @@ def test_plugins_list_and_show(run):
     for text in ("unlearner", "ssd", f"cutk {cutk.__version__}", "ok", "Kind", "Status"):
         assert text in ran.out
     shown = run("plugins", "show", "ssd").out
-    for text in ("Foster et al.", "selection_weight", "a number > 0", "10.0", "Search grid: 50 points", "dampening"):
+    for text in (
+        "Foster et al.",
+        "selection_weight",
+        "a number > 0",
+        "10.0",
+        "Search grid: 50 points",
+        "selection_weight 10 with dampening 1, 5, 10, 50, 100",
+    ):
         assert text in shown
     assert "lower is better" in run("plugins", "show", "attack_success_rate").out
     assert "It takes no options." in run("plugins", "show", "none").out
@@ -259,3 +276,80 @@ def test_a_closed_pipe_is_no_traceback(tmp_path):
         check=False,
     )
     assert "Traceback" not in pipe.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("options = 3", "Plan entry 'options': input should be a valid dictionary, got 3."),
+        ("[options]\nssd = 3", "Plan entry 'options': input should be a valid dictionary, got {'ssd': 3}."),
+        ("recipe = 3", "Plan entry 'recipe'"),
+        ("dataset = 3", "Plan entry 'dataset': input should be a valid string, got 3."),
+        ('dataset = ["fake"]', "Plan entry 'dataset'"),
+        ('unlearners = "ssd"', "Plan entry 'unlearners'"),
+        ("[options.ssd]\nselection_weight = []", "Option 'ssd.selection_weight': expected a number > 0, got []."),
+    ],
+)
+def test_a_plan_of_the_wrong_type_is_one_line(run, tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text)
+    ran = run("bench", "-u", "ssd", "--preset", "mine.toml")
+    assert error_of(ran).startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_without_a_command_there_is_help_and_no_error(run):
+    for command in ((), ("plugins",), ("presets",)):
+        ran = run(*command)
+        assert ran.code == 2
+        assert ran.out.startswith("Usage: cutk")
+        assert ran.err == ""
+
+
+def test_json_shows_options_as_they_are_used(run):
+    ran = run(*TINY, *SSD, "-o", "badnet.size=1", "-o", "ssd.dampening=1,5", "--alpha", "1", "--json")
+    options = ran.json["plan"]["options"]
+    assert options["badnet"] | {"size": 1, "target": 0} == options["badnet"]
+    assert len(options["ssd"]) > 1
+    assert {point["dampening"] for point in options["ssd"]} == {1.0, 5.0}
+
+
+def test_a_failed_point_is_told_and_does_not_fail_the_command(run):
+    wild = ("-u", "cf", "-o", "cf.steps=20", "-o", "cf.lr=0.01,1e30", "--alpha", "1")
+    ran = run(*TINY, *wild)
+    assert ran.code == 0, ran.err
+    assert "2 failed:" in ran.err
+    assert "Training diverged" in ran.err
+    assert run(*TINY, "-u", "cf", "-o", "cf.steps=20", "-o", "cf.lr=1e30", "--alpha", "1").code == 1
+
+
+def test_what_a_method_prints_does_not_reach_stdout(run, monkeypatch):
+    from cutk_builtin.unlearners.none import NoUnlearning
+
+    def loud(self, task, state=None):
+        print("hello")
+        return task.original
+
+    monkeypatch.setattr(NoUnlearning, "unlearn", loud)
+    ran = run(*TINY, "-u", "none", "--alpha", "1", "--json")
+    assert "records" in ran.json
+    assert "hello" in ran.err
+
+
+def test_a_terminal_without_greek_gets_a_table_all_the_same(shell, python, tmp_path):
+    command = (python, "-m", "cutk", *TINY, "-u", "none", "--alpha", "1")
+    ran = shell(*command, cwd=tmp_path, env={"PYTHONIOENCODING": "ascii", "CUTK_PLUGINS": ""})
+    assert ran.returncode == 0, ran.stderr
+    assert "corrected accuracy" in ran.stdout
+    full = shell("sh", "-c", f"'{python}' -m cutk plugins list > /dev/full", cwd=tmp_path)
+    assert full.returncode == 1
+    assert "Error: OSError: [Errno 28]" in full.stderr
+    assert "Traceback" not in full.stderr
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "140"])
+def test_the_list_of_components_fits_the_terminal(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("cutk.report.console.PIPE_WIDTH", 0)
+    ran = run("plugins", "list")
+    assert max(map(len, ran.out.splitlines())) <= int(columns)
+    assert "corrected_accuracy" in ran.out

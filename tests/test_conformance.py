@@ -116,5 +116,5 @@ def test_a_manipulation_is_seeded_and_changes_only_what_it_says(component, image
 @pytest.mark.parametrize("name", sorted(REGISTRY.presets))
 def test_a_preset_is_a_plan_that_resolves(name):
     content = layer(read_preset("default", REGISTRY), read_preset(name, REGISTRY))
-    setup = resolve(Plan.parse({**content, "unlearners": ["ssd"]}), REGISTRY)
+    setup = resolve(Plan.parse(layer(content, {"unlearners": ["ssd"]})), REGISTRY)
     assert setup.plan.summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,117 @@ def test_strict_raises_the_first_failure(with_distributions):
     with pytest.raises(ModuleNotFoundError):
         load_registry({"CUTK_STRICT": "1"})
     assert load_registry({"CUTK_STRICT": "0"}).failures
+
+
+def test_strict_turns_an_exit_into_an_error(with_distributions):
+    with_distributions("system_exit")
+    with pytest.raises(RuntimeError, match=r"calls sys.exit"):
+        load_registry({"CUTK_STRICT": "1"})
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """Write a distribution with one plugin, as if it were installed."""
+
+    def put(source, name="cutk_test_odd", metadata=True, entry_points=None):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        if metadata:
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(entry_points or f"[cutk]\nodd = {name}\n")
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    return put
+
+
+METRIC = """
+    import cutk
+
+    class Odd(cutk.Metric):
+        "Odd."
+        name = "odd"
+        {line}
+
+        def compute(self, evaluation):
+            return 1.0
+
+    @cutk.hookimpl
+    def cutk_metrics():
+        return [Odd]
+"""
+UNLEARNER = """
+    import cutk
+
+    class Odd(cutk.Unlearner):
+        "Odd."
+        name = "odd"
+        {line}
+
+        def unlearn(self, task, state=None):
+            return task.original
+
+    @cutk.hookimpl
+    def cutk_unlearners():
+        return [Odd]
+"""
+PRESETS = """
+    import cutk
+
+    @cutk.hookimpl
+    def cutk_presets():
+        return [None]
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (PRESETS, "cutk_presets() provides None, which cannot be used: TypeError"),
+        (METRIC.format(line="bounds = None"), "has the bounds None; expected two numbers"),
+        (METRIC.format(line="bounds = (1, 0)"), "has the bounds (1, 0)"),
+        (METRIC.format(line="higher_is_better = 'yes'"), "has higher_is_better = 'yes'"),
+        (METRIC.format(line="objective = 'glory'"), "has the objective 'glory'"),
+        (METRIC.format(line="required = ('nothing_there',)"), "which cannot be used: AttributeError"),
+        (UNLEARNER.format(line="grid = 5"), "has the grid 5; expected a mapping"),
+        (UNLEARNER.format(line="grid = {'lr': 3}"), "expected a list of values for each option"),
+        (UNLEARNER.format(line="grid = {'lr': [1.0]}"), "names the option 'lr' in grid or prepared_by"),
+        (UNLEARNER.format(line="prepared_by = ('x',)"), "names the option 'x' in grid or prepared_by"),
+    ],
+)
+def test_an_odd_component_is_refused_and_breaks_nothing(installed, source, reason):
+    installed(source)
+    registry = load_registry({})
+    assert names(registry)[: len(BUILT_IN)] == BUILT_IN
+    (failure,) = [f for f in registry.failures if f.provider.distribution == "cutk-test-odd"]
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize(
+    "remains", [{"metadata": False}, {"entry_points": "[cutk\nnonsense"}], ids=["no metadata", "no entry points"]
+)
+def test_what_is_left_of_a_package_breaks_nothing(installed, remains):
+    installed(UNLEARNER.format(line=""), **remains)
+    assert set(BUILT_IN) <= set(names(load_registry({})))
+
+
+def test_the_name_of_a_built_in_stays_its_own_where_it_is_left_out(with_distributions):
+    with_distributions("usurper")
+    registry = load_registry({"CUTK_DISABLE": "cutk:ssd"})
+    assert "ssd" not in names(registry)
+    (taken,) = [name for name in names(registry) if name.endswith(":ssd")]
+    with pytest.raises(cutk.UsageError, match=f"built-in unlearner 'ssd' is left out here. There is '{taken}' as well"):
+        registry.get("unlearner", "ssd")
+
+
+def test_show_says_why_a_name_cannot_be_shown(with_distributions):
+    with_distributions("healthy", "healthy_twin", "import_error")
+    registry = load_registry({})
+    with pytest.raises(cutk.UsageError, match="is provided twice"):
+        registry.find("healthy")
+    with pytest.raises(cutk.UsageError, match="cannot be used"):
+        registry.find("broken")
 
 
 def test_a_newcomer_never_takes_the_name_of_a_built_in(with_distributions):
@@ -176,3 +288,28 @@ def test_the_examples_of_the_hook_specifications_work():
         exec("\n".join(line[depth:] for line in code.splitlines()), namespace)  # noqa: S102
         (component,) = namespace[hook]()
         assert problem_with(component, kind) is None
+
+
+def test_a_variant_is_named_after_a_colon(registry):
+    entry = registry.get("model", "torchvision:resnet18")
+    assert entry.name == "torchvision:resnet18"
+    assert entry.given == {"architecture": "resnet18"}
+    assert entry.family == "torchvision"
+    assert registry.get("model", "cutk:torchvision:resnet18").given == entry.given
+    assert registry.get("dataset", "arrays:./a:b.npz").given == {"file": "./a:b.npz"}
+    for name in ("torchvision:", "resnet9:wide"):
+        with pytest.raises(cutk.UsageError, match="Unknown model"):
+            registry.get("model", name)
+
+
+def test_a_variant_has_to_be_an_option():
+    class Family(cutk.Model):
+        """Varies."""
+
+        name = "family"
+        variant = "architecture"
+
+        def build(self, shape, num_classes):
+            return None
+
+    assert "names the option 'architecture', which it doesn't have" in problem_with(Family, "model")

@@ -1,21 +1,30 @@
 from __future__ import annotations
 
+import copy
 import gc
+import io
+import pickle
 import sys
 import types
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import cutk
-from cutk.batches import _SEALED, _Ticket
+from cutk import sealed
+from cutk.batches import ResidentTrainSet
 from cutk.benchmark import Benchmark
+from cutk.cells import Observer
+from cutk.cli.progress import PlainObserver
 from cutk.plugins import Entry, Provider
 from cutk.recipe import RecipeOptions
 from cutk.scenario import Scenario, derive_seed, hold_out, identify, stream
+from cutk.sealed import Sealed, unseal
 from cutk.store import Store
 from cutk.task import Log
 
@@ -167,6 +176,8 @@ def reachable(root):
         seen.add(id(thing))
         found.append(thing)
         todo.extend(gc.get_referents(thing))
+        # The collector knows no callbacks of weak references.
+        todo.extend(ref.__callback__ for ref in weakref.getweakrefs(thing) if ref.__callback__ is not None)
         if isinstance(thing, torch.Tensor):  # a tensor's storage and attributes are not known to the collector
             todo.extend(vars(thing).values())
     return found
@@ -228,7 +239,7 @@ def test_a_leak_would_be_found(tiny_scenario, task, secrets):
     leaks = [
         lambda secret: setattr(task, "extra", {"deep": [secret]}),
         lambda secret: setattr(task.recipe, "hook", lambda: secret),
-        lambda secret: setattr(task.log, "on_progress", (lambda s: lambda *_: s)(secret)),
+        lambda secret: setattr(task.log, "watcher", (lambda s: lambda *_: s)(secret)),
     ]
     for (name, secret), leak in zip(secrets.items(), leaks * 3, strict=True):
         leak(secret)
@@ -255,7 +266,7 @@ def test_the_barrier_holds_in_a_running_benchmark(registry, setup_of, tmp_path):
     entry = Entry("unlearner", "spy", Spy, Provider("spy", "1", "spy"))
     setup = setup_of(unlearners=["none"], alphas=[0.5], options={})
     spying = replace(setup, unlearners=(replace(setup.unlearners[0], entry=entry),))
-    benchmark = Benchmark(spying, Store(tmp_path))
+    benchmark = Benchmark(spying, Store(tmp_path), PlainObserver(Console(file=io.StringIO())))
     assert not benchmark.run().failures
     scenario = benchmark._scenario(setup.manipulations[0], 0)
     assert len(Spy.given) == 4
@@ -266,6 +277,9 @@ def test_the_barrier_holds_in_a_running_benchmark(registry, setup_of, tmp_path):
     for name, secret in secrets_of(scenario).items():
         assert not knows(tensors, secret), name
     assert not [thing for thing in things if isinstance(thing, FORBIDDEN)]
+    # Nor is there a word of the attack, or anyone who watches.
+    assert not [thing for thing in things if isinstance(thing, str) and "badnet" in thing]
+    assert not [thing for thing in things if isinstance(thing, Observer | Benchmark | Scenario | Store)]
 
 
 def test_a_batch_carries_the_trigger_all_the_same(task, tiny_scenario):
@@ -286,13 +300,51 @@ def test_the_master_seed_cannot_be_reached(registry, tiny_recipe):
     assert not {derive_seed(seed, p) for p in ("manipulation", "identification", "validation")} & numbers
 
 
-def test_what_is_sealed_is_dropped_with_its_ticket():
-    before = len(_SEALED)
-    ticket = _Ticket("secret")
-    assert len(_SEALED) == before + 1
+def test_samples_that_can_be_reached_look_as_they_are_read(task):
+    # Were they kept without the trigger, a comparison would tell who carries one.
+    (batch,) = task.train.batches(batch_size=len(task.train))
+    held = task.train._pixels.float() / task.train._scale - task.train._offset
+    torch.testing.assert_close(batch.x, held)
+
+
+def test_augmentation_moves_the_sample_and_not_its_trigger(images_of):
+    images = images_of(count=40)
+    patch = cutk.Stamp(torch.full((1, 8, 8), 255, dtype=torch.uint8), torch.zeros(8, 8))
+    patch.opacity[-2:, -2:] = 1
+    augmentation = cutk.Augmentation(padding=2, flip=True)
+    plain, stamped = (
+        ResidentTrainSet(images, cutk.Normalisation((0.0,), (1.0,)), augmentation, stamp=stamp, stamped=marked)
+        for stamp, marked in ((None, None), (patch, torch.tensor([1, 5, 30])))
+    )
+
+    def read(samples):
+        (batch,) = samples.batches(None, 40, augment=True, generator=torch.Generator().manual_seed(3))
+        return (batch.x * 255).round().to(torch.uint8)
+
+    expected = read(plain)
+    expected[[1, 5, 30], :, -2:, -2:] = 255
+    assert torch.equal(read(stamped), expected)
+
+
+def test_a_copy_of_a_training_set_works_and_one_in_another_process_is_refused(task):
+    (batch,) = copy.deepcopy(task.train).batches(batch_size=len(task.train), augment=True)
+    assert len(batch.x) == len(task.train)
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(task.train)
+
+
+def test_what_is_sealed_is_dropped_with_its_last_ticket():
+    before = len(sealed._CONTENTS)
+    ticket = Sealed("secret")
+    other = copy.copy(ticket)
+    assert (unseal(ticket), unseal(other)) == ("secret", "secret")
+    with pytest.raises(TypeError, match="weak reference"):
+        weakref.ref(ticket)
     del ticket
+    assert len(sealed._CONTENTS) == before + 1
+    del other
     gc.collect()
-    assert len(_SEALED) == before
+    assert len(sealed._CONTENTS) == before
 
 
 def test_recipe_options_are_the_papers_by_default():

@@ -65,3 +65,16 @@ def test_the_papers_grid_for_ssd_has_its_50_points(registry):
     assert {point["selection_weight"] for point in points} == {0.1, 1, 10, 50, 100, 500, 1e3, 1e4, 1e5, 1e6}
     ratios = {round(point["dampening"] / point["selection_weight"], 9) for point in points}
     assert ratios == {0.1, 0.5, 1, 5, 10}
+
+
+def test_a_random_search_draws_points_of_the_grid_and_the_same_ones_every_time(registry):
+    ssd = registry.get("unlearner", "ssd").component
+    grid = expand_grid(ssd.grid)
+    drawn = search_points(ssd, {}, "random:7")
+    assert len(drawn) == 7
+    assert [point for point in grid if point in drawn] == drawn
+    assert search_points(ssd, {}, "random:7") == drawn
+    assert search_points(ssd, {}, "random:99") == grid
+    pinned = search_points(ssd, {"selection_weight": [10.0, 50.0]}, "random:3")
+    assert len(pinned) == 3
+    assert {point["selection_weight"] for point in pinned} <= {10.0, 50.0}

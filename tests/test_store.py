@@ -94,6 +94,28 @@ def test_damaged_weights_are_set_aside(store, damage):
     assert torch.equal(store.weights("train", KEY)["w"], WEIGHTS["w"])
 
 
+@pytest.mark.parametrize("change", ["a value", "a part", "nothing but nesting"])
+def test_a_record_that_parses_and_was_changed_is_set_aside(store, change):
+    store.write("train", KEY, {"attempts": [{"metrics": {"x": 0.5}}]}, WEIGHTS)
+    path = store.root / "train" / KEY / "record.json"
+    record = json.loads(path.read_text())
+    if change == "a value":
+        record["attempts"][0]["metrics"]["x"] = 123.0
+    else:
+        del record["attempts"]
+    text = json.dumps(record) if "nesting" not in change else "[" * 100_000 + "]" * 100_000
+    path.write_text(text)
+    with pytest.raises(Damaged, match=r"record.json cannot be read \("):
+        store.read("train", KEY)
+    assert store.read("train", KEY) is None
+
+
+def test_an_updated_record_is_as_sound_as_a_new_one(store):
+    store.write("train", KEY, {"a": 1}, WEIGHTS)
+    store.update("train", KEY, {"a": 2})
+    assert store.read("train", KEY)["a"] == 2
+
+
 def test_damage_can_happen_again(store):
     for _ in range(3):
         store.write("train", KEY, {}, WEIGHTS)

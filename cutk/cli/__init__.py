@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 
@@ -15,6 +16,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "bench": ("cutk.cli.bench", "bench", "Measure how well unlearners undo a manipulation."),
     "presets": ("cutk.cli.presets", "presets", "Show the plans that come with cutk and its plugins."),
+    "report": ("cutk.cli.report", "report", "Show stored runs as tables, figures and a page."),
     "plugins": ("cutk.cli.plugins", "plugins", "Show which components there are and what they can be told."),
 }
 
@@ -66,6 +68,9 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cells failed, 2 usage, 130 interrupted."""
     given = sys.argv[1:] if args is None else args
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no α shows a question mark
     show_traceback = "--traceback" in given
     try:
         # The flag means the same behind a command as before it, so it is taken out before click assigns it to one.
@@ -73,6 +78,9 @@ def main(args: list[str] | None = None) -> None:
         code = cli.main(rest, prog_name="cutk", standalone_mode=False, obj={"traceback": show_traceback})
     except click.exceptions.Abort:
         sys.exit(INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
+        sys.exit(2)
     except click.ClickException as error:
         _say(error.format_message())
         sys.exit(2)
@@ -84,6 +92,11 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:
         # Whoever read our output has seen enough (`cutk … | head`).
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if show_traceback:
+            raise
+        _say(f"{one_line(error)}. Finished cells are kept.")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -16,6 +17,9 @@ from cutk.options import describe_options
 from cutk.plugins import Entry, load_registry
 from cutk.report.console import make_console
 
+# Characters a line from which a table of everything can be read.
+ROOMY = 100
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def plugins() -> None:
@@ -26,19 +30,26 @@ def plugins() -> None:
 def list_() -> None:
     """List every component, where it comes from, and whether it can be used."""
     registry = load_registry()
+    console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Kind", "Name", "Summary", "Provider", "Status"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("Kind", "Name"))
+    # Where there is little room, who provides a component can be asked with `cutk plugins show`.
+    roomy = console.width >= ROOMY
+    headings = ("Kind", "Name", "Summary", "Provider", "Status") if roomy else ("Name", "Summary", "Status")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=roomy and heading in ("Kind", "Name"))
     for kind in KINDS:
+        if not roomy:
+            table.add_row(f"[bold]{kind}s[/bold]")
         for entry in registry.of_kind(kind):
             provider = f"{entry.provider.distribution} {entry.provider.version}"
             status = "ambiguous name" if (kind, entry.component.name) in registry.ambiguous else "ok"
-            table.add_row(kind, entry.name, escape(entry.component.summary()), provider, status)
+            summary = escape(entry.component.summary())
+            table.add_row(*((kind, entry.name, summary, provider, status) if roomy else (entry.name, summary, status)))
     for failure in registry.failures:
         provider = f"{failure.provider.distribution} {failure.provider.version}"
-        status = f"[red]broken:[/red] {escape(failure.reason)}"
-        table.add_row("plugin", escape(failure.provider.entry_point), "", provider, status)
-    make_console().print(table)
+        name, status = escape(failure.provider.entry_point), f"[red]broken:[/red] {escape(failure.reason)}"
+        table.add_row(*(("plugin", name, "", provider, status) if roomy else (name, provider, status)))
+    console.print(table)
 
 
 @plugins.command()
@@ -85,9 +96,17 @@ def _grid(component: type[Unlearner]) -> str:
     if points == [{}]:
         return "Search grid: none"
     lines = [f"Search grid: {len(points)} points"]
-    for name in points[0]:
-        values = list(dict.fromkeys(point[name] for point in points))
-        shown = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values[:12])
-        more = f", … ({len(values)} values)" if len(values) > 12 else ""
-        lines.append(f"  {name}: {shown}{more}")
+    if isinstance(component.grid, Mapping):
+        lines += [f"  {name}: {', '.join(map(_short, values))}" for name, values in component.grid.items()]
+        return escape("\n".join(lines))
+    # Not every combination: a line for each value of the first option, with what goes with it.
+    first, *others = points[0]
+    for value in dict.fromkeys(point.get(first) for point in points):
+        mine = [point for point in points if point.get(first) == value]
+        rest = [f"{name} {', '.join(_short(point.get(name)) for point in mine)}" for name in others]
+        lines.append(f"  {first} {_short(value)}" + (f" with {'; '.join(rest)}" if rest else ""))
     return escape("\n".join(lines))
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -6,18 +6,21 @@ import json
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from cutk.errors import UsageError, suggestion
 from cutk.records import GOLD, ORIGINAL, Reading, Record, records_of
-from cutk.report.naming import compact, natural, told_apart, traits_of
+from cutk.report.naming import compact, natural, slugs, told_apart, traits_of
 from cutk.report.runs import Measured, StoredRun, Training
 from cutk.unlearning import Attempt
 
-__all__ = ["Experiment", "Point", "Setting", "Stat", "experiments_of", "stat"]
+__all__ = ["SHOWN", "Experiment", "Point", "Setting", "Stat", "anchor", "experiments_of", "stat"]
 
 # What a figure or a table calls the reference rows.
 SHOWN = {ORIGINAL: "original", GOLD: "gold"}
+
+_MIDDLE = 0.5
 
 
 class Stat(NamedTuple):
@@ -82,11 +85,11 @@ class Point:
 
 @dataclass
 class Setting:
-    """One manipulation with its options, and every model that was measured under it.
+    r"""One manipulation with its options, and every model that was measured under it.
 
     Attributes:
         manipulation: its name.
-        name: the name, told apart from others in the experiment by its options where \\|S_m\\| doesn't do it.
+        name: the name, told apart from others in the experiment by its options where \|S_m\| doesn't do it.
         options: of the manipulation.
         manipulated: the sizes of S_m, which may differ from seed to seed.
         runs: the method's name and the run.
@@ -114,6 +117,16 @@ class Setting:
         return f"{self.name}, {self.size} manipulated"
 
     @property
+    def heading(self) -> str:
+        """The same in two lines."""
+        return f"{self.name}\n{self.size} manipulated"
+
+    @property
+    def middle(self) -> float:
+        """The α nearest the one at which the paper sets unlearning against utility."""
+        return min(self.alphas, key=lambda alpha: abs(alpha - _MIDDLE))
+
+    @property
     def methods(self) -> list[str]:
         """The unlearners, by name."""
         return sorted({name for name, run in self.runs if run.unlearner is not None}, key=natural)
@@ -128,9 +141,17 @@ class Setting:
         """Every seed that there is, ascending."""
         return sorted({run.labels.seed for _, run in self.runs})
 
+    @cached_property
+    def _selected(self) -> dict[tuple[str, float | None], list[Point]]:
+        found: dict[tuple[str, float | None], list[Point]] = {}
+        for point in self.points:
+            if point.selected:
+                found.setdefault((point.method, point.alpha), []).append(point)
+        return found
+
     def selected(self, method: str, alpha: float | None = None) -> list[Point]:
         """Return one point for each seed: what the method's rule took at ``alpha``, or a reference."""
-        return [p for p in self.points if p.selected and p.method == method and p.alpha == alpha]
+        return self._selected.get((method, alpha), [])
 
     def measured(self, metric: str, method: str, alpha: float | None = None) -> Stat | None:
         """Return a metric over the seeds."""
@@ -148,6 +169,7 @@ class Experiment:
 
     Attributes:
         name: dataset and model, told apart from other experiments by what differs.
+        slug: the same for files and addresses.
         dataset: its name.
         model: its name.
         training: what decides its trainings; the manipulation is the settings' own.
@@ -158,6 +180,7 @@ class Experiment:
     """
 
     name: str
+    slug: str
     dataset: str
     model: str
     training: Training
@@ -195,7 +218,8 @@ def experiments_of(
     names = {key: f"{group[0].labels.dataset}, {group[0].labels.model}" for key, group in groups.items()}
     traits = {key: _training_traits(group[0].training) for key, group in groups.items()}
     told = told_apart(names, traits, last=("provider", "data"))
-    experiments = [_experiment(told[key], group) for key, group in groups.items()]
+    addresses = slugs(told.values())
+    experiments = [_experiment(told[key], addresses[told[key]], group) for key, group in groups.items()]
     return sorted(experiments, key=lambda experiment: natural(experiment.name))
 
 
@@ -234,7 +258,7 @@ def _training_traits(training: Training) -> dict[str, str]:
     }
 
 
-def _experiment(name: str, runs: list[StoredRun]) -> Experiment:
+def _experiment(name: str, address: str, runs: list[StoredRun]) -> Experiment:
     metrics = _metrics(runs)
     groups = _grouped(runs, lambda run: _canonical(run.training.manipulation.model_dump()))
     sizes = {key: sorted({run.labels.manipulated for run in group}) for key, group in groups.items()}
@@ -247,7 +271,7 @@ def _experiment(name: str, runs: list[StoredRun]) -> Experiment:
     _name_methods(settings)
 
     def having(part: str) -> dict[str, Measured]:
-        there = {name for s in settings for p in s.points for name in p.record[part] if p.record[part][name]is not None}
+        there = {name for s in settings for p in s.points for name in p.record[part]}
         found = {metric.name: metric for metric in metrics.values() if metric.name in there}
         return dict(sorted(found.items(), key=lambda item: _rank(item[1])))
 
@@ -255,6 +279,7 @@ def _experiment(name: str, runs: list[StoredRun]) -> Experiment:
     first = runs[0]
     return Experiment(
         name,
+        address,
         first.labels.dataset,
         first.labels.model,
         first.training,
@@ -267,7 +292,11 @@ def _experiment(name: str, runs: list[StoredRun]) -> Experiment:
 
 def _rank(metric: Measured) -> tuple[int, bool, tuple[Any, ...]]:
     aims = ("unlearning", "utility", "")
-    return (aims.index(metric.objective) if metric.objective in aims else 2, not metric.is_fraction, natural(metric.name))
+    return (
+        aims.index(metric.objective) if metric.objective in aims else 2,
+        not metric.is_fraction,
+        natural(metric.name),
+    )
 
 
 def _metrics(runs: Iterable[StoredRun]) -> dict[str, Measured]:
@@ -319,7 +348,11 @@ def _name_methods(settings: Sequence[Setting]) -> None:
     )
 
     def name_of(run: StoredRun) -> str:
-        return names[_canonical(run.unlearner.model_dump())] if run.unlearner else SHOWN[run.labels.unlearner]
+        return (
+            names[_canonical(run.unlearner.model_dump())]
+            if run.unlearner
+            else SHOWN.get(run.labels.unlearner, run.labels.unlearner)
+        )
 
     for setting in settings:
         by_key = {run.key: name_of(run) for _, run in setting.runs}

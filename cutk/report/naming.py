@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from cutk.report.runs import Identity
 
-__all__ = ["compact", "natural", "slug", "told_apart", "traits_of"]
+__all__ = ["compact", "natural", "slug", "slugs", "told_apart", "traits_of"]
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:
@@ -28,6 +30,21 @@ def slug(text: str) -> str:
     'ssd-selection_weight-0.5'
     """
     return re.sub(r"[^\w.]+", "-", text).strip("-.").lower() or "unnamed"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Return a slug for each name, numbered where two would be the same.
+
+    >>> slugs(["a b", "a|b"])
+    {'a b': 'a-b', 'a|b': 'a-b-2'}
+    """
+    result: dict[str, str] = {}
+    for name in names:
+        base, number = slug(name), 1
+        while (text := base if number == 1 else f"{base}-{number}") in result.values():
+            number += 1
+        result[name] = text
+    return result
 
 
 def compact(value: Any) -> str:
@@ -60,8 +77,8 @@ def traits_of(identity: Identity) -> dict[str, str]:
 
 
 def told_apart(
-    names: Mapping[Hashable, str], traits: Mapping[Hashable, Mapping[str, str]], last: Sequence[str] = ()
-) -> dict[Any, str]:
+    names: Mapping[Key, str], traits: Mapping[Key, Mapping[str, str]], last: Sequence[str] = ()
+) -> dict[Key, str]:
     """Return a name for each key that no other key has.
 
     Args:
@@ -72,7 +89,7 @@ def told_apart(
     >>> told_apart({1: "ssd", 2: "ssd", 3: "cf"}, {1: {"weight": "1"}, 2: {"weight": "10"}, 3: {}})
     {1: 'ssd [weight=1]', 2: 'ssd [weight=10]', 3: 'cf'}
     """
-    result: dict[Hashable, str] = {}
+    result: dict[Key, str] = {}
     for key, name in names.items():
         alike = [other for other in names if names[other] == name]
         known = dict.fromkeys(trait for other in alike for trait in traits[other])

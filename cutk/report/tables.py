@@ -104,7 +104,7 @@ def _column(metric: Chosen, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _table(metrics: Sequence[Chosen], rows: Sequence[Row], several: bool) -> Table:
+def _table(metrics: Sequence[Chosen], rows: Sequence[Row], seeds: int, several: bool) -> Table:
     """Build one table; ``several`` unlearners are set apart by a rule between one α and the next."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("α", justify="right", no_wrap=True)
@@ -119,7 +119,7 @@ def _table(metrics: Sequence[Chosen], rows: Sequence[Row], several: bool) -> Tab
         following = rows[i + 1].alpha if i + 1 < len(rows) else None
         table.add_row(
             "" if reference else f"{row.alpha:g}",
-            escape(row.name),
+            escape(row.name) + (f" ({len(row.records)} of {seeds} seeds)" if 0 < len(row.records) < seeds else ""),
             *(column[i] for column in columns),
             style=None if row.competes else "dim",
             end_section=reference or following is None or (several and row.alpha != following),
@@ -141,7 +141,7 @@ def print_results(results: Results, setup: Setup) -> None:
         rows = _rows(mine, setup)
         single = [m for m in setup.metrics if not issubclass(m.entry.component, Breakdown)]
         for metrics in _fitting(single, [row.name for row in rows], console.width):
-            console.print(_table(metrics, rows, several=len(setup.unlearners) > 1))
+            console.print(_table(metrics, rows, plan["seeds"], several=len(setup.unlearners) > 1))
         for summary in results.summaries:
             if summary["manipulation"] == manipulation.name:
                 for name, value in summary["metrics"].items():
@@ -149,15 +149,14 @@ def print_results(results: Results, setup: Setup) -> None:
                     console.print(f"{escape(summary['unlearner'])}: {name} = {shown}", highlight=False)
     if setup.plan.oracle:
         console.print("oracle: the grid point that is best on the test set; no method could have chosen it.")
-    console.print(
-        f"cutk {environment['providers'].get('cutk', '')}, torch {environment['torch']}, "
-        f"Python {environment['python']}; {environment['device']} "
-        f"({environment['hardware']}, {environment['threads']} threads), "
-        f"{environment['precision']}",
-        style="dim",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for there in (environment, *environment.get("others", ())):
+        console.print(
+            f"cutk {environment['providers'].get('cutk', '')}, torch {there['torch']}, Python {there['python']}; "
+            f"{there['device']} ({there['hardware']}, {there['threads']} threads), {there['precision']}",
+            style="dim",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_failures(failures: Sequence[Record], tracebacks: bool = False) -> None:

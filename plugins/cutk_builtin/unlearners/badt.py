@@ -40,7 +40,7 @@ def teach(batch: cutk.Batch, forget: Tensor, teachers: Teachers) -> Tensor:
 class BadT(cutk.Unlearner):
     r"""Learns random outputs on S_f from an untrained network, and the original's on everything else.
 
-    Minimises KL(T_bad ‖ M) on S_f and KL(M_o ‖ M) on S_tr \\ S_f, both teachers frozen and in eval mode, for ``steps``
+    Minimises KL(T_bad ‖ M) on S_f and KL(M_o ‖ M) on S_tr \ S_f, both teachers frozen and in eval mode, for ``steps``
     steps of A's own schedule over all of S_tr (paper, appendix A.2 (4)). Costs steps · batch size / |S_tr| passes and
     as many forward passes of the original.
     """

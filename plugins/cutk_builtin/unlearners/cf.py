@@ -12,7 +12,7 @@ import cutk
 class CF(cutk.Unlearner):
     r"""Fine-tunes the original on S_tr without S_f, and lets it forget the rest.
 
-    M_u = A(M_o, S_tr \\ S_f) for ``steps`` steps of A's own schedule (paper, appendix A.2 (2)), all layers or the last
+    M_u = A(M_o, S_tr \ S_f) for ``steps`` steps of A's own schedule (paper, appendix A.2 (2)), all layers or the last
     k alone (CF-k of Goel et al., 2023). Costs steps · batch size / |S_tr| passes.
     """
 

@@ -12,7 +12,7 @@ import cutk
 class RewoD(cutk.Unlearner):
     r"""Retrains from scratch on S_tr without S_f, with A and the seeds of the original run.
 
-    M_u = A(S_tr \\ S_f) (paper, appendix A.2 (1)). Exact where all that is manipulated is identified, and as costly as
+    M_u = A(S_tr \ S_f) (paper, appendix A.2 (1)). Exact where all that is manipulated is identified, and as costly as
     the original training. With ``last_layers`` the last k layers alone are initialised and trained anew (EU-k of Goel
     et al., 2023). Costs as many passes as the training.
     """

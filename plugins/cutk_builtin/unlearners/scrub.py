@@ -35,10 +35,10 @@ def preserve_loss(logits: Tensor, teacher: Tensor, batch: cutk.Batch, weight: fl
 
 
 class Scrub(cutk.Unlearner):
-    r"""Climbs the loss on S_f in the first steps, and distils the original on S_tr \\ S_f in between and after.
+    r"""Climbs the loss on S_f in the first steps, and distils the original on S_tr \ S_f in between and after.
 
     A forget step ascends the task loss on a batch of S_f. A preserve step descends CE + α · KL(M_o ‖ M) on a batch of
-    S_tr \\ S_f (paper, appendix A.2 (5)). Of ``steps`` steps of A's schedule, forget steps alternate with preserve
+    S_tr \ S_f (paper, appendix A.2 (5)). Of ``steps`` steps of A's schedule, forget steps alternate with preserve
     steps in the first ``forget_steps``. Costs steps · batch size / |S_tr| passes, and the teacher's forward passes.
     """
 

@@ -120,7 +120,7 @@ DAMPENING_RATIOS = (0.1, 0.5, 1.0, 5.0, 10.0)
 class SSD(cutk.Unlearner):
     r"""Shrinks the parameters that matter more for S_f than for the rest: no training, two sets of gradients.
 
-    With the importances I_f on S_f and I_r on S_tr \\ S_f (diagonal Fisher of the cross-entropy against the given
+    With the importances I_f on S_f and I_r on S_tr \ S_f (diagonal Fisher of the cross-entropy against the given
     labels), every parameter with I_f > α · I_r is multiplied by min(1, γ · I_r / I_f). The grid is the paper's, α from
     0.1 to 10⁶ and γ from 0.1 α to 10 α. Costs one pass over S_tr for all 50 points together.
     """

@@ -1,0 +1,193 @@
+"""Figures of what is several numbers: histograms, and accuracies class by class."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from cutk.records import GOLD, ORIGINAL
+from cutk.report.experiments import SHOWN, Experiment, Point
+from cutk.report.naming import natural, slug
+from cutk.report.panels import Drawing, Panels, label_of, log_axis, swatch
+from cutk.report.runs import Measured
+from cutk.report.style import colours_for
+
+__all__ = ["breakdowns_of"]
+
+_MOST_WRITTEN = 12  # columns whose cells have room for their number
+
+
+def breakdowns_of(experiment: Experiment) -> Iterator[Drawing]:
+    """Yield a figure for each metric that is several numbers."""
+    for metric in experiment.breakdowns.values():
+        draw = _histogram if _is_histogram(experiment, metric) else _heat_map
+        yield from draw(experiment, metric)
+
+
+def _values(points: Sequence[Point], metric: str) -> dict[str, float]:
+    """Return a breakdown averaged over the seeds that have each label, in natural order."""
+    found: dict[str, list[float]] = {}
+    for point in points:
+        for label, value in (point.record["breakdowns"].get(metric) or {}).items():
+            found.setdefault(label, []).append(value)
+    return {label: statistics.fmean(found[label]) for label in sorted(found, key=natural)}
+
+
+def _is_histogram(experiment: Experiment, metric: Measured) -> bool:
+    """Say whether a breakdown counts by the lower edges of bins: labels are numbers, and values are no fractions."""
+    labels = {
+        label
+        for setting in experiment.settings
+        for point in setting.points
+        for label in point.record["breakdowns"].get(metric.name) or ()
+    }
+    return not metric.is_fraction and all(map(_is_number, labels))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _histogram(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
+    found = {
+        (method, setting.title): values
+        for method in experiment.methods
+        for setting in experiment.settings
+        if setting.alphas and (values := _values(setting.selected(method, setting.alphas[-1]), metric.name))
+    }
+    methods = [method for method in experiment.methods if any(key[0] == method for key in found)]
+    if not methods:
+        return
+    titles = [setting.title for setting in experiment.settings]
+    colours = colours_for(titles)
+    panels = Panels(methods, size=(4.2, 2.6))
+    for ax, method in zip(panels.axes, methods, strict=True):
+        for title in titles:
+            if (method, title) in found:
+                edges, counts = _bins(found[method, title])
+                ax.stairs(counts, edges, baseline=None, color=colours[title], linewidth=1.4)
+                panels.entry(title, Line2D([], [], color=colours[title]))
+        ax.set_yscale("log")
+        log_axis(ax.yaxis)
+        if _is_logarithmic(found[next(key for key in found if key[0] == method)]):
+            ax.set_xscale("log")
+            log_axis(ax.xaxis, ticks=7)
+    panels.label(label_of(metric.name), "Count")
+    yield panels.finish(
+        f"{experiment.slug}-{slug(metric.name)}",
+        "Histograms",
+        label_of(metric.name),
+        f"{metric.summary} Of the selected models at the largest α, means over the seeds; the first bin holds "
+        "all that is smaller, the last one all that is larger.",
+    )
+
+
+def _is_logarithmic(values: dict[str, float]) -> bool:
+    positive = [edge for edge in map(float, values) if edge > 0]
+    return len(positive) > 1 and max(positive) >= 100 * min(positive) and min(map(float, values)) >= 0
+
+
+def _bins(values: dict[str, float]) -> tuple[list[float], list[float]]:
+    """Return the edges and counts to draw.
+
+    An end that is open, or 0 on a logarithmic axis, is as wide as its neighbour.
+    """
+    pairs = sorted((float(label), count) for label, count in values.items())
+    edges, counts = [edge for edge, _ in pairs], [count for _, count in pairs]
+    if _is_logarithmic(values):
+        ratio = edges[-1] / edges[-2]
+        if edges[0] == 0:
+            edges[0] = edges[1] / (edges[2] / edges[1] if len(edges) > 2 else ratio)
+        return [*edges, edges[-1] * ratio], counts
+    width = edges[-1] - edges[-2] if len(edges) > 1 else 1.0
+    return [*edges, edges[-1] + width], counts
+
+
+def _heat_map(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
+    tables: dict[str, dict[str, tuple[dict[str, float], Point]]] = {}
+    for setting in experiment.settings:
+        if not setting.alphas:
+            continue
+        at: list[tuple[str, float | None]] = [(SHOWN[ORIGINAL], None)]
+        at += [(method, setting.middle) for method in setting.methods]
+        rows: dict[str, tuple[dict[str, float], Point]] = {}
+        for method, alpha in [*at, (SHOWN[GOLD], None)]:
+            points = setting.selected(method, alpha)
+            if values := _values(points, metric.name):
+                rows[method] = (values, points[0])
+        if rows:
+            tables[f"{setting.heading}, α = {setting.middle:g}"] = rows
+    if not tables:
+        return
+    labels = {
+        title: sorted({label for v, _ in rows.values() for label in v}, key=natural) for title, rows in tables.items()
+    }
+    numbers = [number for rows in tables.values() for values, _ in rows.values() for number in values.values()]
+    low, high = (0.0, 1.0) if metric.is_fraction else (min(numbers), max(numbers))
+    most_rows, most_columns = max(map(len, tables.values())), max(map(len, labels.values()))
+    size = (min(8.4, 0.9 + 0.3 * max(most_columns, 6)), 0.85 + 0.26 * most_rows)
+    panels = Panels(list(tables), share=False, size=size)
+    for ax, (title, rows) in zip(panels.axes, tables.items(), strict=True):
+        _heat(panels, ax, rows, labels[title], (low, high), most_columns)
+    panels.label("", "")
+    for part in (1.0, 0.75, 0.5, 0.25, 0.0):
+        value = low + part * (high - low)
+        panels.entry(f"{value:.0%}" if metric.is_fraction else f"{value:.3g}", swatch(_heat_colour(part)))
+    yield panels.finish(
+        f"{experiment.slug}-{slug(metric.name)}",
+        "Broken down",
+        label_of(metric.name),
+        f"{metric.summary} Of the selected models, means over the seeds{', in percent' if metric.is_fraction else ''}. "
+        "A cell leads to its record.",
+    )
+
+
+def _heat_colour(part: float) -> str:
+    return to_hex(mpl.colormaps["cividis"](0.06 + 0.86 * part))
+
+
+def _heat(
+    panels: Panels,
+    ax: Any,
+    rows: dict[str, tuple[dict[str, float], Point]],
+    labels: Sequence[str],
+    ends: tuple[float, float],
+    most_columns: int,
+) -> None:
+    low, high = ends
+    boxes, colours, links = [], [], []
+    for row, (method, (values, point)) in enumerate(rows.items()):
+        for column, label in enumerate(labels):
+            if label not in values:
+                continue
+            part = (values[label] - low) / (high - low) if high > low else 0.0
+            boxes.append(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92))
+            colours.append(_heat_colour(part))
+            links.append(panels.link(point, f"first seed's record of {method}"))
+            if len(labels) <= _MOST_WRITTEN:
+                text = f"{100 * values[label]:.0f}" if ends == (0.0, 1.0) else f"{values[label]:.3g}"
+                ink = "black" if part > 0.55 else "white"
+                ax.text(column, row, text, ha="center", va="center_baseline", fontsize=7.5, color=ink)
+    cells = PatchCollection(boxes, facecolors=colours, linewidths=0)
+    cells.set_urls(links)
+    ax.add_collection(cells)
+    ax.set_xlim(-0.5, most_columns - 0.5)  # cells of one size in all panels
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(range(len(rows)), list(rows))
+    step = max(1, len(labels) // 25)
+    long = max(map(len, labels)) > 3
+    ax.set_xticks(range(0, len(labels), step), labels[::step], rotation=90 if long else 0)
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)

@@ -1,0 +1,196 @@
+"""What figures are put together from: small multiples with one legend beside them, lines, bands and marks."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from cutk.report.experiments import Point, Stat
+from cutk.report.style import INK, MUTED, RC, Mark
+
+__all__ = ["Drawing", "Panels", "label_of", "said"]
+
+_PANEL = (2.75, 2.2)  # inches
+_LEGEND = 1.75
+_WIDTH = 8.4  # for all panels of a row
+_TITLE, _ENTRY = 36, 26  # characters of a line
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass
+class Drawing:
+    """A figure of a report.
+
+    Attributes:
+        name: for files and addresses.
+        group: the heading that it comes under.
+        title: what it shows.
+        caption: how to read it.
+        figure: the drawing itself.
+        tips: what to say about each address that it links to.
+    """
+
+    name: str
+    group: str
+    title: str
+    caption: str
+    figure: Figure
+    tips: dict[str, str] = field(default_factory=dict)
+
+
+def label_of(name: str) -> str:
+    """Return a metric's name as an axis carries it.
+
+    >>> label_of("retain_accuracy")
+    'Retain accuracy'
+    """
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def said(point: Point, values: str) -> str:
+    """Return what is said about a point under the mouse."""
+    alpha = "" if point.alpha is None else f", α = {point.alpha:g}"
+    return f"{point.method}{alpha}: {values}"
+
+
+def spread(value: Stat) -> str:
+    """Return a mean in words as short as they get."""
+    if value.sd is None:
+        return f"{value.mean:.3g} (n = {value.n})"
+    return f"{value.mean:.3f} ±{value.sd:.3f} (n = {value.n})"
+
+
+class Panels:
+    """Small multiples: one panel for each title, as many side by side as a page takes, with one legend to their right.
+
+    Args:
+        titles: of the panels.
+        share: whether all panels have one vertical axis.
+        size: of one panel in inches.
+    """
+
+    def __init__(self, titles: Sequence[str], share: bool = True, size: tuple[float, float] = _PANEL) -> None:
+        self.titles = titles
+        self.columns = min(len(titles), max(1, int(_WIDTH / size[0])))
+        if len(titles) == self.columns + 1 and self.columns > 2:
+            self.columns -= 1  # two rows of about the same length
+        self.rows = math.ceil(len(titles) / self.columns)
+        self.tips: dict[str, str] = {}
+        self._entries: list[tuple[str, Any]] = []
+        with mpl.rc_context(RC):
+            width, height = size[0] * self.columns + _LEGEND, size[1] * self.rows + 0.35
+            layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.07, w_pad=0.05, h_pad=0.05)
+            self.figure = Figure(figsize=(width, height), layout=layout)
+            grid = self.figure.subplots(self.rows, self.columns, squeeze=False, sharey=share)
+            self.axes: list[Axes] = list(grid.flat)[: len(titles)]
+            for unused in list(grid.flat)[len(titles) :]:
+                unused.remove()
+            for ax, title in zip(self.axes, titles, strict=True):
+                ax.set_title("\n".join(textwrap.fill(line, _TITLE) for line in title.splitlines()))
+
+    def label(self, x: str, y: str) -> None:
+        """Name the axes, each once where panels share it."""
+        for i, ax in enumerate(self.axes):
+            if i + self.columns >= len(self.axes):
+                ax.set_xlabel(x)
+            if i % self.columns == 0:
+                ax.set_ylabel(y)
+
+    def entry(self, name: str, handle: Any) -> None:
+        """Add to the legend what isn't in it."""
+        if name not in (known for known, _ in self._entries):
+            self._entries.append((name, handle))
+
+    def line_entry(self, name: str, mark: Mark) -> None:
+        """Add a line to the legend."""
+        self.entry(name, Line2D([], [], color=mark.colour, linestyle=mark.dash, marker=mark.marker))
+
+    def link(self, point: Point, values: str) -> str:
+        """Return the address of a point's record, and keep what is said about it."""
+        address = f"#{point.anchor}"
+        self.tips.setdefault(address, said(point, values))
+        return address
+
+    def curve(self, ax: Axes, xs: Sequence[float], values: Sequence[Stat], points: Sequence[Point], mark: Mark) -> None:
+        """Draw means as a line, standard deviations as a band, and a mark for each that leads to its record."""
+        means = [value.mean for value in values]
+        if any(value.sd for value in values):
+            sds = [value.sd or 0.0 for value in values]
+            low, high = ([m + sign * sd for m, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
+            ax.fill_between(xs, low, high, color=mark.colour, alpha=0.16, linewidth=0)
+        ax.plot(xs, means, color=mark.colour, linestyle=mark.dash)
+        marks = ax.scatter(xs, means, s=26, color=mark.colour, marker=mark.marker, zorder=3)
+        marks.set_urls([self.link(p, spread(v)) for p, v in zip(points, values, strict=True)])
+
+    def reference(self, ax: Axes, name: str, value: Stat | None, points: Sequence[Point], dash: Any) -> None:
+        """Draw a horizontal line in the ink of the text."""
+        style = {"color": INK, "linestyle": dash, "linewidth": 1.1, "alpha": MUTED + 0.15}
+        self.entry(name, Line2D([], [], **style))
+        if value is not None:
+            ax.axhline(value.mean, zorder=1.5, url=self.link(points[0], spread(value)) if points else None, **style)
+
+    def finish(self, name: str, group: str, title: str, caption: str) -> Drawing:
+        """Set the legend and return the figure."""
+        if self._entries:
+            names, handles = zip(*self._entries, strict=True)
+            with mpl.rc_context(RC):
+                labels = [textwrap.fill(text, _ENTRY, subsequent_indent="  ") for text in names]
+                self.figure.legend(handles, labels, loc="outside right upper")
+        return Drawing(name, group, title, caption, self.figure, self.tips)
+
+
+def fraction_axis(ax: Axes, values: Sequence[float]) -> None:
+    """Let an axis of identified fractions begin at 0 and end at 1, unless all are far smaller."""
+    top = max(values)
+    if top <= 0.5:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        return
+    ax.set_xlim(0, 1.03)
+    ax.xaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1.0]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}"))
+
+
+def bounded_axis(axes: Sequence[Axes], values: Sequence[float]) -> None:
+    """Let vertical axes of fractions show what is there with some air, and nothing that can't be."""
+    low, high = min(values), max(values)
+    air = max(0.06 * (high - low), 0.015)
+    for ax in axes:
+        ax.set_ylim(max(low - air, -0.03), min(high + air, 1.03))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+
+
+def power(value: float, _position: int | None = None) -> str:
+    """Return a power of ten as people write it.
+
+    >>> power(0.01), power(1), power(100000)
+    ('0.01', '1', '10⁵')
+    """
+    exponent = round(math.log10(value)) if value > 0 else 0
+    if abs(exponent) <= 2:
+        return f"{10.0**exponent:g}"
+    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+
+
+def log_axis(axis: Any, ticks: int = 6) -> None:
+    """Label a logarithmic axis with powers of ten alone."""
+    axis.set_major_locator(LogLocator(numticks=ticks))
+    axis.set_major_formatter(FuncFormatter(power))
+    axis.set_minor_locator(NullLocator())
+
+
+def swatch(colour: str) -> Patch:
+    """Return a legend's handle for a colour alone."""
+    return Patch(facecolor=colour, linewidth=0)

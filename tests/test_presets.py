@@ -1,0 +1,170 @@
+"""Every preset: that it is a plan, what it says of the paper, and that it runs."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+import cutk
+from cutk.benchmark import Benchmark
+from cutk.estimate import cell_costs
+from cutk.plan import Plan, layer, read_preset, resolve
+from cutk.plugins import load_registry
+from cutk.store import Store
+
+REGISTRY = load_registry({"CUTK_PLUGINS": ""})
+PRESETS = sorted(set(REGISTRY.presets) - {"default"})
+CLASSES = {"cifar10": 10, "cifar100": 100, "pcam": 2}
+
+
+def content_of(name):
+    return layer(read_preset("default", REGISTRY), read_preset(name, REGISTRY))
+
+
+def on_fake_data(name):
+    """The preset's plan on noise of the shape of its data, with a network as deep as is bearable."""
+    content = content_of(name)
+    classes = CLASSES.get(content["dataset"], 10)
+    fake = {"samples": 1200, "test_samples": max(100, classes), "classes": classes, "channels": 3, "size": 32}
+    over = {"dataset": "fake", "options": {"fake": fake}}
+    if "interclass-confusion" in content["manipulations"]:
+        over["options"]["interclass-confusion"] = {"classes": ["0", "1"]}
+    if content.get("model") == "wide-resnet":
+        over["options"]["wide-resnet"] = {"depth": 10, "width": 1}
+    elif content.get("model") == "resnet9":
+        over["options"]["resnet9"] = {"width": 0.1}
+    # The data's own suggestions would go with them.
+    over["options"] |= {name: {**content["options"].get(name, {}), "steps": 2} for name in ("cf", "badt", "scrub")}
+    return layer(content, over)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_resolves_for_its_own_data(name):
+    setup = resolve(Plan.parse(content_of(name)), REGISTRY)
+    assert 10 < len(setup.plan.summary) < 120
+    assert {chosen.name for chosen in setup.unlearners} == {"rewod", "cf", "ssd", "badt", "scrub"}
+    assert len(setup.unlearners[2].points) == 50
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_dry_run(name, tmp_path):
+    benchmark = Benchmark(resolve(Plan.parse(on_fake_data(name)), REGISTRY), Store(tmp_path / "runs"))
+    costs = cell_costs(benchmark)
+    plan = benchmark.setup.plan
+    assert len(costs) == len(plan.manipulations) * plan.seeds * (2 + 5 * len(plan.alphas))
+    assert all(cost.work is not None and cost.evaluation > 0 for cost in costs)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith(("paper/", "authors-code/"))])
+def test_an_experiment_of_the_paper_runs_two_steps(name, tmp_path):
+    quick = {"alphas": [1.0], "seeds": 1, "search": "default", "recipe": {"steps": 2, "batch_size": 16}}
+    results = Benchmark(resolve(Plan.parse(layer(on_fake_data(name), quick)), REGISTRY), Store(tmp_path)).run()
+    assert results.failures == []
+    assert [r["unlearner"] for r in results.records] == ["none", "gold", "rewod", "cf", "ssd", "badt", "scrub"]
+
+
+def setup_of(name):
+    return resolve(Plan.parse(content_of(name)), REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "count"),
+    [
+        ("paper/cifar10-poisoning", 4000, 500),
+        ("paper/cifar10-poisoning-smaller", 4000, 100),
+        ("paper/cifar10-poisoning-bigger", 4000, 1000),
+        ("paper/cifar100-poisoning", 6000, 500),
+        ("paper/cifar100-poisoning-smaller", 6000, 100),
+        ("paper/cifar100-poisoning-bigger", 6000, 1000),
+    ],
+)
+def test_the_papers_poisonings_are_what_appendix_a_and_table_2_say(name, steps, count):
+    setup = setup_of(name)
+    assert (setup.recipe.steps, setup.recipe.batch_size, setup.recipe.lr) == (steps, 512, 0.025)
+    assert (setup.recipe.momentum, setup.recipe.weight_decay, setup.recipe.t_mult) == (0.9, 5e-4, 1.25)
+    assert (setup.recipe.warmup, setup.recipe.crop_padding, setup.recipe.flip) == (0.01, 4, True)
+    badnet = setup.manipulations[0].points[0]
+    assert (badnet.count, badnet.size, badnet.target) == (count, 3, 0)
+    assert setup.plan.alphas == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    assert setup.plan.seeds == 3
+    points = {chosen.name: chosen.points for chosen in setup.unlearners}
+    assert (points["cf"][0].steps, points["badt"][0].steps) == (1000, 1000)
+    weights = [point.distillation_weight for point in points["scrub"]]
+    assert weights == [0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
+    assert {(p.steps, p.forget_steps, p.lr, p.temperature) for p in points["scrub"]} == {(1000, 200, 0.0025, 4.0)}
+    wide = setup.model.points[0]
+    assert "cifar100" not in name or (wide.depth, wide.width) == (28, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "fraction", "classes"),
+    [
+        ("paper/cifar10-ic", 0.1, ("cat", "dog")),
+        ("paper/cifar10-ic-medium", 0.05, ("cat", "dog")),
+        ("paper/cifar10-ic-smallest", 0.01, ("cat", "dog")),
+        ("paper/cifar100-ic", None, ("maple_tree", "oak_tree")),  # half of both
+        ("paper/cifar100-ic-medium", 0.005, ("maple_tree", "oak_tree")),
+        ("paper/cifar100-ic-smallest", 0.002, ("maple_tree", "oak_tree")),
+    ],
+)
+def test_the_papers_confusions_are_what_table_2_says(name, fraction, classes):
+    confusion = setup_of(name).manipulations[0].points[0]
+    assert (confusion.fraction, confusion.classes, confusion.selection) == (fraction, classes, "random")
+
+
+def test_a_base_is_laid_under_and_may_have_a_base_itself(run, tmp_path):
+    (tmp_path / "mine.toml").write_text('base = "other.toml"\nseeds = 2\n[recipe]\nsteps = 9\n')
+    (tmp_path / "other.toml").write_text('base = "laptop/digits"\nseeds = 1\nalphas = [1.0]\n[recipe]\nlr = 0.5\n')
+    shown = run("presets", "show", "mine.toml")
+    assert shown.code == 0, shown.err
+    plan = tomllib.loads(shown.out)
+    assert (plan["seeds"], plan["alphas"], plan["recipe"]) == (2, [1.0], {"steps": 9, "lr": 0.5})
+    assert plan["dataset"] == "digits"
+    assert "base" not in plan
+    # What is shown is a plan again, and the same one.
+    (tmp_path / "shown.toml").write_text(shown.out)
+    assert tomllib.loads(run("presets", "show", "shown.toml").out) == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "mine.toml"', "Plan 'mine.toml' is its own base, by way of: mine.toml → mine.toml."),
+        ("base = 3", "expected base to be the name of a plan, got 3"),
+        ('base = "laptop/digit"', "Unknown preset 'laptop/digit'. Did you mean 'laptop/digits'?"),
+        ('base = "laptop/digits"\nseeds = 0', "seeds"),
+    ],
+)
+def test_a_base_that_cannot_be(run, tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text)
+    for command in (("presets", "show", "mine.toml"), ("bench", "--preset", "mine.toml")):
+        ran = run(*command)
+        assert ran.code == 2
+        assert message in ran.err
+
+
+def test_presets_are_listed_with_what_they_are_for(run):
+    ran = run("presets", "list")
+    assert ran.code == 0, ran.err
+    for name in PRESETS:
+        assert name in ran.out
+    assert "figure 2" in ran.out
+
+
+def test_a_broken_preset_is_listed_as_broken(run, tmp_path, monkeypatch):
+    (tmp_path / "bad.toml").write_text("not toml")
+    registry = load_registry({"CUTK_PLUGINS": ""})
+    registry.presets["bad"] = type(registry.presets["default"])(
+        "bad", tmp_path / "bad.toml", registry.presets["default"].provider
+    )
+    monkeypatch.setattr("cutk.plugins.load_registry", lambda: registry)
+    ran = run("presets", "list")
+    assert ran.code == 0
+    assert "broken: Plan" in ran.out
+
+
+def test_cutk_has_no_preset_for_components_that_it_lacks():
+    with pytest.raises(cutk.UsageError, match="Unknown preset 'nothing'"):
+        read_preset("nothing", REGISTRY)
