@@ -59,7 +59,11 @@ def write_run(root, unlearner, alpha, seed, attempts, *, manipulation="badnet", 
     original = {
         "role": "gold" if unlearner == "gold" else "original",
         "data": "d" * 64,
-        "manipulation": {"name": manipulation, "provider": "cutk==0.1.0", "options": [over.pop("mangling", {"size": 2})]},
+        "manipulation": {
+            "name": manipulation,
+            "provider": "cutk==0.1.0",
+            "options": [over.pop("mangling", {"size": 2})],
+        },
         "model": {"name": "tiny", "provider": "cutk==0.1.0", "options": [{"width": 4}]},
         "recipe": {"steps": 20, "lr": 0.1},
         "validation_fraction": 0.05,

@@ -94,7 +94,19 @@ def test_installed_summaries_are_computed(runs, run):
 def test_csv_is_one_tidy_table(runs, rows):
     found = rows(runs)
     assert list(found[0])[1:] == [
-        *("dataset", "model", "manipulation", "manipulated", "method", "alpha", "identified", "metric", "mean", "sd", "n")
+        *(
+            "dataset",
+            "model",
+            "manipulation",
+            "manipulated",
+            "method",
+            "alpha",
+            "identified",
+            "metric",
+            "mean",
+            "sd",
+            "n",
+        )
     ]
     (row,) = [r for r in found if (r["method"], r["alpha"], r["metric"]) == ("ssd", "0.5", "corrected_accuracy")]
     assert (row["dataset"], row["model"], row["manipulation"]) == ("toy", "tiny", "badnet")
@@ -277,7 +289,7 @@ def test_every_figure_is_there_and_leads_to_records(runs, run, tmp_path):
     for name in names:
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         text = (tmp_path / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-        root = ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text)  # noqa: S314  # our own file
         assert "currentColor" in text
         assert "#010203" not in text
         links = [a.get(f"{XLINK}href") for a in root.iter(f"{SVG}a")]
@@ -288,7 +300,7 @@ def test_every_figure_is_there_and_leads_to_records(runs, run, tmp_path):
 
 def test_a_figure_says_what_its_points_are(runs, run, tmp_path):
     assert run("report", runs, "--figures", tmp_path).code == 0
-    root = ElementTree.parse(tmp_path / "toy-tiny-corrected_accuracy-alpha.svg").getroot()
+    root = ElementTree.parse(tmp_path / "toy-tiny-corrected_accuracy-alpha.svg").getroot()  # noqa: S314
     titles = {a.find(f"{SVG}title").text for a in root.iter(f"{SVG}a")}
     assert "ssd, α = 0.5: 0.600 ±0.141 (n = 2)" in titles
     assert "gold: 0.900 ±0.141 (n = 2)" in titles
@@ -329,7 +341,8 @@ def test_a_folder_that_may_not_be_written(runs, run, tmp_path):
 def test_the_wheel_holds_the_page(tmp_path, shell, python):
     pytest.importorskip("hatchling")
     source = Path(__file__).parents[1]
-    code = f"from hatchling.builders.wheel import WheelBuilder as B; print(*B({str(source)!r}).build(directory={str(tmp_path)!r}))"
+    build = f"WheelBuilder({str(source)!r}).build(directory={str(tmp_path)!r})"
+    code = f"from hatchling.builders.wheel import WheelBuilder; print(*{build})"
     done = shell(python, "-c", code, cwd=source)
     assert done.returncode == 0, done.stderr
     names = set(zipfile.ZipFile(done.stdout.strip()).namelist())

@@ -15,12 +15,13 @@ from matplotlib.patches import Rectangle
 from cutk.records import GOLD, ORIGINAL
 from cutk.report.experiments import SHOWN, Experiment, Point
 from cutk.report.naming import natural, slug
-from cutk.report.panels import Drawing, Panels, label_of, log_axis, swatch
+from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis, swatch
 from cutk.report.runs import Measured
 from cutk.report.style import colours_for
 
 __all__ = ["breakdowns_of"]
 
+_ROW = 22  # characters of a line of a row's name
 _MOST_WRITTEN = 12  # columns whose cells have room for their number
 
 
@@ -136,7 +137,11 @@ def _heat_map(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
     numbers = [number for rows in tables.values() for values, _ in rows.values() for number in values.values()]
     low, high = (0.0, 1.0) if metric.is_fraction else (min(numbers), max(numbers))
     most_rows, most_columns = max(map(len, tables.values())), max(map(len, labels.values()))
-    size = (min(8.4, 0.9 + 0.3 * max(most_columns, 6)), 0.85 + 0.26 * most_rows)
+    names = [folded(name, _ROW) for rows in tables.values() for name in rows]
+    beside = 0.09 * max(len(line) for name in names for line in name.splitlines())
+    tall = max(0.26, 0.05 + 0.15 * max(len(name.splitlines()) for name in names))
+    below = max(0, max(len(label) for row in labels.values() for label in row) - 3) * 0.06
+    size = (min(8.4, 0.4 + beside + 0.3 * max(most_columns, 6)), 0.85 + tall * most_rows + min(below, 1.5))
     panels = Panels(list(tables), share=False, size=size)
     for ax, (title, rows) in zip(panels.axes, tables.items(), strict=True):
         _heat(panels, ax, rows, labels[title], (low, high), most_columns)
@@ -151,6 +156,10 @@ def _heat_map(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
         f"{metric.summary} Of the selected models, means over the seeds{', in percent' if metric.is_fraction else ''}. "
         "A cell leads to its record.",
     )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _ROW else f"{label[: _ROW - 1]}…"
 
 
 def _heat_colour(part: float) -> str:
@@ -184,10 +193,10 @@ def _heat(
     ax.add_collection(cells)
     ax.set_xlim(-0.5, most_columns - 0.5)  # cells of one size in all panels
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_yticks(range(len(rows)), [folded(name, _ROW) for name in rows])
     step = max(1, len(labels) // 25)
     long = max(map(len, labels)) > 3
-    ax.set_xticks(range(0, len(labels), step), labels[::step], rotation=90 if long else 0)
+    ax.set_xticks(range(0, len(labels), step), [_short(label) for label in labels[::step]], rotation=90 if long else 0)
     ax.grid(visible=False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

@@ -159,7 +159,7 @@ def _shades(texts: Iterable[str]) -> dict[str, str]:
     """Return a colour for each value, from one end of a scale to the other, legible on white and on black."""
     ordered = sorted(set(texts), key=natural)
     scale = mpl.colormaps["plasma"]
-    return {text: to_hex(scale(0.25 + 0.55 * i / max(1, len(ordered) - 1))) for i, text in enumerate(ordered)}
+    return {text: to_hex(scale(0.3 + 0.5 * i / max(1, len(ordered) - 1))) for i, text in enumerate(ordered)}
 
 
 def _grid(experiment: Experiment, metric: str, method: str, address: str) -> Iterator[Drawing]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ def compact(value: Any) -> str:
 
 
 def _alternatives(values: Sequence[Any]) -> str:
-    texts = list(dict.fromkeys(compact(value) for value in values))
+    texts = list(dict.fromkeys(textwrap.shorten(compact(value), 24, placeholder="…") for value in values))
     return "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
 
 

@@ -168,8 +168,8 @@ def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
                         "id": anchor(run, position),
                         "selected": position == run.selected,
                         "cells": [compact(attempt.options.get(name)) for name in varying]
-                        + [_value(values[position].get(name)) for name in metrics],
-                        "score": _value(attempt.score),
+                        + [_value(values[position].get(n), experiment.metrics[n].is_fraction) for n in metrics],
+                        "score": _value(attempt.score, fraction=True),
                         "seconds": _value(attempt.seconds),
                         "error": attempt.error,
                         "failed": list(dict.fromkeys(attempt.failed_metrics.values())),
@@ -194,8 +194,8 @@ def _symbols(text: str) -> Markup:
     return Markup(re.sub(r"\b([A-Z])_([a-z])\b", r"<i>\1</i><sub>\2</sub>", str(Markup.escape(text))))  # noqa: S704
 
 
-def _value(number: float | None) -> str:
-    return "–" if number is None else f"{number:.4g}"
+def _value(number: float | None, fraction: bool = False) -> str:
+    return "–" if number is None else f"{number:.4f}" if fraction else f"{number:.4g}"
 
 
 def _inline(drawing: Drawing) -> Markup:

@@ -19,12 +19,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from cutk.report.experiments import Point, Stat
 from cutk.report.style import INK, MUTED, RC, Mark
 
-__all__ = ["Drawing", "Panels", "label_of", "said"]
+__all__ = ["Drawing", "Panels", "folded", "label_of", "said"]
 
 _PANEL = (2.75, 2.2)  # inches
-_LEGEND = 1.75
 _WIDTH = 8.4  # for all panels of a row
-_TITLE, _ENTRY = 36, 26  # characters of a line
+_TITLE, _ENTRY = 36, 28  # characters of a line
+_CHARACTER, _LINE = 0.078, 0.185  # inches of the text beside panels
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -60,6 +60,15 @@ def label_of(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def folded(text: str, width: int) -> str:
+    """Return ``text`` in at most three lines of ``width`` characters.
+
+    >>> folded("ssd [weight=0.1, dampening=10]", 20).splitlines()
+    ['ssd [weight=0.1,', 'dampening=10]']
+    """
+    return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" …"))
+
+
 def said(point: Point, values: str) -> str:
     """Return what is said about a point under the mouse."""
     alpha = "" if point.alpha is None else f", α = {point.alpha:g}"
@@ -91,7 +100,7 @@ class Panels:
         self.tips: dict[str, str] = {}
         self._entries: list[tuple[str, Any]] = []
         with mpl.rc_context(RC):
-            width, height = size[0] * self.columns + _LEGEND, size[1] * self.rows + 0.35
+            width, height = size[0] * self.columns, size[1] * self.rows + 0.35
             layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.07, w_pad=0.05, h_pad=0.05)
             self.figure = Figure(figsize=(width, height), layout=layout)
             grid = self.figure.subplots(self.rows, self.columns, squeeze=False, sharey=share)
@@ -99,7 +108,7 @@ class Panels:
             for unused in list(grid.flat)[len(titles) :]:
                 unused.remove()
             for ax, title in zip(self.axes, titles, strict=True):
-                ax.set_title("\n".join(textwrap.fill(line, _TITLE) for line in title.splitlines()))
+                ax.set_title("\n".join(folded(line, _TITLE) for line in title.splitlines()))
 
     def label(self, x: str, y: str) -> None:
         """Name the axes, each once where panels share it."""
@@ -146,8 +155,12 @@ class Panels:
         """Set the legend and return the figure."""
         if self._entries:
             names, handles = zip(*self._entries, strict=True)
+            labels = [folded(text, _ENTRY) for text in names]
+            lines = [line for label in labels for line in label.splitlines()]
+            width, height = self.figure.get_size_inches()
+            beside = 0.55 + _CHARACTER * max(map(len, lines))
+            self.figure.set_size_inches(width + beside, max(height, 0.3 + _LINE * len(lines)))
             with mpl.rc_context(RC):
-                labels = [textwrap.fill(text, _ENTRY, subsequent_indent="  ") for text in names]
                 self.figure.legend(handles, labels, loc="outside right upper")
         return Drawing(name, group, title, caption, self.figure, self.tips)
 

@@ -129,14 +129,14 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str = "") -> s
     text = re.sub(r'(?<= )id="', f'id="{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
 
-    def link(match: re.Match[str]) -> str:
-        address = match[1]
-        if address not in tips:
-            return f'xlink:href="#{name}-{address.removeprefix("#")}"'
-        return f'xlink:href="{page}{address}" aria-label="{escape(tips[address])}"'
+    text = re.sub(r'(<use xlink:href=")#', rf"\1#{name}-", text)
 
-    text = re.sub(r'xlink:href="(#[^"]*)"', link, text)
-    return re.sub(r'(<a [^>]*aria-label="([^"]*)">)', r"\1<title>\2</title>", text)
+    def link(match: re.Match[str]) -> str:
+        tip = escape(tips[match[1]])
+        return f'<a xlink:href="{page}{match[1]}" aria-label="{tip}"><title>{tip}</title>'
+
+    # Without the target that matplotlib gives a link, which would open another window.
+    return re.sub(r'<a xlink:href="(#[^"]*)"[^>]*>', link, text)
 
 
 def _shortened(match: re.Match[str]) -> str:
