@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cutk.evaluation import Truth as Truth
     from cutk.evaluation import accuracy as accuracy
     from cutk.evaluation import class_accuracies as class_accuracies
+    from cutk.hookspecs import API_VERSION as API_VERSION
     from cutk.hookspecs import hookimpl as hookimpl
     from cutk.network import last_layers as last_layers
     from cutk.network import layers as layers
@@ -56,7 +57,7 @@ _HOMES = {
     "cutk.distillation": "Teacher kl_divergence",
     "cutk.errors": "CellError CutkError UsageError",
     "cutk.evaluation": "Curve Evaluation Truth accuracy class_accuracies",
-    "cutk.hookspecs": "hookimpl",
+    "cutk.hookspecs": "API_VERSION hookimpl",
     "cutk.network": "last_layers layers",
     "cutk.options": "Options option",
     "cutk.plugins": "load_registry",

@@ -5,6 +5,9 @@ implementations, named in the entry-point group ``cutk`` of its distribution::
 
     [project.entry-points.cutk]
     neggrad = "my_package.neggrad"
+
+or a file that is named with ``--plugin FILE`` or in ``CUTK_PLUGIN_PATH``. A plugin that uses what later versions
+brought says so with ``CUTK_API = "1.1"``, the ``API_VERSION`` that it needs.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from cutk.components import Dataset, Manipulation, Metric, Model, Unlearner
 
 PROJECT = "cutk"
+# Of what plugins build on: the hooks, the base classes, and what they are handed. The first number changes when a
+# plugin may have to, the second when there is more to use.
+API_VERSION = "1.0"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

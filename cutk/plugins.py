@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib.util
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,15 @@ import pluggy
 
 from cutk import hookspecs
 from cutk.components import KINDS, Component, problem_with
-from cutk.errors import UsageError, one_line, suggestion
+from cutk.errors import CutkError, UsageError, one_line, suggestion
 
 __all__ = ["Entry", "Failure", "Provider", "Registry", "entry_point_names", "load_registry"]
 
 GROUP = "cutk"
 # cutk's own distribution: its components keep their plain names, whatever else is installed.
 HOME = "cutk"
+# What stands for a distribution where a plugin is a file that nobody installed.
+INLINE = "inline"
 _HOOKS = {f"cutk_{kind}s": kind for kind in KINDS}
 _PRESETS = "cutk_presets"
 
@@ -175,6 +180,59 @@ def _points() -> Iterator[tuple[Provider, EntryPoint]]:
     yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
 
 
+def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any]]]:
+    """Yield the plugins that are single files; a folder stands for the files in it.
+
+    Their version is a hash of what they hold, so that a file that has been changed is another plugin.
+
+    Raises:
+        UsageError: if a path is neither a Python file nor a folder.
+    """
+    for given in paths:
+        path = Path(given).expanduser()
+        if not (path.is_dir() or (path.is_file() and path.suffix == ".py")):
+            raise UsageError(f"Plugin '{given}': expected a Python file, or a folder of such; there is none.")
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            version = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+            yield Provider(INLINE, version, file.stem), partial(_import_file, file, version)
+
+
+def _import_file(file: Path, version: str) -> Any:
+    """Import a file as a module of its own name, which no other import can find by accident."""
+    name = f"cutk_inline_{re.sub(r'[^0-9a-zA-Z_]', '_', file.stem)}_{version}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"'{file}' cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _refuse_later_api(plugin: Any) -> None:
+    """Refuse a plugin that needs more than there is.
+
+    Raises:
+        CutkError: if its ``CUTK_API`` is later than ``API_VERSION``, of another first number, or no version.
+    """
+    needed = getattr(plugin, "CUTK_API", None)
+    if needed is None:
+        return
+    here = tuple(map(int, hookspecs.API_VERSION.split(".")))
+    if not isinstance(needed, str) or not re.fullmatch(r"\d+\.\d+", needed):
+        raise CutkError(f"its CUTK_API is {needed!r}; expected a version such as '{hookspecs.API_VERSION}'")
+    major, minor = map(int, needed.split("."))
+    if major != here[0] or minor > here[1]:
+        remedy = "Update cutk." if (major, minor) > here else "Update the plugin."
+        raise CutkError(f"it needs cutk's plugin API {needed}, and this cutk has {hookspecs.API_VERSION}. {remedy}")
+
+
 def entry_point_names() -> list[str]:
     """Return the names of all entry points, loading nothing: for shell completion."""
     return sorted({provider.entry_point for provider, _ in _points()})
@@ -206,12 +264,16 @@ class _Loader:
         self.registry = Registry()
         self.found: list[Entry] = []
 
-    def load(self, provider: Provider, point: EntryPoint) -> None:
+    def load(self, provider: Provider, load: Callable[[], Any]) -> None:
         """Load, register and ask one plugin."""
+        if self.manager.has_plugin(str(provider)):
+            self._fail(provider, "another plugin of this name is loaded already")
+            return
         try:
             # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
             with contextlib.redirect_stdout(sys.stderr):
-                plugin = point.load()
+                plugin = load()
+                _refuse_later_api(plugin)
                 self.manager.register(plugin, name=str(provider))
                 # Hooks without a specification are misspelt; whoever came before has been through this check.
                 self.manager.check_pending()
@@ -303,20 +365,28 @@ class _Loader:
         return self.registry
 
 
-def load_registry(environ: Mapping[str, str] | None = None) -> Registry:
-    """Load every installed plugin that ``environ`` lets in.
+def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str | os.PathLike[str]] = ()) -> Registry:
+    """Load every installed plugin that ``environ`` lets in, and those that are single files.
 
     ``CUTK_DISABLE`` names plugins to leave out, as ``distribution`` or ``distribution:entry-point``, separated by
     commas; ``CUTK_PLUGINS`` names the only third-party plugins to let in (empty: none); ``CUTK_STRICT=1`` raises the
-    first failure instead of keeping it.
+    first failure instead of keeping it. ``CUTK_PLUGIN_PATH`` names files and folders like ``inline``, separated as in
+    ``PATH``.
 
     Args:
         environ: where to read these; the process's environment if not given.
+        inline: Python files, or folders of such, each of which is a plugin without being installed.
+
+    Raises:
+        UsageError: if ``inline`` or ``CUTK_PLUGIN_PATH`` names what isn't there.
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
     points = list(_points())
     for provider, point in points:
         if _wanted(provider, environ):
-            loader.load(provider, point)
+            loader.load(provider, point.load)
+    on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
+    for provider, load in _inline([*on_path, *inline]):
+        loader.load(provider, load)
     return loader.resolve({provider.entry_point for provider, _ in points if provider.distribution == HOME})

@@ -159,6 +159,11 @@ def test_json_is_one_document(runs, run):
     assert len(document["tables"]) == 4
 
 
+def test_help_shows_examples_line_by_line(run):
+    ran = run("report", "--help")
+    assert "\n  cutk report runs --html report.html --figures figures\n" in ran.out
+
+
 # How runs are put in order.
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from cutk.cli.common import load_plugins, plugin_option
 from cutk.errors import UsageError
 
 
@@ -81,6 +82,7 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 
 
 @click.command(context_settings={"max_content_width": 100})
+@plugin_option
 @click.option("--unlearner", "-u", multiple=True, metavar="NAME", help="Method to measure; repeat it, or 'all'.")
 @click.option("--manipulation", "-m", multiple=True, metavar="NAME", help="What goes wrong with the data; repeatable.")
 @click.option("--dataset", "-d", metavar="NAME", help="Data to train on.")
@@ -153,10 +155,9 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
     """
     from cutk.plan import BASE_PRESET, Plan, layer, read_preset, resolve
-    from cutk.plugins import load_registry
 
     over = _overrides(ctx, options)
-    registry = load_registry()
+    registry = load_plugins(ctx)
     content = read_preset(BASE_PRESET, registry)
     if options["preset"]:
         content = layer(content, read_preset(options["preset"], registry))

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cutk.cli.common import load_plugins, plugin_option
 from cutk.components import KINDS, Metric, Unlearner
 from cutk.options import describe_options
-from cutk.plugins import Entry, load_registry
+from cutk.plugins import Entry
 from cutk.report.console import make_console
 
 # Characters a line from which a table of everything can be read.
@@ -27,9 +28,11 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-def list_() -> None:
+@plugin_option
+@click.pass_context
+def list_(ctx: click.Context) -> None:
     """List every component, where it comes from, and whether it can be used."""
-    registry = load_registry()
+    registry = load_plugins(ctx, warn=False)
     console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     # Where there is little room, who provides a component can be asked with `cutk plugins show`.
@@ -54,9 +57,11 @@ def list_() -> None:
 
 @plugins.command()
 @click.argument("name")
-def show(name: str) -> None:
+@plugin_option
+@click.pass_context
+def show(ctx: click.Context, name: str) -> None:
     """Show what the component NAME does, its options, and what it searches over."""
-    registry = load_registry()
+    registry = load_plugins(ctx)
     console = make_console()
     for entry in registry.find(name):
         _show(entry, console)

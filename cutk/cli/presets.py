@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cutk.cli.common import load_plugins, plugin_option
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def presets() -> None:
@@ -11,7 +13,9 @@ def presets() -> None:
 
 
 @presets.command("list")
-def list_() -> None:
+@plugin_option
+@click.pass_context
+def list_(ctx: click.Context) -> None:
     """List every preset, and what it is for."""
     from rich import box
     from rich.markup import escape
@@ -19,10 +23,9 @@ def list_() -> None:
 
     from cutk.errors import CutkError, one_line
     from cutk.plan import read_preset
-    from cutk.plugins import load_registry
     from cutk.report.console import make_console
 
-    registry = load_registry()
+    registry = load_plugins(ctx)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Preset", "Summary", "Provider"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "Preset")
@@ -39,14 +42,15 @@ def list_() -> None:
 
 @presets.command()
 @click.argument("name")
-def show(name: str) -> None:
+@plugin_option
+@click.pass_context
+def show(ctx: click.Context, name: str) -> None:
     """Show the plan NAME (a preset, or a .toml file) as it would be run: whole, with all that it builds on."""
     import tomli_w
 
     from cutk.plan import BASE_PRESET, Plan, layer, read_preset
-    from cutk.plugins import load_registry
 
-    registry = load_registry()
+    registry = load_plugins(ctx)
     content = layer(read_preset(BASE_PRESET, registry), read_preset(name, registry))
     Plan.parse(content if content.get("unlearners") else {**content, "unlearners": ["all"]})
     click.echo(tomli_w.dumps(content), nl=False)

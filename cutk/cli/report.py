@@ -32,7 +32,7 @@ def _warn(text: str) -> None:
 @click.option("--dataset", "-d", multiple=True, metavar="NAME", help="Report runs of this dataset alone; repeatable.")
 @click.option("--manipulation", "-m", multiple=True, metavar="NAME", help="Report this manipulation alone; repeatable.")
 def report(runs: Path, **options: Any) -> int:
-    r"""Show what the folder RUNS, filled by cutk bench, holds.
+    """Show what the folder RUNS, filled by cutk bench, holds.
 
     Prints tables, and writes figures and a page if asked to. Nothing is computed anew, and RUNS stays as it is.
 
@@ -40,7 +40,7 @@ def report(runs: Path, **options: Any) -> int:
     cutk report runs
     cutk report runs --html report.html --figures figures
     cutk report runs --manipulation badnet --format latex
-    """
+    """  # noqa: D301  # click looks for the character itself
     import cutk
     from cutk.plugins import load_registry
     from cutk.report.console import make_console

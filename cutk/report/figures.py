@@ -124,7 +124,7 @@ def _curves(
     bounded_axis(panels.axes, heights)
     panels.label(axis, label_of(metric))
     seeds = max(len(setting.seeds) for setting in settings)
-    lines = "Means over the seeds, with a band of one standard deviation" if seeds > 1 else "One seed"
+    lines = f"Means over {seeds} seeds, with a band of one standard deviation" if seeds > 1 else "One seed"
     return panels.finish(
         f"{experiment.slug}-{slug(metric)}-{name}",
         group,

@@ -1,0 +1,43 @@
+"""What several commands have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from cutk.plugins import Registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["load_plugins", "plugin_option"]
+
+
+def _remember(ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:
+    ctx.meta["cutk.inline"] = files
+
+
+def plugin_option(function: F) -> F:
+    """Give a command the option ``--plugin``; ``load_plugins`` then finds what it names."""
+    return click.option(
+        "--plugin",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_remember,
+        metavar="FILE",
+        help="Use the components in this Python file, too; repeatable. See also CUTK_PLUGIN_PATH.",
+    )(function)
+
+
+def load_plugins(ctx: click.Context, *, warn: bool = True) -> Registry:
+    """Load the plugins, those that ``--plugin`` names as well, and say in a line each which ones can't be used."""
+    from cutk.plugins import load_registry
+
+    registry = load_registry(inline=ctx.meta.get("cutk.inline", ()))
+    for failure in registry.failures if warn else ():
+        click.echo(f"Warning: the plugin {failure.provider} is left out: {failure.reason}", err=True)
+    return registry
