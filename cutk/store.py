@@ -193,7 +193,7 @@ def _sha256(path: Path) -> str:
 
 def _pretty(record: Mapping[str, Any]) -> str:
     """Return a record as text, with a checksum of all else in it."""
-    return json.dumps({**record, "sha256": key_of(record)}, indent=1, sort_keys=True, allow_nan=False)
+    return json.dumps({**record, "sha256": key_of(record)}, indent=1, allow_nan=False)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ def test_the_best_is_found_in_its_direction_and_ties_are_all_best():
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_a_table_fits_its_width_and_loses_no_metric(run, monkeypatch, width):
-    monkeypatch.setattr("cutk.report.tables._PIPE_WIDTH", width)
+    monkeypatch.setattr("cutk.report.console.PIPE_WIDTH", width)
     monkeypatch.setenv("COLUMNS", str(width))
     ran = run(
         *("bench", "-d", "fake", "-u", "none", "--alpha", "1", "--seeds", "2"),

@@ -58,11 +58,11 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
 )
 @click.option("--traceback", is_flag=True, expose_value=False, help="Show where an error comes from.")
 def cli() -> None:
-    r"""Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.
+    """Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.
 
     \b
     Start with:  cutk bench --unlearner ssd
-    """
+    """  # noqa: D301  # click looks for the character itself
 
 
 def main(args: list[str] | None = None) -> None:

@@ -142,7 +142,7 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 @click.argument("more", nargs=-1, metavar="")
 @click.pass_context
 def bench(ctx: click.Context, /, **options: Any) -> int:
-    r"""Measure how well unlearners undo a manipulation.
+    """Measure how well unlearners undo a manipulation.
 
     Manipulates a dataset, trains the original model on it and the gold model without the manipulated samples, tells
     each unlearner a fraction α of them, and measures the corrected models. Finished cells are kept in the runs folder:
@@ -153,7 +153,7 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     cutk bench --unlearner ssd --unlearner rewod --alpha 0.1,0.8,1 --seeds 5
     cutk bench --unlearner ssd -o ssd.selection_weight=10 -o ssd.dampening=1,10,100
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
-    """
+    """  # noqa: D301  # click looks for the character itself
     from cutk.plan import BASE_PRESET, Plan, layer, read_preset, resolve
 
     over = _overrides(ctx, options)
