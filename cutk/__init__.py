@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cutk.api import Report as Report
+    from cutk.api import bench as bench
     from cutk.batches import Augmentation as Augmentation
     from cutk.batches import Batch as Batch
     from cutk.batches import Stamp as Stamp
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from cutk.task import Task as Task
 
 _HOMES = {
+    "cutk.api": "Report bench",
     "cutk.components": "Breakdown Corruption Dataset Manipulation Metric Model Sizes Summary Unlearner",
     "cutk.batches": "Augmentation Batch Stamp TrainSet",
     "cutk.data": "Images Normalisation Splits",

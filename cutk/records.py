@@ -6,6 +6,7 @@ import statistics
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from cutk.errors import one_line
@@ -39,6 +40,17 @@ class Results:
     failures: list[Record] = field(default_factory=list)
     summaries: list[Record] = field(default_factory=list)
     computed: int = 0
+
+    def document(self) -> Record:
+        """Return everything as one document: what ``cutk bench --json`` prints."""
+        return {
+            "cutk": version("cutk"),
+            "plan": self.plan,
+            "environment": self.environment,
+            "records": self.records,
+            "failures": self.failures,
+            "summaries": self.summaries,
+        }
 
 
 def failure(what: str, labels: Mapping[str, Any], reason: str, trace: str = "") -> Record:

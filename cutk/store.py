@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cutk.errors import UsageError, one_line
 
-__all__ = ["Damaged", "Store", "canonical", "key_of"]
+__all__ = ["Damaged", "Store", "canonical", "key_of", "parse_record"]
 
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"
@@ -39,6 +39,20 @@ def canonical(value: Any) -> str:
 def key_of(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of ``content``'s canonical JSON: the name of the run that it decides."""
     return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def parse_record(text: str, key: str) -> dict[str, Any]:
+    """Return the record of the run called ``key`` from its text.
+
+    Raises:
+        ValueError: if it isn't that, or isn't what was written.
+    """
+    record = json.loads(text)
+    if not isinstance(record, dict) or record.get("key") != key:
+        raise ValueError("it is not the record of this run")
+    if record.pop("sha256", None) != key_of(record):
+        raise ValueError("its checksum differs")
+    return record
 
 
 class Damaged(Exception):  # noqa: N818  # it says what a run is, as FileNotFound would
@@ -92,11 +106,7 @@ class Store:
         """
         path = self._folder(kind, key) / RECORD
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(record, dict) or record.get("key") != key:
-                raise ValueError("it is not the record of this run")
-            if record.pop("sha256", None) != key_of(record):
-                raise ValueError("its checksum differs")
+            record = parse_record(path.read_text(encoding="utf-8"), key)
         except FileNotFoundError:
             if path.parent.is_dir():
                 raise self._set_aside(kind, key, "record.json is missing") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+from cutk.store import key_of
+
 METRICS = {
     "u": ("corrected_accuracy", True, [0.0, 1.0], "unlearning"),
     "r": ("retain_accuracy", True, [0.0, 1.0], "utility"),
@@ -101,8 +103,14 @@ def write_run(root, unlearner, alpha, seed, attempts, *, manipulation="badnet", 
     }
     folder = root / ("train" if alpha is None else "unlearn") / key
     folder.mkdir(parents=True)
-    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    write_record(folder, record)
     return folder
+
+
+def write_record(folder, record):
+    """Write a record with its checksum."""
+    content = {name: value for name, value in record.items() if name != "sha256"}
+    (folder / "record.json").write_text(json.dumps({**content, "sha256": key_of(content)}), encoding="utf-8")
 
 
 def grid(selected, other, seconds=1.0):

@@ -16,7 +16,7 @@ BUILT_IN = sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py"))
 FLOORS = [
     *("errors", "sealed", "options", "data", "device", "batches", "network", "recipe", "distillation", "task"),
     *("evaluation", "components", "hookspecs", "plugins", "scenario", "search", "unlearning", "store", "plan"),
-    *("measuring", "records", "cells", "benchmark", "estimate", "report", "cli"),
+    *("measuring", "records", "cells", "benchmark", "estimate", "report", "api", "cli"),
 ]
 
 

@@ -16,7 +16,8 @@ from cutk.report.naming import natural, slugs, told_apart
 from cutk.report.style import marks_for
 
 MADE = runpy.run_path(str(Path(__file__).with_name("stored_runs.py")))
-write_all, write_run, attempt, grid = (MADE[name] for name in ("write_all", "write_run", "attempt", "grid"))
+write_all, write_run, write_record = (MADE[name] for name in ("write_all", "write_run", "write_record"))
+attempt, grid = MADE["attempt"], MADE["grid"]
 MINUS = "−"
 
 
@@ -116,7 +117,11 @@ def test_csv_is_one_tidy_table(runs, rows):
     (star,) = [r for r in found if (r["method"], r["metric"]) == ("ssd", "alpha_star")]
     assert (star["mean"], star["sd"], star["alpha"]) == ("1.0", "", "")
     # Three metrics of four rows at two α … (2 methods · 2 α + 2 references) · 3, and a summary for each method.
-    assert len(found) == 6 * 3 + 2
+    numbers = [r for r in found if "[" not in r["metric"]]
+    assert len(numbers) == 6 * 3 + 2
+    # A breakdown has a row for each of its labels.
+    (row,) = [r for r in found if (r["method"], r["alpha"], r["metric"]) == ("ssd", "0.5", "ratio[1]")]
+    assert (float(row["mean"]), row["n"]) == (30.0, "2")
 
 
 def test_markdown_tables_have_one_shape(runs, run):
@@ -234,7 +239,9 @@ def test_a_damaged_record_is_left_out_and_the_folder_stays_as_it_is(runs, run):
     (cut / "record.json").write_text(text[: len(text) // 2])
     bad = write_run(runs, "cf", 0.2, 0, [attempt(0.1, 0.1)])
     record = json.loads((bad / "record.json").read_text())
-    (bad / "record.json").write_text(json.dumps({**record, "labels": {**record["labels"], "seed": "first"}}))
+    write_record(bad, {**record, "labels": {**record["labels"], "seed": "first"}})
+    edited = write_run(runs, "cf", 0.4, 0, [attempt(0.1, 0.1)])
+    (edited / "record.json").write_text((edited / "record.json").read_text().replace("0.1", "0.9"))
     moved = write_run(runs, "cf", 0.3, 0, [attempt(0.1, 0.1)])
     moved.rename(moved.with_name("0" * 64))
     (runs / "train" / "empty").mkdir()
@@ -243,9 +250,10 @@ def test_a_damaged_record_is_left_out_and_the_folder_stays_as_it_is(runs, run):
     ran = run("report", runs)
     assert (ran.code, ran.out) == (0, good)
     lines = ran.err.splitlines()
-    assert len(lines) == 4, ran.err
+    assert len(lines) == 5, ran.err
     assert all(line.startswith(f"Warning: {runs}") for line in lines)
-    for words in ("record.json is missing", "is damaged (Invalid JSON", "labels.seed: ", "the record of another run"):
+    reasons = ("JSONDecodeError", "labels.seed: ", "not the record of this run", "its checksum differs")
+    for words in ("record.json is missing", *reasons):
         assert words in ran.err
     assert contents_of(runs) == before
 

@@ -187,22 +187,9 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             results = benchmark.run()
     if options["as_json"]:
-        click.echo(json.dumps(document(results), indent=2, allow_nan=False))
+        click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
     else:
         print_results(results, setup)
         print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
     return 1 if any(failed["what"] != "point" for failed in results.failures) else 0
 
-
-def document(results: Any) -> dict[str, Any]:
-    """Return what ``--json`` prints."""
-    import cutk
-
-    return {
-        "cutk": cutk.__version__,
-        "plan": results.plan,
-        "environment": results.environment,
-        "records": results.records,
-        "failures": results.failures,
-        "summaries": results.summaries,
-    }

@@ -158,6 +158,14 @@ class Setting:
         values = (point.value(metric) for point in self.selected(method, alpha))
         return stat([value for value in values if value is not None])
 
+    def broken_down(self, breakdown: str, method: str, alpha: float | None = None) -> dict[str, Stat]:
+        """Return each value of a breakdown over the seeds, by its label."""
+        by_label: dict[str, list[float]] = {}
+        for point in self.selected(method, alpha):
+            for label, value in point.record["breakdowns"].get(breakdown, {}).items():
+                by_label.setdefault(label, []).append(value)
+        return {label: found for label, values in by_label.items() if (found := stat(values)) is not None}
+
     def identified(self, alpha: float) -> float:
         r"""Return \|S_f\|, averaged over seeds."""
         return statistics.fmean(p.record["identified"] for p in self.points if p.alpha == alpha)
@@ -217,7 +225,7 @@ def experiments_of(
     groups = _grouped(runs, lambda run: _canonical(run.training.model_dump(exclude={"manipulation"})))
     names = {key: f"{group[0].labels.dataset}, {group[0].labels.model}" for key, group in groups.items()}
     traits = {key: _training_traits(group[0].training) for key, group in groups.items()}
-    told = told_apart(names, traits, last=("provider", "data"))
+    told = told_apart(names, traits, last=("provider", "source", "data"))
     addresses = slugs(told.values())
     experiments = [_experiment(told[key], addresses[told[key]], group) for key, group in groups.items()]
     return sorted(experiments, key=lambda experiment: natural(experiment.name))
@@ -344,7 +352,7 @@ def _name_methods(settings: Sequence[Setting]) -> None:
     names = told_apart(
         {key: name for key, (name, _) in chosen.items()},
         {key: traits for key, (_, traits) in chosen.items()},
-        last=("points", "provider"),
+        last=("points", "provider", "source"),
     )
 
     def name_of(run: StoredRun) -> str:

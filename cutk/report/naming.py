@@ -74,7 +74,8 @@ def traits_of(identity: Identity) -> dict[str, str]:
     """Return what tells two choices of one component apart: each option's values, then how many points, then whose."""
     names = list(dict.fromkeys(name for point in identity.options for name in point))
     traits = {name: _alternatives([point.get(name) for point in identity.options]) for name in names}
-    return {**traits, "points": str(len(identity.options)), "provider": identity.provider}
+    whose = {"provider": identity.provider, "source": identity.source[:6]}
+    return {**traits, "points": str(len(identity.options)), **whose}
 
 
 def told_apart(

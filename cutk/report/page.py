@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from cutk.records import ORIGINAL
@@ -18,7 +18,7 @@ from cutk.report.runs import StoredRun
 from cutk.report.sheets import Sheet
 from cutk.report.style import svg
 
-__all__ = ["page"]
+__all__ = ["excerpt", "page"]
 
 _SMALLEST = 0.8  # of its natural width; below that a figure is scrolled and not shrunk
 
@@ -37,6 +37,23 @@ def page(
         drawings: the figures of each experiment.
         version: of cutk, as it writes the page.
     """
+    sections = [_section(*of_one) for of_one in zip(experiments, sheets, drawings, strict=True)]
+    return _template("page.html.j2").render(sections=sections, version=version)
+
+
+def excerpt(
+    experiments: Sequence[Experiment], sheets: Sequence[Sequence[Sheet]], drawings: Sequence[Sequence[Drawing]]
+) -> str:
+    """Return what a notebook shows: the first figure and the results' tables of each experiment, as HTML."""
+    sections = []
+    for experiment, of_sheets, of_drawings in zip(experiments, sheets, drawings, strict=True):
+        shown = _section(experiment, of_sheets, of_drawings[:1])
+        figures = [drawing for group in shown["figures"] for drawing in group["drawings"]]
+        sections.append({"drawings": figures, "tables": shown["results"]})
+    return _template("excerpt.html.j2").render(sections=sections)
+
+
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -45,8 +62,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters["symbols"] = _symbols
-    sections = [_section(*of_one) for of_one in zip(experiments, sheets, drawings, strict=True)]
-    return environment.get_template("page.html.j2").render(sections=sections, version=version)
+    return environment.get_template(name)
 
 
 def _section(experiment: Experiment, sheets: Sequence[Sheet], drawings: Sequence[Drawing]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cutk.errors import UsageError
+from cutk.errors import UsageError, one_line
+from cutk.store import parse_record
 from cutk.unlearning import Attempt
 
 __all__ = ["Identity", "Measured", "StoredRun", "Training", "read_runs"]
@@ -27,6 +28,7 @@ class Identity(_Part):
 
     name: str
     provider: str
+    source: str = ""
     options: list[dict[str, Any]]
 
 
@@ -125,7 +127,7 @@ def read_runs(root: Path, warn: Callable[[str], None]) -> list[StoredRun]:
     for folder in folders:
         try:
             runs.append(_read(folder))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             warn(f"{folder} is left out: {_reason(error)}")
     if not runs:
         raise UsageError(f"None of the {len(folders)} runs in '{root}' can be read.")
@@ -146,10 +148,7 @@ def _order(run: StoredRun) -> tuple[Any, ...]:
 
 
 def _read(folder: Path) -> StoredRun:
-    run = StoredRun.model_validate_json((folder / _RECORD).read_bytes())
-    if run.key != folder.name:
-        raise ValueError(f"{_RECORD} is the record of another run, {run.key[:16]}…")
-    return run
+    return StoredRun.model_validate(parse_record((folder / _RECORD).read_text(encoding="utf-8"), folder.name))
 
 
 def _reason(error: Exception) -> str:
@@ -161,4 +160,4 @@ def _reason(error: Exception) -> str:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return f"{_RECORD} is damaged ({where + ': ' if where else ''}{first['msg']})"
-    return str(error)
+    return f"{_RECORD} is damaged ({one_line(error)})"

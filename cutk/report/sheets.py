@@ -379,6 +379,9 @@ def tidy(experiment: Experiment, summaries: Sequence[Summarised]) -> Iterable[di
                 value = setting.measured(name, method, alpha)
                 if value is not None:
                     yield {**labels, **here, "metric": name, **value._asdict()}
+            for name in experiment.breakdowns:
+                for label, part in setting.broken_down(name, method, alpha).items():
+                    yield {**labels, **here, "metric": f"{name}[{label}]", **part._asdict()}
         for found in summaries:
             for (title, method), number in found.values.items():
                 if title == setting.title:
