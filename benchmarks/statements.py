@@ -10,6 +10,7 @@ decided from these results.
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ def c3(r: Results) -> tuple[str, str]:
 def c4(r: Results) -> tuple[str, str]:
     """IC: RewoD improves steadily with α."""
     curve = r.curve(CONFUSION, "rewod")
-    steady = all(later >= earlier - MARGIN for earlier, later in zip(curve, curve[1:], strict=False))
+    steady = all(later >= earlier - MARGIN for earlier, later in itertools.pairwise(curve))
     return verdict(steady and curve[-1] > curve[0] + 2 * MARGIN, f"RewoD {shown(curve)}")
 
 
