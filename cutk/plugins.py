@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +19,15 @@ import pluggy
 
 from cutk import hookspecs
 from cutk.components import KINDS, Component, problem_with
+from cutk.discovery import HOME, Provider, normalised, points
 from cutk.errors import CutkError, UsageError, one_line, suggestion
 
-__all__ = ["Entry", "Failure", "Provider", "Registry", "entry_point_names", "load_registry"]
+__all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry"]
 
-GROUP = "cutk"
-# cutk's own distribution: its components keep their plain names, whatever else is installed.
-HOME = "cutk"
 # What stands for a distribution where a plugin is a file that nobody installed.
 INLINE = "inline"
 _HOOKS = {f"cutk_{kind}s": kind for kind in KINDS}
 _PRESETS = "cutk_presets"
-
-
-@dataclass(frozen=True)
-class Provider:
-    """Where a component comes from: a distribution, its version, and one of its entry points."""
-
-    distribution: str
-    version: str
-    entry_point: str
-
-    def __str__(self) -> str:
-        return f"{self.distribution}:{self.entry_point}"
-
-    @property
-    def requirement(self) -> str:
-        """The distribution as pip would pin it."""
-        return f"{self.distribution}=={self.version}"
 
 
 @dataclass(frozen=True)
@@ -160,26 +140,6 @@ class Registry:
         return found
 
 
-def _normalised(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def _points() -> Iterator[tuple[Provider, EntryPoint]]:
-    """Yield the entry points, cutk's own first, then by name, so that the order of installation means nothing."""
-    found, seen = [], set()
-    for distribution in distributions():
-        # Of a package that is half removed, or was never whole, what is left may be anything.
-        try:
-            name, version = _normalised(distribution.metadata["Name"]), distribution.version
-            points = distribution.entry_points.select(group=GROUP)
-        except (Exception, SystemExit):  # noqa: S112  # nothing is lost: pip calls such a package broken, too
-            continue
-        if name not in seen:  # the first one on the path is the one that is imported
-            seen.add(name)
-            found += [(Provider(name, version, point.name), point) for point in points]
-    yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
-
-
 def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any]]]:
     """Yield the plugins that are single files; a folder stands for the files in it.
 
@@ -233,17 +193,12 @@ def _refuse_later_api(plugin: Any) -> None:
         raise CutkError(f"it needs cutk's plugin API {needed}, and this cutk has {hookspecs.API_VERSION}. {remedy}")
 
 
-def entry_point_names() -> list[str]:
-    """Return the names of all entry points, loading nothing: for shell completion."""
-    return sorted({provider.entry_point for provider, _ in _points()})
-
-
 def _listed(variable: str, environ: Mapping[str, str]) -> set[str] | None:
     """Read a comma-separated environment variable of distributions or ``distribution:entry-point``."""
     if variable not in environ:
         return None
     names = (part.strip() for part in environ[variable].split(","))
-    return {_normalised(head) + colon + tail for head, colon, tail in (n.partition(":") for n in names) if head}
+    return {normalised(head) + colon + tail for head, colon, tail in (n.partition(":") for n in names) if head}
 
 
 def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
@@ -382,11 +337,11 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
-    points = list(_points())
-    for provider, point in points:
+    found = list(points())
+    for provider, point in found:
         if _wanted(provider, environ):
             loader.load(provider, point.load)
     on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
     for provider, load in _inline([*on_path, *inline]):
         loader.load(provider, load)
-    return loader.resolve({provider.entry_point for provider, _ in points if provider.distribution == HOME})
+    return loader.resolve({provider.entry_point for provider, _ in found if provider.distribution == HOME})

@@ -14,9 +14,21 @@ CORE = sorted((ROOT / "cutk").rglob("*.py"))
 BUILT_IN = sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py"))
 # From the ground up: a module imports from what stands before it, and from nothing after it.
 FLOORS = [
-    *("errors", "sealed", "options", "data", "device", "batches", "network", "recipe", "distillation", "task"),
+    *(
+        "errors",
+        "discovery",
+        "sealed",
+        "options",
+        "data",
+        "device",
+        "batches",
+        "network",
+        "recipe",
+        "distillation",
+        "task",
+    ),
     *("evaluation", "components", "hookspecs", "plugins", "scenario", "search", "unlearning", "store", "plan"),
-    *("measuring", "records", "cells", "benchmark", "estimate", "report", "api", "cli"),
+    *("measuring", "records", "cells", "benchmark", "estimate", "report", "api", "testing", "cli"),
 ]
 
 

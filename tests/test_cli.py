@@ -206,7 +206,7 @@ def test_a_broken_plugin_shows_in_the_list_and_hurts_nobody(run, monkeypatch):
 
 
 def test_the_version(run):
-    assert run("--version").out == f"cutk {cutk.__version__}\n"
+    assert run("--version").out.startswith(f"cutk {cutk.__version__} (plugin API {cutk.API_VERSION}, torch ")
 
 
 def test_an_unknown_command_is_a_usage_error(run):

@@ -10,7 +10,8 @@ import pytest
 
 import cutk
 from cutk.components import KINDS, problem_with
-from cutk.plugins import entry_point_names, load_registry
+from cutk.discovery import KIND_NAMES, entry_point_names
+from cutk.plugins import load_registry
 
 BROKEN = Path(__file__).parent / "broken_plugins"
 
@@ -313,3 +314,7 @@ def test_a_variant_has_to_be_an_option():
             return None
 
     assert "names the option 'architecture', which it doesn't have" in problem_with(Family, "model")
+
+
+def test_discovery_knows_the_kinds():
+    assert tuple(KINDS) == KIND_NAMES

@@ -41,9 +41,17 @@ class _Commands(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        import cutk
+        import platform
+        from importlib.metadata import version
 
-        click.echo(f"cutk {cutk.__version__}")
+        import cutk
+        from cutk.discovery import provider_versions
+
+        here = f"torch {version('torch')}, Python {platform.python_version()}"
+        click.echo(f"cutk {cutk.__version__} (plugin API {cutk.API_VERSION}, {here})")
+        for distribution, its_version in provider_versions().items():
+            if distribution != "cutk":
+                click.echo(f"{distribution} {its_version}")
         ctx.exit()
 
 
@@ -54,7 +62,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Show the version.",
+    help="Show the versions of cutk and of whoever provides plugins.",
 )
 @click.option("--traceback", is_flag=True, expose_value=False, help="Show where an error comes from.")
 def cli() -> None:

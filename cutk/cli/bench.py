@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cutk.cli.common import load_plugins, plugin_option
+from cutk.cli.common import complete, load_plugins, plugin_option
 from cutk.errors import UsageError
 
 
@@ -83,11 +83,32 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 
 @click.command(context_settings={"max_content_width": 100})
 @plugin_option
-@click.option("--unlearner", "-u", multiple=True, metavar="NAME", help="Method to measure; repeat it, or 'all'.")
-@click.option("--manipulation", "-m", multiple=True, metavar="NAME", help="What goes wrong with the data; repeatable.")
-@click.option("--dataset", "-d", metavar="NAME", help="Data to train on.")
-@click.option("--model", metavar="NAME", help="Network; by default the one that suits the dataset.")
-@click.option("--metric", multiple=True, metavar="NAME", help="Measure this, too; repeatable.")
+@click.option(
+    "--unlearner",
+    "-u",
+    shell_complete=complete("unlearner"),
+    multiple=True,
+    metavar="NAME",
+    help="Method to measure; repeat it, or 'all'.",
+)
+@click.option(
+    "--manipulation",
+    "-m",
+    shell_complete=complete("manipulation"),
+    multiple=True,
+    metavar="NAME",
+    help="What goes wrong with the data; repeatable.",
+)
+@click.option("--dataset", "-d", shell_complete=complete("dataset"), metavar="NAME", help="Data to train on.")
+@click.option(
+    "--model",
+    shell_complete=complete("model"),
+    metavar="NAME",
+    help="Network; by default the one that suits the dataset.",
+)
+@click.option(
+    "--metric", shell_complete=complete("metric"), multiple=True, metavar="NAME", help="Measure this, too; repeatable."
+)
 @click.option(
     "--alpha",
     multiple=True,
@@ -192,4 +213,3 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
         print_results(results, setup)
         print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
     return 1 if any(failed["what"] != "point" for failed in results.failures) else 0
-

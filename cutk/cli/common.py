@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["load_plugins", "plugin_option"]
+__all__ = ["complete", "load_plugins", "plugin_option"]
 
 
 def _remember(ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:
@@ -31,6 +31,17 @@ def plugin_option(function: F) -> F:
         metavar="FILE",
         help="Use the components in this Python file, too; repeatable. See also CUTK_PLUGIN_PATH.",
     )(function)
+
+
+def complete(kind: str = "") -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes the name of a component of ``kind``, from the entry points' names, loading no plugin."""
+
+    def names(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        from cutk.discovery import entry_point_names
+
+        return [name for name in entry_point_names(kind) if name.startswith(incomplete)]
+
+    return names
 
 
 def load_plugins(ctx: click.Context, *, warn: bool = True) -> Registry:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cutk.cli.common import load_plugins, plugin_option
+from cutk.cli.common import complete, load_plugins, plugin_option
 from cutk.components import KINDS, Metric, Unlearner
 from cutk.options import describe_options
 from cutk.plugins import Entry
@@ -56,7 +56,7 @@ def list_(ctx: click.Context) -> None:
 
 
 @plugins.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete())
 @plugin_option
 @click.pass_context
 def show(ctx: click.Context, name: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import inspect
 import math
 from collections.abc import Mapping, Set
 from pathlib import PurePath
@@ -47,7 +49,9 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
         return dict(enumerate(value))
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return getattr(value, "__dict__", None) if not callable(value) or hasattr(type(value), "__call__") else None
+    if isinstance(value, functools.partial):
+        return {"func": value.func, "args": value.args, "keywords": value.keywords}
+    return None if inspect.isroutine(value) else getattr(value, "__dict__", None)
 
 
 def difference(first: Any, second: Any, where: str = "the result", seen: Set[int] = frozenset()) -> str:

@@ -1,0 +1,73 @@
+"""Which plugins are installed: read from metadata alone, so that nothing is imported to answer it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, distributions
+
+__all__ = ["GROUP", "HOME", "KIND_NAMES", "Provider", "entry_point_names", "normalised", "points", "provider_versions"]
+
+GROUP = "cutk"
+# cutk's own distribution: its components keep their plain names, whatever else is installed.
+HOME = "cutk"
+KIND_NAMES = ("dataset", "manipulation", "model", "unlearner", "metric")
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a component comes from: a distribution, its version, and one of its entry points."""
+
+    distribution: str
+    version: str
+    entry_point: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution}:{self.entry_point}"
+
+    @property
+    def requirement(self) -> str:
+        """The distribution as pip would pin it."""
+        return f"{self.distribution}=={self.version}"
+
+
+def normalised(distribution: str) -> str:
+    """Return a distribution's name as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def points() -> Iterator[tuple[Provider, EntryPoint]]:
+    """Yield the entry points, cutk's own first, then by name, so that the order of installation means nothing."""
+    found, seen = [], set()
+    for distribution in distributions():
+        # Of a package that is half removed, or was never whole, what is left may be anything.
+        try:
+            name, version = normalised(distribution.metadata["Name"]), distribution.version
+            mine = distribution.entry_points.select(group=GROUP)
+        except (Exception, SystemExit):  # noqa: S112  # nothing is lost: pip calls such a package broken, too
+            continue
+        if name not in seen:  # the first one on the path is the one that is imported
+            seen.add(name)
+            found += [(Provider(name, version, point.name), point) for point in mine]
+    yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
+
+
+def entry_point_names(kind: str = "") -> list[str]:
+    """Return the names of all entry points, loading nothing: for shell completion.
+
+    Args:
+        kind: leave out those that are surely of another kind, by the folder that their module lies in.
+    """
+    folders = {f"{other}s" for other in KIND_NAMES}
+
+    def may_be(point: EntryPoint) -> bool:
+        said = folders.intersection(point.module.split("."))
+        return not kind or not said or f"{kind}s" in said
+
+    return sorted({provider.entry_point for provider, point in points() if may_be(point)})
+
+
+def provider_versions() -> dict[str, str]:
+    """Return the version of each distribution that has plugins, loading nothing."""
+    return {provider.distribution: provider.version for provider, _ in points()}
