@@ -15,7 +15,7 @@ from cutk.errors import UsageError
 from cutk.recipe import Recipe, RecipeOptions
 from cutk.scenario import Scenario
 
-__all__ = ["CORNERS", "MANIPULATED", "Harm", "Reader", "tiny_images", "tiny_scenario"]
+__all__ = ["CORNERS", "MANIPULATED", "Harm", "Reader", "scenario_of", "tiny_images", "tiny_scenario"]
 
 Harm = Literal["trigger", "two classes", "everything"]
 
@@ -142,9 +142,14 @@ def tiny_scenario(harm: Harm = "trigger", *, device: str = "cpu", seed: int = 0)
         device: where models live.
         seed: the scenario's.
     """
+    return scenario_of(_Squares().load(), _Harmful(harm), device=device, seed=seed)
+
+
+def scenario_of(splits: Splits, manipulation: Manipulation, *, device: str = "cpu", seed: int = 0) -> Scenario:
+    """Return a scenario of whatever images and manipulation, with a network and a recipe that cost a moment."""
     options = RecipeOptions(steps=40, batch_size=16, lr=0.05, crop_padding=1, flip=False)
     recipe = Recipe(options, torch.device(device))
-    return Scenario(_Squares().load(), _Harmful(harm), _Net(), recipe, seed, validation_fraction=0.1)
+    return Scenario(splits, manipulation, _Net(), recipe, seed, validation_fraction=0.1)
 
 
 def tiny_images(count: int, channels: int, size: int, classes: int) -> Images:
