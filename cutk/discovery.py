@@ -43,8 +43,10 @@ def points() -> Iterator[tuple[Provider, EntryPoint]]:
     for distribution in distributions():
         # Of a package that is half removed, or was never whole, what is left may be anything.
         try:
-            name, version = normalised(distribution.metadata["Name"]), distribution.version
             mine = distribution.entry_points.select(group=GROUP)
+            if not mine:
+                continue  # before its metadata are parsed, which takes long where much is installed
+            name, version = normalised(distribution.metadata["Name"]), distribution.version
         except (Exception, SystemExit):  # noqa: S112  # nothing is lost: pip calls such a package broken, too
             continue
         if name not in seen:  # the first one on the path is the one that is imported

@@ -28,25 +28,15 @@ class Cifar10(cutk.Dataset):
     def load(self) -> cutk.Splits:
         """Read both splits; torchvision checks the files' MD5 sums."""
         root, download = self.options.root.expanduser(), self.options.download
-        try:
-            parts = [CIFAR10(root, train=train, download=download) for train in (True, False)]
-        except RuntimeError:
-            raise cutk.UsageError(
-                f"CIFAR-10 is not in '{root}', or its files are damaged: expected '{root / 'cifar-10-batches-py'}'. "
-                "Give its folder with --data-root DIR, or let it be fetched with --download."
-            ) from None
-        except OSError as error:
-            raise cutk.UsageError(
-                f"CIFAR-10 cannot be fetched into '{root}' ({error}). Get it another way, and give --data-root DIR."
-            ) from None
-        train, test = (
-            cutk.Images(
-                torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
-                torch.tensor(part.targets),
-                tuple(part.classes),
+        with cutk.Splits.reading("CIFAR-10", root, root / "cifar-10-batches-py", download):
+            train, test = (
+                cutk.Images(
+                    torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+                    torch.tensor(part.targets),
+                    tuple(part.classes),
+                )
+                for part in (CIFAR10(root, train=train, download=download) for train in (True, False))
             )
-            for part in parts
-        )
         return cutk.Splits(train=train, test=test)
 
 
