@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench docs outputs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cutk bench --unlearner ssd
@@ -23,8 +23,14 @@ format: $(VENV)/.developing
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/speed.py
 
+docs: $(VENV)/.documenting
+	$(BIN)/zensical build --clean --strict
+
+outputs: $(VENV)/.developing
+	$(BIN)/python docs/outputs.py
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -35,4 +41,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.developing: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.documenting: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/.installed

@@ -19,6 +19,9 @@ from pathlib import Path
 MARGIN = 0.05
 # A method has recovered where its corrected accuracy is at least this part of gold's (paper, section 2.2).
 PART = 0.9
+# Outliers are the largest so many of the importance ratios. The very largest say nothing: where a parameter hardly
+# matters for the rest, its ratio is whatever rounding makes of it.
+OUTLIERS = 0.001
 
 POISONING, CONFUSION = "badnet", "interclass-confusion"
 BEFORE_MOST = 0.8
@@ -33,6 +36,7 @@ class Results:
                 row["mean"]
             )
             for row in rows
+            if row["mean"]  # a summary that isn't reached has none
         }
         self.alphas = sorted({alpha for _, _, alpha, _ in self.values if alpha is not None})
 
@@ -135,25 +139,32 @@ def c8(r: Results) -> tuple[str, str]:
     return verdict(lost["ssd"] < -0.02 and kept, f"mean change in points: {numbers}")
 
 
+def exceeded(counts: dict[float, float], part: float) -> float:
+    """Return the lower edge of the bin that the largest ``part`` of a histogram reaches down to."""
+    left = part * sum(counts.values())
+    for edge in sorted(counts, reverse=True):
+        left -= counts[edge]
+        if left < 0:
+            return edge
+    return 0.0
+
+
 def c9(r: Results) -> tuple[str, str]:
     """Importance ratios: a few outliers far higher for poisoning than for IC."""
-    top = {}
+    top, shares = {}, []
     for manipulation in (POISONING, CONFUSION):
-        # The open last bin holds the parameters that matter for S_f alone, of which there is no ratio.
-        edges = {
+        counts = {
             float(metric.partition("[")[2].rstrip("]")): value
             for (m, method, alpha, metric), value in r.values.items()
-            if m == manipulation
-            and method == "ssd"
-            and alpha == r.alphas[-1]
-            and metric.startswith("importance_ratio[")
+            if (m, method, alpha) == (manipulation, "ssd", r.alphas[-1]) and metric.startswith("importance_ratio[")
         }
-        if not edges:
+        if not counts:
             return "not decidable here", "no importance ratios in these results"
-        filled = [edge for edge, count in edges.items() if count > 0 and edge < max(edges)]
-        top[manipulation] = max(filled)
-    poison, confusion = top[POISONING], top[CONFUSION]
-    return verdict(poison > 2 * confusion, f"highest filled bin at α = 1: poisoning {poison:.0f}, IC {confusion:.0f}")
+        top[manipulation] = exceeded(counts, OUTLIERS)
+        above = sum(count for edge, count in counts.items() if edge >= 1000)
+        shares.append(f"{manipulation} {top[manipulation]:.0f} ({above:.0f} parameters above 1,000)")
+    text = f"ratio that 0.1 % of the parameters exceed at α = 1: {'; '.join(shares)}"
+    return verdict(top[POISONING] > 2 * top[CONFUSION], text)
 
 
 STATEMENTS: tuple[Callable[[Results], tuple[str, str]], ...] = (c1, c2, c3, c4, c5, c6, c7, c8, c9)

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cutk.cli.common import complete, load_plugins, plugin_option
+from cutk.cli.plugins_check import check
+from cutk.cli.plugins_new import new
 from cutk.components import KINDS, Metric, Unlearner
 from cutk.options import describe_options
 from cutk.plugins import Entry
@@ -24,7 +26,11 @@ ROOMY = 100
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def plugins() -> None:
-    """Show which components there are and what they can be told."""
+    """Show which components there are and what they can be told; check plugins, and begin new ones."""
+
+
+plugins.add_command(check)
+plugins.add_command(new)
 
 
 @plugins.command("list")

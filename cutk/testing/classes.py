@@ -10,7 +10,8 @@ from typing import Any
 from cutk.components import Component, problem_with
 from cutk.errors import one_line
 from cutk.options import Options, describe_options, parse_options
-from cutk.testing.findings import NotJudged, Unmet, check
+from cutk.testing.findings import check
+from cutk.testing.verdicts import NotJudged, Unmet
 
 __all__ = ["CHECKS", "Subject", "require_unchanged"]
 
@@ -56,7 +57,7 @@ def require_unchanged(changed: list[str]) -> None:
 
 @check("Derive from the base class, give it a name, and override what the base class asks for.", essential=True)
 def class_is_sound(subject: Subject) -> None:
-    """Cutk accepts the class: its base, its name, its attributes and its methods."""
+    """The class is one that cutk accepts, by its base, its name, its attributes and its methods."""
     if problem := problem_with(subject.component, subject.component.kind):
         raise Unmet(problem)
 
@@ -84,7 +85,9 @@ def defaults_are_valid(subject: Subject) -> None:
     """A component can be made from its options, without doing any work."""
     required = {info.name for info in describe_options(subject.component.Options) if info.required}
     if missing := sorted(required - set(subject.given)):
-        raise NotJudged(f"the option '{missing[0]}' has no default: give options={{'{missing[0]}': …}} to check it with")
+        raise NotJudged(
+            f"the option '{missing[0]}' has no default: give options={{'{missing[0]}': …}} to check it with"
+        )
     subject.make()
 
 

@@ -14,9 +14,9 @@ from cutk.options import parse_options
 from cutk.recipe import RecipeOptions
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
-from cutk.testing.findings import NotJudged, Unmet, check
-from cutk.testing.states import difference
+from cutk.testing.findings import Check, check
 from cutk.testing.surroundings import watched
+from cutk.testing.verdicts import NotJudged, Unmet
 
 __all__ = ["CHECKS", "Loads"]
 
@@ -32,13 +32,13 @@ class _Load:
 class Loads(Subject):
     """A dataset and what it loads."""
 
-    def load(self) -> _Load:
+    def load(self, stirred: int = 1) -> _Load:
         """Load it.
 
         Raises:
             UsageError: if its files aren't there.
         """
-        with watched() as changed:
+        with watched(stirred) as changed:
             splits = self.make().load()
         return _Load(splits, changed)
 
@@ -51,7 +51,7 @@ class Loads(Subject):
     def second(self) -> _Load:
         """What it loads when all that it imports has been imported."""
         _ = self.first
-        return self.load()
+        return self.load(stirred=2)
 
     @property
     def splits(self) -> Splits:
@@ -160,7 +160,7 @@ def nothing_global_is_left(loads: Loads) -> None:
     require_unchanged(loads.second.changed)
 
 
-CHECKS = (
+CHECKS: tuple[Check[Loads], ...] = (
     *classes.CHECKS,
     suggestions_are_valid,
     load_returns_splits,

@@ -9,10 +9,13 @@ from typing import Generic, TypeVar
 
 from cutk.components import Component
 from cutk.errors import CutkError, one_line
+from cutk.testing.surroundings import watched
+from cutk.testing.verdicts import NotJudged
 
-__all__ = ["Check", "CheckFailed", "Finding", "NotJudged", "Unmet", "check", "run", "settle"]
+__all__ = ["Check", "CheckFailed", "Finding", "check", "run", "settle"]
 
 S = TypeVar("S")
+SubjectT = TypeVar("SubjectT", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,8 @@ class CheckFailed(CutkError, AssertionError):  # noqa: N818  # named as what hap
         super().__init__("\n".join(lines))
 
 
-class Unmet(CutkError):  # noqa: N818  # no error of cutk's: what a check has to say
-    """What should hold does not: the message says what came instead."""
-
-
-class NotJudged(CutkError):  # noqa: N818  # the same
-    """Whether it holds can't be said: the message says why."""
-
-
 @dataclass(frozen=True)
-class Check(Generic[S]):
+class Check(Generic[SubjectT]):
     """One thing that should hold of a component.
 
     Attributes:
@@ -82,7 +77,7 @@ class Check(Generic[S]):
     statement: str
     hint: str
     essential: bool
-    judge: Callable[[S], str | None]
+    judge: Callable[[SubjectT], str | None]
 
 
 def check(hint: str, *, essential: bool = False) -> Callable[[Callable[[S], str | None]], Check[S]]:
@@ -97,7 +92,8 @@ def check(hint: str, *, essential: bool = False) -> Callable[[Callable[[S], str 
 
 def _judge(check: Check[S], subject: S) -> Finding:
     try:
-        remark = check.judge(subject)
+        with watched():  # what one check leaves behind is no business of the next
+            remark = check.judge(subject)
     except NotJudged as reason:
         return Finding(check.name, check.statement, None, str(reason))
     except (Exception, SystemExit) as error:
@@ -116,8 +112,7 @@ def run(checks: Iterable[Check[S]], subject: S) -> list[Finding]:
         finding = _judge(each, subject)
         findings.append(finding)
         if each.essential and not finding.passed:
-            # Why a check wasn't judged is why those behind it aren't.
-            unfounded = finding.reason if finding.passed is None else f"it needs what '{each.name}' says"
+            unfounded = f"it needs what '{each.name}' says"
     return findings
 
 

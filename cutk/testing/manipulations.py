@@ -16,10 +16,11 @@ from cutk.data import Images, Splits
 from cutk.errors import UsageError
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
-from cutk.testing.findings import NotJudged, Unmet, check
+from cutk.testing.findings import Check, check
 from cutk.testing.states import difference
 from cutk.testing.surroundings import watched
 from cutk.testing.tiny import scenario_of, tiny_images
+from cutk.testing.verdicts import NotJudged, Unmet
 
 __all__ = ["CHECKS", "Doings"]
 
@@ -61,12 +62,12 @@ class Doings(Subject):
     def __init__(self, component: type[Manipulation], given: Mapping[str, Any] | None = None) -> None:
         super().__init__(component, given)
 
-    def corrupt(self, channels: int, seed: int = 0) -> _Deed:
+    def corrupt(self, channels: int, stirred: int = 1) -> _Deed:
         """Let it work on fresh images."""
         clean = tiny_images(300, channels, 16, 10)
         copy = Images(clean.pixels.clone(), clean.labels.clone(), clean.classes)
-        with watched() as changed:
-            corruption = self.make().corrupt(clean, torch.Generator().manual_seed(seed))
+        with watched(stirred) as changed:
+            corruption = self.make().corrupt(clean, torch.Generator().manual_seed(0))
         return _Deed(clean, copy, corruption, changed)
 
     @cached_property
@@ -85,7 +86,7 @@ class Doings(Subject):
     @cached_property
     def again(self) -> dict[str, _Deed]:
         """The same once more, when all that it imports has been imported."""
-        return {name: self.corrupt(GREY if name == "grey" else COLOUR) for name in self.deeds}
+        return {name: self.corrupt(GREY if name == "grey" else COLOUR, stirred=2) for name in self.deeds}
 
 
 @check(
@@ -105,7 +106,10 @@ def images_are_manipulated(doings: Doings) -> str | None:
     return None if len(doings.deeds) > 1 else f"it takes {next(iter(doings.deeds))} images alone"
 
 
-@check("Return the indices sorted, each once: torch.randperm(n, generator=generator)[:count].sort().values.", essential=True)
+@check(
+    "Return the indices sorted, each once: torch.randperm(n, generator=generator)[:count].sort().values.",
+    essential=True,
+)
 def indices_are_sorted_and_unique(doings: Doings) -> None:
     """Manipulated indices are int64 [n], n ≥ 1, sorted, without repeats, and lie within the training set."""
     for deed in doings.deeds.values():
@@ -217,7 +221,7 @@ def nothing_global_is_left(doings: Doings) -> None:
         require_unchanged(deed.changed)
 
 
-CHECKS = (
+CHECKS: tuple[Check[Doings], ...] = (
     *classes.CHECKS,
     images_are_manipulated,
     indices_are_sorted_and_unique,

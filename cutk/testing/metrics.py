@@ -1,4 +1,4 @@
-"""What holds of a metric, tried on models that are known to be good and bad, and of a summary, tried on made-up curves."""
+"""What holds of a metric, tried on models known to be good and bad, and of a summary, tried on made-up curves."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 from torch import nn
 
-from cutk.components import Breakdown, Summary
+from cutk.components import Breakdown
 from cutk.device import Cost
 from cutk.evaluation import Curve, Evaluation
 from cutk.scenario import Scenario
 from cutk.task import Log
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
-from cutk.testing.findings import NotJudged, Unmet, check
+from cutk.testing.findings import Check, check
 from cutk.testing.states import difference, snapshot
 from cutk.testing.surroundings import watched
 from cutk.testing.tiny import Harm, Reader, tiny_scenario
+from cutk.testing.verdicts import NotJudged, Unmet
 
 __all__ = ["CHECKS", "SUMMARY_CHECKS", "Curves", "Judgements"]
 
@@ -66,7 +66,7 @@ class _Problem:
         }
 
     def evaluation(self, name: str) -> Evaluation:
-        """Return a fresh evaluation; of the two models that weren't trained, as if they came of unlearning the worse."""
+        """Return a fresh evaluation; that of a model that wasn't trained is as if the harmed one had been unlearned."""
         scenario, model = self.scenario, self.models[name]
         if name not in (PERFECT, HARMED):
             return Evaluation(scenario.truth, model, scenario.recipe)
@@ -90,7 +90,7 @@ class Judgements(Subject):
         """A trigger with a target class, two classes taken for each other, and labels that are wrong everywhere."""
         return {harm: _Problem(harm) for harm in HARMS}
 
-    def judge(self, problem: _Problem, name: str) -> _Judgement:
+    def judge(self, problem: _Problem, name: str, stirred: int) -> _Judgement:
         """Apply it to one model."""
         evaluation, metric = problem.evaluation(name), self.make()
         model, truth = evaluation.model, evaluation.truth
@@ -101,7 +101,7 @@ class Judgements(Subject):
             "the predictions": (evaluation.affected_predictions.clone(), evaluation.retain_predictions.clone()),
             "the truth": (truth.manipulated.clone(), truth.clean_labels.clone()),
         }
-        with watched() as changed:
+        with watched(stirred) as changed:
             raw = compute(evaluation)
         now = {
             "the labels": (truth.train.labels, truth.affected.labels, truth.retain.labels),
@@ -115,10 +115,10 @@ class Judgements(Subject):
             touched.append("whether the model is in training mode")
         return _Judgement(raw, touched, changed)
 
-    def judge_all(self) -> dict[tuple[Harm, str], _Judgement]:
+    def judge_all(self, stirred: int) -> dict[tuple[Harm, str], _Judgement]:
         """Apply it to every model of every scenario."""
         return {
-            (harm, name): self.judge(problem, name)
+            (harm, name): self.judge(problem, name, stirred)
             for harm, problem in self.problems.items()
             for name in problem.models
         }
@@ -126,21 +126,21 @@ class Judgements(Subject):
     @cached_property
     def first(self) -> dict[tuple[Harm, str], _Judgement]:
         """What it says of them."""
-        return self.judge_all()
+        return self.judge_all(stirred=1)
 
     @cached_property
     def second(self) -> dict[tuple[Harm, str], _Judgement]:
         """What it says of them when all that it imports has been imported."""
         _ = self.first
-        return self.judge_all()
+        return self.judge_all(stirred=2)
 
 
 def _require_numbers(raw: Any, bounds: tuple[float, float], about: str) -> None:
     """Raise ``Unmet`` unless every value is a finite number within ``bounds``."""
     for label, value in (raw if isinstance(raw, Mapping) else {"": raw}).items():
         here = f"{about}, for '{label}'," if label else about
-        if not isinstance(value, Real) or isinstance(value, bool):
-            raise Unmet(f"of {here} it says {value!r}, a {type(value).__name__}")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise Unmet(f"of {here} it says {value!r}, a {type(value).__name__} and no float")
         if not math.isfinite(value):
             raise Unmet(f"of {here} it says {value}")
         if not bounds[0] <= value <= bounds[1]:
@@ -218,7 +218,7 @@ def direction_is_honest(judgements: Judgements) -> None:
         raise Unmet(f"higher_is_better = {component.higher_is_better}, and it says {shown}")
 
 
-CHECKS = (
+CHECKS: tuple[Check[Judgements], ...] = (
     *classes.CHECKS,
     values_are_within_bounds,
     same_model_has_the_same_value,
@@ -249,7 +249,8 @@ class Curves(Subject):
     @cached_property
     def values(self) -> dict[str, Any]:
         """What it says of each curve."""
-        return {course: self.make().summarise(self.curve(course)) for course in _COURSES}
+        with watched(stirred=1):
+            return {course: self.make().summarise(self.curve(course)) for course in _COURSES}
 
 
 @check("Name in of every metric that summarise() reads; a curve may have a single α.", essential=True)
@@ -272,7 +273,8 @@ def summaries_are_within_bounds(curves: Curves) -> None:
 def same_curve_has_the_same_value(curves: Curves) -> None:
     """The same curve gives the same value."""
     for course, value in curves.values.items():
-        again = curves.make().summarise(curves.curve(course))
+        with watched(stirred=2):
+            again = curves.make().summarise(curves.curve(course))
         if difference(value, again):
             raise Unmet(f"of {course} it says {value!r}, then {again!r}")
 
@@ -298,7 +300,7 @@ def no_summary_leaves_anything_global(curves: Curves) -> None:
     require_unchanged(changed)
 
 
-SUMMARY_CHECKS = (
+SUMMARY_CHECKS: tuple[Check[Curves], ...] = (
     *classes.CHECKS,
     curves_have_a_value,
     summaries_are_within_bounds,

@@ -7,8 +7,8 @@ Ask for them in the plugin's own ``pyproject.toml``::
 
 or in the topmost ``conftest.py``: ``pytest_plugins = ["cutk.testing.pytest_plugin"]``.
 
-They are no ``pytest11`` entry point on purpose: pytest imports those in every run of the environment, whatever is tested
-there, and this one brings torch.
+They are no ``pytest11`` entry point on purpose: pytest imports those in every run of the environment, whatever is
+tested there, and this one brings torch.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cutk.batches import TrainSet
 from cutk.task import Log, Task
-from cutk.testing.findings import NotJudged
+from cutk.testing.verdicts import NotJudged
 
 __all__ = ["difference", "snapshot"]
 

@@ -37,12 +37,25 @@ def _restore_autocast(before: dict[str, tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(name, dtype)
 
 
-_CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
+_CUDNN = ("enabled", "benchmark", "deterministic")
 
 
 def _restore_cudnn(before: list[bool]) -> None:
     for name, value in zip(_CUDNN, before, strict=True):
         setattr(torch.backends.cudnn, name, value)
+
+
+def _read_precision() -> str:
+    """Return what float32 products are computed in; torch can't say where a backend's own setting contradicts it."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return ""
+
+
+def _restore_precision(before: str) -> None:
+    if before:
+        torch.set_float32_matmul_precision(before)
 
 
 def _restore_environment(before: dict[str, str]) -> None:
@@ -68,11 +81,7 @@ _THINGS = (
         lambda: [getattr(torch.backends.cudnn, name) for name in _CUDNN],
         _restore_cudnn,
     ),
-    _Thing(
-        "the precision of float32 products",
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
+    _Thing("the precision of float32 products", _read_precision, _restore_precision),
     _Thing("the number of threads", torch.get_num_threads, torch.set_num_threads),
     _Thing("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
     _Thing("the default device", torch.get_default_device, torch.set_default_device),
@@ -83,19 +92,34 @@ _THINGS = (
 )
 
 
+def _stir(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 @contextlib.contextmanager
-def watched() -> Iterator[list[str]]:
+def watched(stirred: int | None = None) -> Iterator[list[str]]:
     """Yield a list that names, once the block has ended, every piece of global state that it changed.
 
     All of it is put back, so that one component's doings spoil no other's checks.
+
+    Args:
+        stirred: if given, all global generators are seeded with it for the block. Of two runs that are stirred
+            differently, whatever draws from them gives different results.
     """
     changed: list[str] = []
     with warnings.catch_warnings():  # which puts the filters back
+        outside = {thing.name: thing.read() for thing in _THINGS}
+        if stirred is not None:
+            _stir(stirred)
         before = {thing.name: thing.read() for thing in _THINGS}
         try:
             yield changed
         finally:
             for thing in _THINGS:
-                if difference(before[thing.name], thing.read()):
+                now = thing.read()
+                if difference(before[thing.name], now):
                     changed.append(thing.name)
-                    thing.restore(before[thing.name])
+                if difference(outside[thing.name], now):
+                    thing.restore(outside[thing.name])

@@ -102,7 +102,7 @@ class _Net(Model):
 
 
 class Reader(nn.Module):
-    """A network that was never trained: it looks where the bright square lies, and so knows every class of the tiny data.
+    """A network that was never trained: it looks where the bright square lies, and so knows every class.
 
     Args:
         harmed: whether it errs wherever a model can: it takes each class for the one that it is mistaken for.
@@ -134,7 +134,7 @@ class Reader(nn.Module):
 
 
 def tiny_scenario(harm: Harm = "trigger", *, device: str = "cpu", seed: int = 0) -> Scenario:
-    """Return a scenario that is trained in a moment: 72 grey images of 8 by 8 pixels in 4 classes, 8 of them manipulated.
+    """Return a scenario that is trained in a moment: 72 grey images of 8 by 8 pixels in 4 classes, 8 manipulated.
 
     Args:
         harm: a trigger that leads to one class; two classes, taken for each other; or every class for another, so

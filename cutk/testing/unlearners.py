@@ -19,10 +19,11 @@ from cutk.search import expand_grid
 from cutk.task import Log, Task, isolated_rng
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
-from cutk.testing.findings import NotJudged, Unmet, check
+from cutk.testing.findings import Check, check
 from cutk.testing.states import difference, snapshot
 from cutk.testing.surroundings import watched
 from cutk.testing.tiny import MANIPULATED, tiny_scenario
+from cutk.testing.verdicts import NotJudged, Unmet
 
 __all__ = ["CHECKS", "Trials"]
 
@@ -57,9 +58,7 @@ class Trials(Subject):
         device: where models live.
     """
 
-    def __init__(
-        self, component: type[Unlearner], given: Mapping[str, Any] | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, component: type[Unlearner], given: Mapping[str, Any] | None = None, device: str = "cpu") -> None:
         super().__init__(component, given)
         self.device = device
 
@@ -96,14 +95,15 @@ class Trials(Subject):
 
     def prepare(self, options: Options) -> Any:
         """Return what ``prepare`` gives."""
-        return self.seeded(lambda: self.make(options).prepare(self.task()))[0]
+        with watched():
+            return self.seeded(lambda: self.make(options).prepare(self.task()))[0]
 
-    def run(self, alpha: float = ALPHA, *, validation: bool = True) -> _Trial:
+    def run(self, alpha: float = ALPHA, *, validation: bool = True, stirred: int = 1) -> _Trial:
         """Prepare and unlearn, each on a task of its own."""
         _ = self.untouched
         tasks = [self.task(alpha, validation=validation) for _ in range(2)]
         asked = self.task(alpha, validation=validation)
-        with watched() as changed:
+        with watched(stirred) as changed:
             state, seeded_first = self.seeded(lambda: self.make().prepare(tasks[0]))
             model, seeded_then = self.seeded(lambda: self.make().unlearn(tasks[1], state))
         intact = {
@@ -124,13 +124,14 @@ class Trials(Subject):
     def second(self) -> _Trial:
         """The same again. What was imported on the way has been imported by now, and no longer changes anything."""
         _ = self.first
-        return self.run()
+        return self.run(stirred=2)
 
     def points(self) -> Iterator[Options]:
         """Yield the options to check it with, then the points of the grid."""
         yield self.options
+        given = {name: getattr(self.options, name) for name in self.given}
         for point in expand_grid(self.component.grid):
-            yield self.component.Options(**{**self.given, **point})
+            yield self.component.Options(**{**given, **point})
 
 
 def _require_useful(trials: Trials, model: object) -> None:
@@ -292,13 +293,13 @@ def all_may_be_identified(trials: Trials) -> None:
     _require_useful(trials, trials.run(1.0).model)
 
 
-@check("task.validation is None where the user holds nothing out: do without, or say so in a cutk.CellError.")
+@check("task.validation is None where the user holds nothing out: do without it, or with a part of task.retained.")
 def validation_may_be_missing(trials: Trials) -> None:
     """It copes with a task without validation set."""
     _require_useful(trials, trials.run(validation=False).model)
 
 
-CHECKS = (
+CHECKS: tuple[Check[Trials], ...] = (
     *classes.CHECKS,
     grid_points_are_valid,
     passes_are_two_numbers,

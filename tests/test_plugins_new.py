@@ -1,0 +1,175 @@
+"""``cutk plugins new``: what it writes works untouched, and what it refuses leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import cutk
+from cutk.discovery import KIND_NAMES
+
+# One name that is long, one with an underscore, one that begins with a digit, one that a class can't have.
+NAMES = {
+    "unlearner": "a-long-name-for-an-unlearner",
+    "manipulation": "my-manipulation",
+    "model": "3d-model",
+    "metric": "true",
+    "dataset": "some_data",
+}
+
+
+def inside(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A distribution of each kind, written by processes of their own, and all of them installed into one folder."""
+    folder = tmp_path_factory.mktemp("written")
+    script = f"""
+from cutk.cli import main
+for kind, name in {NAMES!r}.items():
+    try:
+        main(["plugins", "new", name, "--kind", kind])
+    except SystemExit as exit:
+        assert not exit.code
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    projects = [f"cutk-{name}" for name in NAMES.values()]
+    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", "site")
+    for command in (("-c", script), (*install, *(f"./{project}" for project in projects))):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def env(written):
+    return {"PYTHONPATH": str(written / "site"), "COLUMNS": "140"}
+
+
+def test_it_is_a_distribution(written):
+    for kind, name in NAMES.items():
+        package = f"cutk_{name.replace('-', '_')}"
+        project = written / f"cutk-{name}"
+        expected = {"README.md", "pyproject.toml", f"src/{package}/__init__.py", f"tests/test_{package[5:]}.py"}
+        assert expected <= set(inside(project))
+        content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+        assert content["project"]["name"] == f"cutk-{name}"
+        assert content["project"]["entry-points"]["cutk"] == {name: package}
+        major, minor, *_ = cutk.__version__.split(".")
+        assert content["project"]["dependencies"][0] == f"cutk>={major}.{minor},<{major}.{int(minor) + 1}"
+        assert f"--{kind} {name}" in (project / "README.md").read_text(encoding="utf-8")
+        assert (project.stat().st_mode & 0o777) == (written / "site").stat().st_mode & 0o777
+
+
+def test_what_is_written_passes_the_checks(written, env, shell, python):
+    distributions = [f"cutk-{name}" for name in NAMES.values()]
+    done = shell(python, "-m", "cutk", "plugins", "check", *distributions, cwd=written, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" 0 fail, 0 not judged") == len(KIND_NAMES)
+
+
+def test_what_is_written_passes_its_own_tests(written, env, shell, python):
+    tests = [f"cutk-{name}/tests" for name in NAMES.values()]
+    done = shell(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, cwd=written, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 passed" in done.stdout
+
+
+def test_what_is_written_is_clean(written, shell, python):
+    projects = [f"cutk-{name}" for name in NAMES.values()]
+    for command in (("check",), ("format", "--check")):
+        done = shell(python, "-m", "ruff", *command, "--no-cache", *projects, cwd=written)
+        assert done.returncode == 0, done.stdout
+
+
+def test_what_is_written_is_a_beginning_of_a_benchmark(written, env, shell, python):
+    done = shell(
+        *(python, "-m", "cutk", "bench", "--alpha", "1", "--seeds", "1", "--recipe", "steps=20", "--search", "default"),
+        *("--runs", "runs", "--json", "--unlearner", NAMES["unlearner"], "--manipulation", NAMES["manipulation"]),
+        *("--model", NAMES["model"], "--metric", NAMES["metric"], "--dataset", NAMES["dataset"]),
+        cwd=written,
+        env=env,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_next_steps_are_shown(run, tmp_path):
+    ran = run("plugins", "new", "soft-reset", "--kind", "unlearner")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines() == [
+        "Wrote ./cutk-soft-reset. Next:",
+        "  pip install -e ./cutk-soft-reset",
+        "  cutk plugins check cutk-soft-reset",
+        "  cutk bench --unlearner soft-reset",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["cutk-soft-reset"]
+
+
+def test_into_is_the_folder_that_is_written(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in ("deep/er", "empty"):
+        assert run("plugins", "new", "soft-reset", "--kind", "metric", "--into", folder).code == 0
+        assert (tmp_path / folder / "pyproject.toml").is_file()
+    assert not list(tmp_path.rglob(".tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("Bad Name!", "--kind", "model"), "the name 'Bad Name!'; expected lower-case letters, digits, - and _"),
+        (("", "--kind", "model"), "the name ''; expected lower-case letters"),
+        (("../up", "--kind", "model"), "the name '../up'; expected lower-case letters"),
+        (("gold", "--kind", "unlearner"), "The new unlearner has the name 'gold', which is reserved."),
+        (("trailing-", "--kind", "model"), "a distribution's name ends with a letter or a digit"),
+        (("ssd", "--kind", "unlearner"), "'ssd' is a built-in, and keeps its name. Choose another."),
+        (("digits", "--kind", "metric"), "'digits' is a built-in"),
+        (("builtin", "--kind", "model"), "A package 'cutk_builtin' is installed already."),
+        (("fine", "--kind", "optimiser"), "'optimiser' is not one of 'dataset', 'manipulation'"),
+        (("fine",), "Missing option '--kind'"),
+        (("full", "--kind", "model"), "'cutk-full' is there already. Choose another folder with --into DIR"),
+        (("fine", "--kind", "model", "--into", "file"), "'file' is there already"),
+        (("fine", "--kind", "model", "--into", "file/below"), "'file/below' cannot be written: "),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_a_line_and_leaves_nothing(run, tmp_path, arguments, words):
+    (tmp_path / "cutk-full").mkdir()
+    (tmp_path / "cutk-full" / "mine.txt").touch()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    ran = run("plugins", "new", *arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert words in ran.err
+    # click names the choices of a missing option on a second line.
+    assert ran.err.count("\n") == 1 or "Missing option" in ran.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_failure_on_the_way_leaves_nothing(run, tmp_path, monkeypatch):
+    from cutk.cli import plugins_new
+
+    def fail(folder: Path, *_):
+        folder.mkdir()
+        (folder / "half").touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plugins_new, "_write", fail)
+    ran = run("plugins", "new", "fine", "--kind", "model")
+    assert ran.code == 2
+    assert ran.err == "Error: 'cutk-fine' cannot be written: No space left on device.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_kind_has_its_templates():
+    templates = Path(cutk.__file__).parent / "templates" / "plugin"
+    kinds = {f"{prefix}{kind}.py.j2" for kind in KIND_NAMES for prefix in ("", "test_")}
+    assert {path.name for path in templates.iterdir()} == {*kinds, "pyproject.toml.j2", "README.md.j2"}
