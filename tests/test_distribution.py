@@ -42,6 +42,9 @@ def test_the_wheel_holds_core_built_ins_and_data(built):
         "cutk_builtin/datasets/digits.npz",
         "cutk_builtin/presets/default.toml",
         "cutk_builtin/presets/laptop/cifar10-poisoning.toml",
+        "cutk_builtin/presets/paper/cifar100-ic.toml",
+        "cutk/report/page.html.j2",
+        "cutk/templates/plugin/unlearner.py.j2",
     ):
         assert name in names
     assert {name.split("/")[0] for name in names} <= {"cutk", "cutk_builtin", "cutk-0.1.0.dist-info"}

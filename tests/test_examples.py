@@ -36,6 +36,16 @@ def test_every_example_is_listed_as_ok(site, shell, python, tmp_path):
         assert line.split()[-1] == "ok"
 
 
+def test_every_example_passes_its_own_tests_and_the_check(site, shell, python, tmp_path):
+    env = {"PYTHONPATH": str(site)}
+    tests = [path / "tests" for path in DISTRIBUTIONS]
+    done = shell(python, "-m", "pytest", "-q", "--import-mode=importlib", *tests, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout
+    names = [path.name for path in DISTRIBUTIONS]
+    done = shell(python, "-m", "cutk", "plugins", "check", *names, "--json", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_examples_work_together(site, shell, python, tmp_path):
     done = shell(
         *(python, "-m", "cutk", "bench", "-d", "fake", "--alpha", "1", "--seeds", "1", "--json"),
