@@ -24,9 +24,9 @@ def _block(match: re.Match[str]) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a docstring with its literal blocks and doctests as fenced code.
+    r"""Return a docstring with its literal blocks and doctests as fenced code.
 
-    >>> print(markdown("Say so::\\n\\n    import cutk"))
+    >>> print(markdown("Say so::\n\n    import cutk"))
     Say so:
     <BLANKLINE>
     ```python

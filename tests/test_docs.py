@@ -6,6 +6,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -17,17 +18,11 @@ from cutk.components import problem_with
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+skeleton = runpy.run_path(str(ROOT / "docs" / "outputs.py"))["skeleton"]
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def skeleton(text):
-    """Drop what differs from machine to machine and run to run: numbers, marks, versions and white space."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("cutk ")]
-    variable = r"\*|\d+(\.\d+)?|not reached on this grid"
-    return [re.sub(r"\s+", " ", re.sub(variable, "", line)).strip() for line in lines]
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,15 @@ TRANSCRIPTS = [name for name, text in PAGES.items() if any(step["command"] for s
 
 
 class InProcess(Session):
-    """A session whose plain cutk commands run in this process, which has torch already.
+    """A session whose plain commands run in this process, which has torch already.
 
     A page that installs something needs processes of its own: for it, a Session is taken as it is.
     """
 
     def run(self, command, *, fails=False):
-        if not re.fullmatch(r"cutk [^|&<>]*", command):
+        if not re.fullmatch(r"(cutk|python \w+\.py)\b[^|&<>]*", command):
             return super().run(command, fails=fails)
+        program, *arguments = TOOL["shlex"].split(command)
         out, err, code = io.StringIO(), io.StringIO(), None
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.home)
@@ -46,7 +47,7 @@ class InProcess(Session):
                 patch.setenv(name, value)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
-                    main(TOOL["shlex"].split(command)[1:])
+                    runpy.run_path(arguments[0]) if program == "python" else main(arguments)
                 except SystemExit as exited:
                     code = exited.code
         assert (code not in (None, 0)) == fails, f"{command}: {err.getvalue()}"
@@ -167,9 +168,17 @@ def test_the_reference_describes_every_public_name(site):
 
 def test_the_site_needs_no_network(site):
     for page in site.glob("**/*.html"):
-        loaded = re.findall(r'<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="(https?:[^"]+)"', page.read_text("utf-8"))
-        assert loaded == [], page
+        text = page.read_text(encoding="utf-8")
+        assert re.findall(r'<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="(https?:[^"]+)"', text) == [], page
 
 
 def test_no_tool_is_published(site):
-    assert [path for path in site.glob("**/*.py")] == []
+    assert list(site.glob("**/*.py")) == []
+
+
+def test_docstrings_become_markdown():
+    pytest.importorskip("griffe")
+    markdown = runpy.run_path(str(DOCS / "docstrings.py"))["markdown"]
+    assert markdown("Say so::\n\n    import cutk\n\nAnd on.") == "Say so:\n\n```python\nimport cutk\n```\n\nAnd on."
+    assert markdown("So:\n\n>>> 1 + 1\n2\n\nOn.") == "So:\n\n```pycon\n>>> 1 + 1\n2\n```\n\nOn."
+    assert markdown("Args:\n    x: a ``name``::other") == "Args:\n    x: a ``name``::other"
