@@ -82,7 +82,8 @@ class Benchmark:
 
     def is_stored(self, cell: Cell) -> bool:
         """Say whether a cell would be read instead of computed."""
-        return self.store.has(cell.kind, self._key(cell))
+        record = self.store.peek(cell.kind, self._key(cell))
+        return record is not None and not self._lacks_points(record)
 
     def scenario(self, cell: Cell) -> Scenario:
         """Return the problem behind a cell."""
@@ -110,6 +111,7 @@ class Benchmark:
             try:
                 record, read = self._obtain(cell)
                 environments.append(record["environment"])
+                self.store.forget_failure(self._key(cell))
                 self._report(cell, record, results)
                 results.computed += not read
                 self.observer.cell_finished(cell, read)
@@ -118,6 +120,7 @@ class Benchmark:
                     self._start_over()
                 self._failed[self._key(cell)] = one_line(error)
                 results.failures.append(failure("cell", self._labels(cell), one_line(error), traceback.format_exc()))
+                self.store.note_failure(self._key(cell), f"{cell} failed: {one_line(error)}")
                 self.observer.cell_failed(cell, one_line(error))
         results.environment = _where(environments, results.environment)
         results.summaries, failures = summarise(self.setup.summaries, results.records)
@@ -287,14 +290,10 @@ class Benchmark:
     def _measure_stored(self, cell: Cell, record: dict[str, Any]) -> bool:
         """Add what this plan measures and an earlier one didn't. False if that takes computing the cell again."""
         metrics = self.setup.metrics
+        if self._lacks_points(record):
+            return False
         attempts = [Attempt(**attempt) for attempt in record["attempts"]]
         chosen = attempts[record["selected"]]
-        if self.setup.plan.evaluate == "all" and any(
-            unmeasured(metrics, attempt, retry=False)
-            for attempt in attempts
-            if attempt is not chosen and not attempt.error
-        ):
-            return False  # the selected model's weights alone are kept
         if not unmeasured(metrics, chosen):
             return True
         model = self._load(cell)
@@ -312,6 +311,13 @@ class Benchmark:
         changes = {name: record[name] for name in ("attempts", "measured")}
         self.store.update(cell.kind, self._key(cell), changes)
         return True
+
+    def _lacks_points(self, record: dict[str, Any]) -> bool:
+        """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
+        attempts = [Attempt(**attempt) for attempt in record["attempts"]]
+        others = [a for i, a in enumerate(attempts) if i != record["selected"] and not a.error]
+        every = self.setup.plan.evaluate == "all"
+        return every and any(unmeasured(self.setup.metrics, attempt, retry=False) for attempt in others)
 
     # What is reported.
 

@@ -45,7 +45,12 @@ def _work(cell: Cell, sizes: Sizes) -> float | None:
     known = [cost for cost in told if cost is not None]
     if len(known) < len(told):
         return None
-    return float(known[0][0] + sum(cost[1] for cost in known))
+    # Points that agree on what prepare reads share its result.
+    states = {
+        tuple(getattr(options, name) for name in component.prepared_by): cost[0]
+        for options, cost in zip(cell.unlearner.points, known, strict=True)
+    }
+    return float(sum(states.values()) + sum(cost[1] for cost in known))
 
 
 def cell_costs(benchmark: Benchmark) -> list[CellCost]:

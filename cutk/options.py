@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from cutk.errors import UsageError, suggestion
 
-__all__ = ["OptionInfo", "Options", "alternatives", "describe_options", "option", "parse_options"]
+__all__ = ["OptionInfo", "Options", "alternatives", "describe_options", "in_words", "option", "parse_options"]
 
 
 class Options(BaseModel):
@@ -46,13 +46,19 @@ class OptionInfo:
 
 
 _TYPES = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "a text"}
-_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+_BOUNDS = {
+    "minimum": "≥",
+    "exclusiveMinimum": ">",
+    "maximum": "≤",
+    "exclusiveMaximum": "<",
+    "multipleOf": "divisible by",
+}
 
 
-def _expected(schema: Mapping[str, Any]) -> str:
+def in_words(schema: Mapping[str, Any]) -> str:
     """Put a JSON schema into words: ``a number > 0``, ``one of 'a', 'b'``, ``an integer ≥ 1 or none``."""
     if "anyOf" in schema:
-        return " or ".join(_expected(part) for part in schema["anyOf"])
+        return " or ".join(in_words(part) for part in schema["anyOf"])
     if "enum" in schema:
         return "one of " + ", ".join(f"'{value}'" for value in schema["enum"])
     if "const" in schema:
@@ -62,7 +68,10 @@ def _expected(schema: Mapping[str, Any]) -> str:
         return "none"
     if kind == "array":
         items = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
-        return f"a comma-separated list, each {_expected(items)}"
+        length = f" of {schema['minItems']}" if schema.get("minItems") and "prefixItems" in schema else ""
+        return f"a comma-separated list{length}, each {in_words(items)}"
+    if kind == "object":
+        return "a table"
     words = "a path" if schema.get("format") == "path" else _TYPES.get(str(kind), "a value")
     bounds = " and ".join(f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)
     return f"{words} {bounds}".strip()
@@ -74,7 +83,7 @@ def describe_options(cls: type[Options]) -> list[OptionInfo]:
     return [
         OptionInfo(
             name=name,
-            expected=_expected(properties[name]),
+            expected=in_words(properties[name]),
             default=None if field.is_required() else field.get_default(call_default_factory=True),
             required=field.is_required(),
             help=field.description or "",

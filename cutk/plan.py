@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cutk.components import Component, Dataset, Manipulation, Metric, Model, Summary, Unlearner
 from cutk.errors import UsageError, suggestion
-from cutk.options import Options, alternatives, parse_options
+from cutk.options import Options, alternatives, in_words, parse_options
 from cutk.plugins import Entry, Registry
 from cutk.recipe import RecipeOptions
 from cutk.search import search_points
@@ -102,9 +102,9 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _refused(name: str, error: ValidationError, content: Mapping[str, Any]) -> UsageError:
-    first = error.errors()[0]
-    came = "nothing" if first["type"] == "missing" else repr(content[name])
-    return UsageError(f"Plan entry '{name}': {first['msg'].lower()}, got {came}.")
+    came = "nothing" if error.errors()[0]["type"] == "missing" else repr(content[name])
+    words = in_words(Plan.model_json_schema()["properties"][name]).replace("a comma-separated list", "a list")
+    return UsageError(f"Plan entry '{name}': expected {words}, got {came}.")
 
 
 def read_preset(name: str, registry: Registry) -> dict[str, Any]:

@@ -155,12 +155,15 @@ def summarise(summaries: Sequence[Chosen], records: Sequence[Record]) -> tuple[l
         of_setting.setdefault(record["unlearner"], {}).setdefault(record["alpha"], []).append(record)
     result, failures = [], []
     for names, unlearners in curves.items():
-        original, gold = (means(unlearners.get(name, {}).get(None, [])) for name in (ORIGINAL, GOLD))
+        references = [unlearners.get(name, {}).get(None, []) for name in (ORIGINAL, GOLD)]
         for unlearner, by_alpha in unlearners.items():
+            # Where a seed is missing somewhere it is left out everywhere: a mean of other seeds is another curve.
+            common = set.intersection(*({r["seed"] for r in part} for part in (*references, *by_alpha.values())))
+            original, gold = (means([r for r in part if r["seed"] in common]) for part in references)
             labels = {**dict(zip(setting, names, strict=True)), "unlearner": unlearner}
             values: dict[str, dict[float, float]] = {}
             for alpha in sorted(alpha for alpha in by_alpha if alpha is not None):
-                for name, value in means(by_alpha[alpha]).items():
+                for name, value in means([r for r in by_alpha[alpha] if r["seed"] in common]).items():
                     values.setdefault(name, {})[alpha] = value
             if not values:
                 continue  # a reference, which has no α

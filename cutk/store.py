@@ -20,6 +20,8 @@ from torch import Tensor
 
 from cutk.errors import UsageError, one_line
 
+FAILED = "failed"
+
 __all__ = ["Damaged", "Store", "canonical", "key_of", "parse_record"]
 
 RECORD = "record.json"
@@ -94,9 +96,12 @@ class Store:
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key
 
-    def has(self, kind: str, key: str) -> bool:
-        """Say whether a run is there, without reading it."""
-        return (self._folder(kind, key) / RECORD).is_file()
+    def peek(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Return a run's record, or None if it isn't there or is damaged; nothing is set aside."""
+        try:
+            return parse_record((self._folder(kind, key) / RECORD).read_text(encoding="utf-8"), key)
+        except (OSError, ValueError, RecursionError):
+            return None
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
         """Return a run's record, or None if it isn't there.
@@ -183,6 +188,18 @@ class Store:
         temporary = path.with_name(f".tmp-{os.getpid()}")
         _write_text(temporary, _pretty({**record, **changes}))
         os.replace(temporary, path)
+
+    def note_failure(self, key: str, text: str) -> None:
+        """Keep why a cell gave no run, until it gives one."""
+        path = self.root / FAILED / f"{key}.txt"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".tmp-{os.getpid()}")
+        _write_text(temporary, text)
+        os.replace(temporary, path)
+
+    def forget_failure(self, key: str) -> None:
+        """Drop what ``note_failure`` kept, if anything."""
+        (self.root / FAILED / f"{key}.txt").unlink(missing_ok=True)
 
     def _set_aside(self, kind: str, key: str, reason: str) -> Damaged:
         folder = self._folder(kind, key)

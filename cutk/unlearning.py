@@ -68,7 +68,7 @@ class Attempt:
 
     def cost_was(self, cost: Cost) -> None:
         """Keep what it cost."""
-        self.seconds, self.passes, self.peak_bytes = cost
+        self.seconds, self.passes, self.peak_bytes = cost.seconds, cost.passes, cost.peak_bytes
 
 
 @dataclass

@@ -10,8 +10,11 @@ import cutk
 from cutk.benchmark import Benchmark
 from cutk.cells import Observer
 from cutk.device import describe_machine as real
+from cutk.estimate import cell_costs
 from cutk.plan import Plan, layer, resolve
 from cutk.plugins import Entry, Provider
+from cutk.records import summarise
+from cutk.report.runs import read_failures
 from cutk.store import Store
 
 
@@ -166,6 +169,57 @@ def test_passes_and_memory_are_what_prepare_and_unlearn_took(bench, setup_of):
     assert by_name["ssd"]["passes"] == 1.0  # S_f once and the rest once, for all points together
     assert by_name["rewod"]["passes"] == pytest.approx(20 * 32 / 380)
     assert by_name["rewod"]["peak_memory"] >= 0
+
+
+def test_costs_add_up_by_hand():
+    prepared = cutk.Cost(1.0, passes=2.0, peak_bytes=50, kept_bytes=30)
+    # While unlearning takes 40 at most, the 30 of the prepared state are there as well.
+    assert prepared + cutk.Cost(0.5, passes=1.0, peak_bytes=40) == cutk.Cost(1.5, 3.0, 70, 30)
+    assert prepared + cutk.Cost(0.5, passes=1.0, peak_bytes=10) == cutk.Cost(1.5, 3.0, 50, 30)
+    assert prepared + cutk.Cost(0.5) == cutk.Cost(1.5, None, 50, 30)
+    assert cutk.Cost(1.0) + cutk.Cost(1.0) == cutk.Cost(2.0)
+
+
+def test_a_failed_cell_is_noted_until_it_succeeds(bench, setup_of, tmp_path):
+    setup = in_place_of_ssd(setup_of(alphas=[0.5]), Failing)
+    bench(setup)
+    assert read_failures(tmp_path / "runs") == [
+        "badnet, seed 0: failing at α = 0.5 failed: None of 1 options gave a model. The first failed with: "
+        "ZeroDivisionError: it was a test"
+    ]
+    key = Benchmark(setup, Store(tmp_path / "runs")).cells[-1]
+    Store(tmp_path / "runs").forget_failure(Benchmark(setup, Store(tmp_path / "runs"))._key(key))
+    assert read_failures(tmp_path / "runs") == []
+
+
+def test_cells_that_lack_points_are_to_do(bench, setup_of, tmp_path):
+    bench(setup_of(alphas=[0.5]))
+    store = Store(tmp_path / "runs")
+    for over, stored in (({}, 3), ({"evaluate": "all"}, 2)):
+        benchmark = Benchmark(setup_of(alphas=[0.5], **over), store)
+        assert sum(benchmark.is_stored(cell) for cell in benchmark.cells) == stored
+
+
+def test_each_prepared_state_is_counted(setup_of, tmp_path):
+    options = {"ssd": {"fisher": ["batch", "per-sample"], "selection_weight": [1, 10], "dampening": 1}}
+    cost = cell_costs(Benchmark(setup_of(alphas=[0.5], options=options), Store(tmp_path)))[-1]
+    assert (cost.points, cost.work) == (4, 2.0)
+
+
+def record_of(unlearner, alpha, seed, value):
+    labels = {"dataset": "d", "manipulation": "m", "model": "n", "selected": True}
+    return {**labels, "unlearner": unlearner, "alpha": alpha, "seed": seed, "metrics": {"corrected_accuracy": value}}
+
+
+def test_summaries_compare_the_same_seeds(setup_of):
+    references = [
+        record_of(name, None, seed, value) for name, value in (("none", 0.1), ("gold", 1.0)) for seed in (0, 1)
+    ]
+    # Seed 1 is missing at α = 1. With it, the mean at 0.5 would be 0.95, and enough.
+    records = [*references, record_of("u", 0.5, 0, 0.85), record_of("u", 0.5, 1, 1.0), record_of("u", 1.0, 0, 0.95)]
+    found, failures = summarise(setup_of().summaries, records)
+    assert failures == []
+    assert found[0]["metrics"] == {"alpha_star": 1.0}
 
 
 def test_an_oracle_is_best_on_the_test_set_and_only_there_when_asked_for(bench, setup_of):

@@ -113,7 +113,7 @@ BAD = {
     "no value": ((*SSD, "-o", "ssd.dampening="), "Option 'ssd.dampening': expected a number > 0, got ''."),
     "device without memory": ((*SSD, "--device", "meta"), "Device 'meta' cannot be used here"),
     "too many steps": ((*SSD, "--recipe", "steps=99999999999999999999"), "Option 'recipe.steps': expected an integer"),
-    "no seeds": ((*SSD, "--seeds", "0"), "Plan entry 'seeds': input should be greater than or equal to 1, got 0."),
+    "no seeds": ((*SSD, "--seeds", "0"), "Plan entry 'seeds': expected an integer ≥ 1, got 0."),
     "seeds no number": ((*SSD, "--seeds", "x"), "Invalid value for '--seeds'"),
     "too many manipulated": ((*SSD, "-o", "badnet.count=500"), "badnet: expected 1 to 380 poisoned images"),
     "target out of range": ((*SSD, "-o", "badnet.target=4"), "Option 'badnet.target': expected a class from 0 to 3, got 4."),
@@ -281,10 +281,10 @@ def test_a_closed_pipe_is_no_traceback(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("options = 3", "Plan entry 'options': input should be a valid dictionary, got 3."),
-        ("[options]\nssd = 3", "Plan entry 'options': input should be a valid dictionary, got {'ssd': 3}."),
+        ("options = 3", "Plan entry 'options': expected a table, got 3."),
+        ("[options]\nssd = 3", "Plan entry 'options': expected a table, got {'ssd': 3}."),
         ("recipe = 3", "Plan entry 'recipe'"),
-        ("dataset = 3", "Plan entry 'dataset': input should be a valid string, got 3."),
+        ("dataset = 3", "Plan entry 'dataset': expected a text, got 3."),
         ('dataset = ["fake"]', "Plan entry 'dataset'"),
         ('unlearners = "ssd"', "Plan entry 'unlearners'"),
         ("[options.ssd]\nselection_weight = []", "Option 'ssd.selection_weight': expected a number > 0, got []."),

@@ -135,6 +135,8 @@ def test_a_base_is_laid_under_and_may_have_a_base_itself(run, tmp_path):
         ("base = 3", "expected base to be the name of a plan, got 3"),
         ('base = "laptop/digit"', "Unknown preset 'laptop/digit'. Did you mean 'laptop/digits'?"),
         ('base = "laptop/digits"\nseeds = 0', "seeds"),
+        ('base = "laptop/digits"\n[options.ssd]\nselection_weight = "a"', "Option 'ssd.selection_weight'"),
+        ('base = "laptop/digits"\n[recipe]\nsteps = 2.5', "Option 'recipe.steps'"),
     ],
 )
 def test_a_base_that_cannot_be(run, tmp_path, text, message):

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from cutk.report.naming import natural, slugs, told_apart
 from cutk.report.style import marks_for
@@ -360,3 +361,22 @@ def test_the_wheel_holds_the_page(tmp_path, shell, python):
     assert done.returncode == 0, done.stderr
     names = set(zipfile.ZipFile(done.stdout.strip()).namelist())
     assert {"cutk/report/page.html.j2", "cutk/report/page.css", "cutk/report/page.js"} <= names
+
+
+def test_failed_cells_are_told(runs, run):
+    (runs / "failed").mkdir()
+    (runs / "failed" / "0.txt").write_text("badnet, seed 0: cf at α = 1 failed: it was a test")
+    ran = run("report", runs)
+    assert ran.code == 0
+    assert "Warning: badnet, seed 0: cf at α = 1 failed: it was a test; it is in no table." in ran.err
+
+
+def test_figures_without_a_page_lead_nowhere_and_say_where_they_are_from(runs, run, tmp_path):
+    run("report", runs, "--figures", tmp_path / "figures")
+    for path in (tmp_path / "figures").glob("*.svg"):
+        text = path.read_text(encoding="utf-8")
+        assert "<a " not in text
+        assert "#record-" not in text
+        assert re.search(r"<desc>toy, tiny: .*seeds 0, 1.*torch", text)
+    picture = Image.open(next((tmp_path / "figures").glob("*.png")))
+    assert picture.text["Description"].startswith("toy, tiny: ")

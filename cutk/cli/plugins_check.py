@@ -191,7 +191,7 @@ def _print_failures(failures: Sequence[Failure], console: Console) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> int:
-    r"""Check whether the components of each TARGET keep to what cutk expects.
+    """Check whether the components of each TARGET keep to what cutk expects.
 
     A TARGET is an installed distribution (cutk-mine), a module, or a Python file (./mine.py). Each of its components
     is tried on a tiny scenario, which takes seconds; cutk.testing has the same checks for tests. The exit code is 1
@@ -200,7 +200,7 @@ def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> 
     \b
     cutk plugins check cutk-mine
     cutk plugins check ./mine.py -o mine.steps=10
-    """
+    """  # noqa: D301  # click looks for the character itself
     from cutk.testing import examine
 
     found = [_find(target) for target in dict.fromkeys(targets)]

@@ -117,7 +117,7 @@ def _write(folder: Path, name: str, kind: str, package: str) -> None:
     help="The folder to write, which must not be there yet; ./cutk-NAME if not given.",
 )
 def new(name: str, kind: str, into: Path | None) -> None:
-    r"""Begin a plugin: write a distribution with a component called NAME, its tests and a README.
+    """Begin a plugin: write a distribution with a component called NAME, its tests and a README.
 
     What is written works as it stands; the component is a simple one, for you to replace.
 
@@ -125,7 +125,7 @@ def new(name: str, kind: str, into: Path | None) -> None:
     cutk plugins new soft-reset --kind unlearner
     pip install -e ./cutk-soft-reset
     cutk plugins check cutk-soft-reset
-    """
+    """  # noqa: D301  # click looks for the character itself
     package = f"cutk_{name.replace('-', '_')}"
     _refuse_name(name, kind, package)
     target = Path(f"cutk-{name}") if into is None else into.expanduser()

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+# More say no more than these do.
+SHOWN_FAILURES = 10
 _FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
@@ -46,9 +48,11 @@ def report(runs: Path, **options: Any) -> int:
     from cutk.report.console import make_console
     from cutk.report.experiments import experiments_of
     from cutk.report.formats import as_csv, as_json, as_latex, as_markdown, print_sheet
-    from cutk.report.runs import read_runs
+    from cutk.report.runs import read_failures, read_runs
     from cutk.report.sheets import sheets_of, summarised, tidy
 
+    for failure in read_failures(runs)[:SHOWN_FAILURES]:
+        _warn(f"{failure}; it is in no table. The same cutk bench tries it again")
     experiments = experiments_of(read_runs(runs, _warn), options["dataset"], options["manipulation"])
     failed = sum(len(setting.failures) for experiment in experiments for setting in experiment.settings)
     if failed:
@@ -85,12 +89,13 @@ def _write(experiments: list[Any], tables: list[Any], html: Path | None, folder:
 
     marks = marks_for(method for experiment in experiments for method in experiment.methods)
     drawings = [list(figures_of(experiment, marks)) for experiment in experiments]
-    if folder:
-        home = os.path.relpath(html, folder) if html else ""
-        for drawing in (drawing for of_experiment in drawings for drawing in of_experiment):
-            write_file(folder / f"{drawing.name}.svg", svg(drawing.figure, drawing.name, drawing.tips, page=home))
-            write_file(folder / f"{drawing.name}.png", png(drawing.figure))
-        click.echo(f"Wrote {sum(map(len, drawings))} figures, as SVG and PNG each, to '{folder}'.", err=True)
     if html:
         write_file(html, page(experiments, tables, drawings, cutk.__version__))
         click.echo(f"Wrote '{html}'.", err=True)
+    if folder:
+        home = os.path.relpath(html, folder) if html else None
+        for drawing in (drawing for of_experiment in drawings for drawing in of_experiment):
+            text = svg(drawing.figure, drawing.name, drawing.tips, page=home, origin=drawing.origin)
+            write_file(folder / f"{drawing.name}.svg", text)
+            write_file(folder / f"{drawing.name}.png", png(drawing.figure, drawing.origin))
+        click.echo(f"Wrote {sum(map(len, drawings))} figures, as SVG and PNG each, to '{folder}'.", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +15,7 @@ from cutk.records import GOLD, ORIGINAL
 from cutk.report.breakdowns import breakdowns_of
 from cutk.report.experiments import SHOWN, Experiment, Point, Setting, Stat, stat
 from cutk.report.naming import compact, natural, slug, slugs
+from cutk.report.origins import origin_of
 from cutk.report.panels import Drawing, Panels, bounded_axis, fraction_axis, label_of, spread, swatch
 from cutk.report.style import INK, Mark
 
@@ -26,6 +28,12 @@ _OPENS = "A point leads to its record."
 
 def figures_of(experiment: Experiment, marks: dict[str, Mark]) -> Iterator[Drawing]:
     """Yield every figure that an experiment's runs give; ``marks`` are those of its methods."""
+    origin = origin_of(experiment)
+    for drawing in _drawn(experiment, marks):
+        yield replace(drawing, origin=origin)
+
+
+def _drawn(experiment: Experiment, marks: dict[str, Mark]) -> Iterator[Drawing]:
     fractions = [name for name, metric in experiment.metrics.items() if metric.is_fraction]
     for name in fractions:
         yield from _against_alpha(experiment, name, marks)
@@ -98,6 +106,7 @@ def _curves(
     name, group, axis, against = words
     panels = Panels([setting.heading for setting in settings])
     heights: list[float] = []
+    drawn: list[Stat] = []
     for method in experiment.methods:
         panels.line_entry(method, marks[method])
     for ax, setting in zip(panels.axes, settings, strict=True):
@@ -115,6 +124,7 @@ def _curves(
                 panels.curve(
                     ax, mine, [value for _, value, _ in curve], [point for _, _, point in curve], marks[method]
                 )
+                drawn += [value for _, value, _ in curve]
                 heights += [v.mean + sign * (v.sd or 0) for _, v, _ in curve for sign in (-1, 1)]
                 xs += mine
         if name == "alpha":
@@ -123,8 +133,9 @@ def _curves(
             ax.set_xlim(0, 1.04 * max(xs))
     bounded_axis(panels.axes, heights)
     panels.label(axis, label_of(metric))
-    seeds = max(len(setting.seeds) for setting in settings)
-    lines = f"Means over {seeds} seeds, with a band of one standard deviation" if seeds > 1 else "One seed"
+    counts = sorted({value.n for value in drawn})
+    seeds = str(counts[-1]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    lines = f"Means over {seeds} seeds, with a band of one standard deviation" if counts[-1] > 1 else "One seed"
     return panels.finish(
         f"{experiment.slug}-{slug(metric)}-{name}",
         group,

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from cutk.records import ORIGINAL
 from cutk.report.experiments import SHOWN, Experiment, Setting, anchor
 from cutk.report.naming import compact, natural, slug
+from cutk.report.origins import facts_of, listed, machine, versions
 from cutk.report.panels import Drawing
 from cutk.report.runs import StoredRun
 from cutk.report.sheets import Sheet
@@ -69,12 +70,18 @@ def _section(experiment: Experiment, sheets: Sequence[Sheet], drawings: Sequence
     name = experiment.slug
     groups: dict[str, list[dict[str, Any]]] = {}
     for drawing in drawings:
-        figure = {"id": drawing.name, "title": drawing.title, "caption": drawing.caption, "svg": _inline(drawing)}
+        figure = {
+            "id": drawing.name,
+            "title": drawing.title,
+            "caption": drawing.caption,
+            "origin": drawing.origin,
+            "svg": _inline(drawing),
+        }
         groups.setdefault(drawing.group, []).append(figure)
     return {
         "id": name,
         "name": experiment.name,
-        "facts": _facts(experiment),
+        "facts": facts_of(experiment),
         "overview": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is None],
         "results": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is not None],
         "figures": [{"id": f"{name}-{slug(group)}", "name": group, "drawings": d} for group, d in groups.items()],
@@ -109,47 +116,6 @@ def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
     }
 
 
-def _listed(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={compact(value)}" for name, value in options.items())
-
-
-def _facts(experiment: Experiment) -> list[tuple[str, list[str]]]:
-    """Return what a reader has to know of where the numbers come from."""
-    training = experiment.training
-    model = _listed(training.model.options[0]) if training.model.options else ""
-    manipulations = []
-    for setting in experiment.settings:
-        seeds = f"{len(setting.seeds)} seed{'s' if len(setting.seeds) != 1 else ''}"
-        options = _listed(setting.options) or "no options"
-        manipulations.append(f"{setting.name}, |S_m| = {setting.size}, {seeds} ({options})")
-    machines = dict.fromkeys(_machine(environment) for environment in experiment.environments)
-    versions = dict.fromkeys(_versions(environment) for environment in experiment.environments)
-    return [
-        ("Data", [f"{experiment.dataset}, fingerprint {training.data[:12]}"]),
-        ("Manipulation", manipulations),
-        ("Model", [f"{experiment.model} ({model})" if model else experiment.model]),
-        ("Recipe", [_listed(training.recipe) + f", validation_fraction={compact(training.validation_fraction)}"]),
-        ("Hardware", [f"{machine}, {training.precision}" for machine in machines]),
-        ("Versions", list(versions)),
-    ]
-
-
-def _machine(environment: dict[str, Any]) -> str:
-    threads = environment.get("threads")
-    count = f", {threads} thread{'s' if threads != 1 else ''}" if threads is not None else ""
-    return f"{environment.get('device', 'unknown device')} ({environment.get('hardware', 'unknown')}{count})"
-
-
-def _versions(environment: dict[str, Any]) -> str:
-    providers = environment.get("providers")
-    found = {
-        **(providers if isinstance(providers, dict) else {}),
-        "torch": environment.get("torch", "unknown"),
-        "Python": environment.get("python", "unknown"),
-    }
-    return ", ".join(f"{name} {version}" for name, version in found.items())
-
-
 def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
     """Return every run of a setting, with all that was tried in it."""
     twins: dict[tuple[str, float | None], list[StoredRun]] = {}
@@ -171,8 +137,8 @@ def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
                 "identified": run.labels.identified,
                 "key": run.key,
                 "provider": run.provider,
-                "environment": f"{_machine(run.environment)}; {_versions(run.environment)}",
-                "options": _listed({n: run.attempts[0].options.get(n) for n in names if n not in varying}),
+                "environment": f"{machine(run.environment)}; {versions(run.environment)}",
+                "options": listed({n: run.attempts[0].options.get(n) for n in names if n not in varying}),
                 "headings": [name.replace("_", " ") for name in (*varying, *metrics)],
                 "others": [
                     (anchor(other, other.selected), other.labels.seed)

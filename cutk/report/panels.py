@@ -40,6 +40,7 @@ class Drawing:
         caption: how to read it.
         figure: the drawing itself.
         tips: what to say about each address that it links to.
+        origin: data, seeds, hardware and versions that it was made of.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Drawing:
     caption: str
     figure: Figure
     tips: dict[str, str] = field(default_factory=dict)
+    origin: str = ""
 
 
 def label_of(name: str) -> str:
@@ -137,7 +139,8 @@ class Panels:
         """Draw means as a line, standard deviations as a band, and a mark for each that leads to its record."""
         means = [value.mean for value in values]
         if any(value.sd for value in values):
-            sds = [value.sd or 0.0 for value in values]
+            # A single value has no spread to draw: there the band is interrupted, not closed.
+            sds = [math.nan if value.sd is None else value.sd for value in values]
             low, high = ([m + sign * sd for m, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
             ax.fill_between(xs, low, high, color=mark.colour, alpha=0.16, linewidth=0)
         ax.plot(xs, means, color=mark.colour, linestyle=mark.dash)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cutk.errors import UsageError, one_line
-from cutk.store import parse_record
+from cutk.store import FAILED, parse_record
 from cutk.unlearning import Attempt
 
 __all__ = ["Identity", "Measured", "StoredRun", "Training", "read_runs"]
@@ -132,6 +132,12 @@ def read_runs(root: Path, warn: Callable[[str], None]) -> list[StoredRun]:
     if not runs:
         raise UsageError(f"None of the {len(folders)} runs in '{root}' can be read.")
     return sorted(runs, key=_order)
+
+
+def read_failures(root: Path) -> list[str]:
+    """Return why cells of a runs folder gave no run, a line each, in the order of their text."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((root / FAILED).glob("[!.]*.txt"))]
+    return sorted(" ".join(text.split()) for text in texts)
 
 
 def _order(run: StoredRun) -> tuple[Any, ...]:

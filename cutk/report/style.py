@@ -108,14 +108,15 @@ def colours_for(names: Iterable[str]) -> dict[str, str]:
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
 
 
-def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str = "") -> str:
+def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "", origin: str = "") -> str:
     """Return a figure as an SVG element in the colours and the font of the page that shows it.
 
     Args:
         figure: what to draw.
         name: goes before every id in it, so that several can share a page.
         tips: what to say about each address that a part of the figure links to.
-        page: where these addresses are; empty for the page that shows the figure.
+        page: where these addresses are; empty for the page that shows the figure, none if there is no page.
+        origin: what the figure was made of, kept in it as its description.
     """
     buffer = io.StringIO()
     with mpl.rc_context(RC):
@@ -131,6 +132,11 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str = "") -> s
 
     text = re.sub(r'(<use xlink:href=")#', rf"\1#{name}-", text)
 
+    if origin:
+        text = re.sub(r"(<svg[^>]*>)", lambda match: f"{match[1]}<desc>{escape(origin)}</desc>", text, count=1)
+    if page is None:
+        return re.sub(r"</?a\b[^>]*>", "", text)
+
     def link(match: re.Match[str]) -> str:
         tip = escape(tips[match[1]])
         return f'<a xlink:href="{page}{match[1]}" aria-label="{tip}"><title>{tip}</title>'
@@ -144,9 +150,11 @@ def _shortened(match: re.Match[str]) -> str:
     return " " + " ".join(re.sub(r"(\d\.\d\d)\d+", r"\1", match[0]).split())
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG on white, 200 dots an inch."""
+def png(figure: Figure, origin: str = "") -> bytes:
+    """Return a figure as a PNG on white, 200 dots an inch, with ``origin`` as its description."""
     buffer = io.BytesIO()
     with mpl.rc_context(RC):
-        figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+        figure.savefig(
+            buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None, "Description": origin}
+        )
     return buffer.getvalue()
