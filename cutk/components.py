@@ -260,6 +260,8 @@ KINDS: dict[str, type[Component]] = {base.kind: base for base in (Dataset, Manip
 
 def _problem_with_values(component: type[Component]) -> str | None:
     """Say which class attribute of ``component`` has a value that nothing could be done with."""
+    if taken := sorted(set(component.Options.model_fields) & set(dir(_Options))):
+        return f"has the option {taken[0]!r}, which every Options has as a method already; call it otherwise"
     if issubclass(component, Metric):
         bounds = component.bounds
         numbers = isinstance(bounds, tuple) and [isinstance(bound, int | float) for bound in bounds] == [True, True]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import random
 import re
 import sys
 import traceback
@@ -87,6 +88,7 @@ class Registry:
     failures: list[Failure] = field(default_factory=list)
     ambiguous: dict[tuple[str, str], list[Provider]] = field(default_factory=dict)
     presets: dict[str, Preset] = field(default_factory=dict)
+    remarks: list[Failure] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[Entry]:
         """Return the components of a kind, by name."""
@@ -209,6 +211,34 @@ def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
     return allowed is None or provider.distribution == HOME or bool(spellings & allowed)
 
 
+class _RandomState:
+    """The global random state of a library: what it is now, and how to put it back."""
+
+    def __init__(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
+        self._put, self._state = put, get()
+
+    def differs(self, other: _RandomState | None) -> bool:
+        return other is not None and repr(self._state) != repr(other._state)
+
+    def restore(self) -> None:
+        self._put(self._state)
+
+
+def _random_states() -> dict[str, _RandomState]:
+    """Return the state of each library that is imported already; one that isn't has nothing to lose."""
+    found = {"random": _RandomState(random.getstate, random.setstate)}
+    if numpy := sys.modules.get("numpy.random"):
+        found["numpy"] = _RandomState(
+            lambda: [part.tolist() if hasattr(part, "tolist") else part for part in numpy.get_state()], numpy.set_state
+        )
+    if (torch := sys.modules.get("torch")) and hasattr(torch, "get_rng_state"):
+        found["torch"] = _RandomState(
+            lambda: torch.get_rng_state().tolist(),
+            lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8)),
+        )
+    return found
+
+
 class _Loader:
     """Registers plugins one by one; a failure is kept as a value and concerns nobody else."""
 
@@ -220,7 +250,21 @@ class _Loader:
         self.found: list[Entry] = []
 
     def load(self, provider: Provider, load: Callable[[], Any]) -> None:
-        """Load, register and ask one plugin."""
+        """Load, register and ask one plugin, and put back a random state that it changes."""
+        if provider.distribution == HOME:  # whose plugins are many, and tested
+            self._load(provider, load)
+            return
+        before = _random_states()
+        try:
+            self._load(provider, load)
+        finally:
+            if changed := [name for name, state in _random_states().items() if state.differs(before.get(name))]:
+                for name in changed:
+                    before[name].restore()
+                reason = f"it changes the random state of {' and '.join(changed)} when loaded, which was put back"
+                self.registry.remarks.append(Failure(provider, reason))
+
+    def _load(self, provider: Provider, load: Callable[[], Any]) -> None:
         if self.manager.has_plugin(str(provider)):
             self._fail(provider, "another plugin of this name is loaded already")
             return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +22,17 @@ __all__ = ["Log", "Task", "isolated_rng"]
 
 @contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
-    """Seed torch's global random state inside the block, and leave it as it was before."""
+    """Seed the global random states of torch, NumPy and Python inside the block, and leave them as they were before."""
+    python, numpy = random.getstate(), np.random.get_state()  # the global one is what others use
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        yield
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 class Log:

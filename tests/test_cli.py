@@ -12,6 +12,8 @@ import pytest
 
 import cutk
 
+ROOT = Path(__file__).parents[1]
+
 BARE = ("bench", "-d", "fake", "--alpha", "0.5,1", "--seeds", "1", "--precision", "fp32", "--device", "cpu")
 TINY = (
     *BARE,
@@ -353,3 +355,22 @@ def test_the_list_of_components_fits_the_terminal(run, monkeypatch, columns):
     ran = run("plugins", "list")
     assert max(map(len, ran.out.splitlines())) <= int(columns)
     assert "corrected_accuracy" in ran.out
+
+
+def test_colours_are_for_terminals_and_for_who_wants_them(shell, python, tmp_path):
+    command = (python, "-m", "cutk", "plugins", "show", "ssd")
+    plain = shell(*command, cwd=tmp_path, env={"CUTK_PLUGINS": ""}).stdout
+    assert "\x1b" not in plain
+    forced = shell(*command, cwd=tmp_path, env={"CUTK_PLUGINS": "", "FORCE_COLOR": "1", "TERM": "xterm"}).stdout
+    assert "\x1b[" in forced
+    # NO_COLOR takes the colours; bold type is none.
+    listed = (python, "-m", "cutk", "plugins", "list")
+    env = {
+        "FORCE_COLOR": "1",
+        "TERM": "xterm",
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(ROOT / "tests/broken_plugins/bad_name"),
+    }
+    assert not re.findall(r"\x1b\[[\d;]*3\dm", shell(*listed, cwd=tmp_path, env=env).stdout)
+    del env["NO_COLOR"]
+    assert re.findall(r"\x1b\[[\d;]*3\dm", shell(*listed, cwd=tmp_path, env=env).stdout)

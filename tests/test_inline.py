@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 
+import numpy as np
 import pytest
+import torch
 
 import cutk
 from cutk.plugins import load_registry
@@ -122,3 +125,32 @@ def test_the_first_hour_of_research(run, file):
     assert "mine at α = 1\n" in again.err  # computed: it isn't the method that it was
     shown = run("plugins", "show", "mine", "--plugin", file)
     assert "Returns the original." in shown.out
+
+
+@pytest.mark.parametrize(
+    ("line", "library"),
+    [
+        ("import torch; torch.manual_seed(1)", "torch"),
+        ("import random; random.seed(1)", "random"),
+        ("import numpy; numpy.random.seed(1)", "numpy"),
+    ],
+)
+def test_a_plugin_that_changes_a_random_state_is_named_and_the_state_put_back(file, run, line, library):
+    torch.manual_seed(5)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    file.write_text(f"{line}\n{METHOD}")
+    ran = run("bench", "-u", "mine", "-d", "fake", "--plugin", file, "--dry-run")
+    assert ran.code == 0
+    reason = f"it changes the random state of {library} when loaded, which was put back"
+    assert ran.err == f"Warning: the plugin inline:my_method: {reason}\n"
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+
+
+def test_a_plugin_whose_options_collide_is_named(file, run):
+    options = "    class Options(cutk.Options):\n        copy: int = cutk.option(1, help='collides')\n\n    def unlearn"
+    file.write_text("import warnings\nwarnings.simplefilter('ignore')\n" + METHOD.replace("    def unlearn", options))
+    ran = run("bench", "-u", "ssd", "-d", "fake", "--plugin", file, "--dry-run")
+    assert ran.code == 0
+    assert "the plugin inline:my_method is left out: 'Mine' has the option 'copy', which every Options has" in ran.err
+    assert ran.err.count("\n") == 1

@@ -51,4 +51,6 @@ def load_plugins(ctx: click.Context, *, warn: bool = True) -> Registry:
     registry = load_registry(inline=ctx.meta.get("cutk.inline", ()))
     for failure in registry.failures if warn else ():
         click.echo(f"Warning: the plugin {failure.provider} is left out: {failure.reason}", err=True)
+    for remark in registry.remarks if warn else ():
+        click.echo(f"Warning: the plugin {remark.provider}: {remark.reason}", err=True)
     return registry
