@@ -70,8 +70,6 @@ def in_words(schema: Mapping[str, Any]) -> str:
         items = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
         length = f" of {schema['minItems']}" if schema.get("minItems") and "prefixItems" in schema else ""
         return f"a comma-separated list{length}, each {in_words(items)}"
-    if kind == "object":
-        return "a table"
     words = "a path" if schema.get("format") == "path" else _TYPES.get(str(kind), "a value")
     bounds = " and ".join(f"{sign} {schema[key]}" for key, sign in _BOUNDS.items() if key in schema)
     return f"{words} {bounds}".strip()

@@ -104,6 +104,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 def _refused(name: str, error: ValidationError, content: Mapping[str, Any]) -> UsageError:
     came = "nothing" if error.errors()[0]["type"] == "missing" else repr(content[name])
     words = in_words(Plan.model_json_schema()["properties"][name]).replace("a comma-separated list", "a list")
+    words = "a table" if words == "a value" else words
     return UsageError(f"Plan entry '{name}': expected {words}, got {came}.")
 
 

@@ -22,21 +22,22 @@ def content_of(name):
     return layer(read_preset("default", REGISTRY), read_preset(name, REGISTRY))
 
 
-def on_fake_data(name):
+def on_fake_data(name, samples=1200):
     """The preset's plan on noise of the shape of its data, with a network as deep as is bearable."""
     content = content_of(name)
     classes = CLASSES.get(content["dataset"], 10)
-    fake = {"samples": 1200, "test_samples": max(100, classes), "classes": classes, "channels": 3, "size": 32}
-    over = {"dataset": "fake", "options": {"fake": fake}}
-    if "interclass-confusion" in content["manipulations"]:
-        over["options"]["interclass-confusion"] = {"classes": ["0", "1"]}
-    if content.get("model") == "wide-resnet":
-        over["options"]["wide-resnet"] = {"depth": 10, "width": 1}
-    elif content.get("model") == "resnet9":
-        over["options"]["resnet9"] = {"width": 0.1}
+    fake = {"samples": samples, "test_samples": max(100, classes), "classes": classes, "channels": 3, "size": 32}
     # The data's own suggestions would go with them.
-    over["options"] |= {name: {**content["options"].get(name, {}), "steps": 2} for name in ("cf", "badt", "scrub")}
-    return layer(content, over)
+    given = content.get("options", {})
+    options = {method: {**given.get(method, {}), "steps": 2} for method in ("cf", "badt", "scrub")}
+    options["fake"] = fake
+    if "interclass-confusion" in content["manipulations"]:
+        options["interclass-confusion"] = {"classes": ["0", "1"]}
+    if content.get("model") == "wide-resnet":
+        options["wide-resnet"] = {"depth": 10, "width": 1}
+    elif content.get("model") == "resnet9":
+        options["resnet9"] = {"width": 0.1}
+    return layer(content, {"dataset": "fake", "options": options})
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -49,7 +50,9 @@ def test_a_preset_resolves_for_its_own_data(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_dry_run(name, tmp_path):
-    benchmark = Benchmark(resolve(Plan.parse(on_fake_data(name)), REGISTRY), Store(tmp_path / "runs"))
+    # As many images as it takes for a tenth of the smallest manipulation to be one.
+    plan = Plan.parse(on_fake_data(name, samples=8000))
+    benchmark = Benchmark(resolve(plan, REGISTRY), Store(tmp_path / "runs"))
     costs = cell_costs(benchmark)
     plan = benchmark.setup.plan
     assert len(costs) == len(plan.manipulations) * plan.seeds * (2 + 5 * len(plan.alphas))
@@ -161,7 +164,7 @@ def test_a_broken_preset_is_listed_as_broken(run, tmp_path, monkeypatch):
     registry.presets["bad"] = type(registry.presets["default"])(
         "bad", tmp_path / "bad.toml", registry.presets["default"].provider
     )
-    monkeypatch.setattr("cutk.plugins.load_registry", lambda: registry)
+    monkeypatch.setattr("cutk.plugins.load_registry", lambda **_: registry)
     ran = run("presets", "list")
     assert ran.code == 0
     assert "broken: Plan" in ran.out

@@ -299,7 +299,7 @@ def test_every_figure_is_there_and_leads_to_records(runs, run, tmp_path):
             *("class_accuracy", "ratio"),
         )
     }
-    assert ran.err.splitlines()[0] == f"Wrote 8 figures, as SVG and PNG each, to '{tmp_path / 'figures'}'."
+    assert ran.err.splitlines()[1] == f"Wrote 8 figures, as SVG and PNG each, to '{tmp_path / 'figures'}'."
     for name in names:
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         text = (tmp_path / "figures" / f"{name}.svg").read_text(encoding="utf-8")
@@ -313,7 +313,7 @@ def test_every_figure_is_there_and_leads_to_records(runs, run, tmp_path):
 
 
 def test_a_figure_says_what_its_points_are(runs, run, tmp_path):
-    assert run("report", runs, "--figures", tmp_path).code == 0
+    assert run("report", runs, "--figures", tmp_path, "--html", tmp_path / "page.html").code == 0
     root = ElementTree.parse(tmp_path / "toy-tiny-corrected_accuracy-alpha.svg").getroot()  # noqa: S314
     titles = {a.find(f"{SVG}title").text for a in root.iter(f"{SVG}a")}
     assert "ssd, α = 0.5: 0.600 ±0.141 (n = 2)" in titles

@@ -32,9 +32,9 @@ def test_keys_are_of_content_and_not_of_order():
 
 def test_what_is_written_is_read(store):
     assert store.read("train", KEY) is None
-    assert not store.has("train", KEY)
+    assert store.peek("train", KEY) is None
     store.write("train", KEY, {"x": 1}, WEIGHTS)
-    assert store.has("train", KEY)
+    assert store.peek("train", KEY) is not None
     assert store.read("train", KEY)["x"] == 1
     read = store.weights("train", KEY)
     assert all(torch.equal(read[name], WEIGHTS[name]) for name in WEIGHTS)
@@ -66,7 +66,7 @@ def test_a_damaged_record_is_set_aside(store, content):
     (store.root / "train" / KEY / "record.json").write_text(content, encoding="latin-1")
     with pytest.raises(Damaged, match=r"record.json cannot be read"):
         store.read("train", KEY)
-    assert not store.has("train", KEY)
+    assert store.peek("train", KEY) is None
     (aside,) = (store.root / "damaged").iterdir()
     assert (aside / "record.json").read_text(encoding="latin-1") == content
 
