@@ -229,6 +229,8 @@ def test_ctrl_c_leaves_a_folder_that_the_same_command_resumes(shell, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Where the tests themselves run in the background, they were told to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stderr:
         if line.startswith("[3/"):
