@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cutk.benchmark import Benchmark
 from cutk.cells import Cell, Observer
 from cutk.errors import CutkError, UsageError
-from cutk.plan import BASE_PRESET, Plan, Setup, layer, read_preset, resolve
+from cutk.plan import Plan, Setup, layer, over_default, resolve
 from cutk.plugins import Registry, load_registry
 from cutk.records import Record, Results
 from cutk.report.experiments import Experiment, experiments_of
@@ -164,10 +164,8 @@ def setup_of(plan: Mapping[str, Any] | PathLike | None, registry: Registry, **en
     Raises:
         UsageError: for the first entry, name or option that doesn't fit.
     """
-    content = read_preset(BASE_PRESET, registry)
-    if plan is not None:
-        content = layer(content, dict(plan) if isinstance(plan, Mapping) else read_preset(os.fspath(plan), registry))
-    content = layer(content, entries)
+    given = plan if plan is None or isinstance(plan, Mapping) else os.fspath(plan)
+    content = layer(over_default(given, registry), entries)
     if not content.get("unlearners"):
         raise UsageError("Which unlearner? Give unlearners=[NAME, …], or unlearners=['all'].")
     return resolve(Plan.parse(content), registry)

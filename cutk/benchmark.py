@@ -314,10 +314,11 @@ class Benchmark:
 
     def _lacks_points(self, record: dict[str, Any]) -> bool:
         """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
+        if self.setup.plan.evaluate != "all":
+            return False
         attempts = [Attempt(**attempt) for attempt in record["attempts"]]
         others = [a for i, a in enumerate(attempts) if i != record["selected"] and not a.error]
-        every = self.setup.plan.evaluate == "all"
-        return every and any(unmeasured(self.setup.metrics, attempt, retry=False) for attempt in others)
+        return any(unmeasured(self.setup.metrics, attempt, retry=False) for attempt in others)
 
     # What is reported.
 

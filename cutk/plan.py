@@ -21,7 +21,7 @@ from cutk.plugins import Entry, Registry
 from cutk.recipe import RecipeOptions
 from cutk.search import search_points
 
-__all__ = ["Chosen", "Plan", "Setup", "layer", "read_preset", "resolve"]
+__all__ = ["Chosen", "Plan", "Setup", "layer", "over_default", "read_preset", "resolve"]
 
 BASE_PRESET = "default"
 _SEARCH = re.compile(r"grid|default|random:[1-9]\d*")
@@ -131,6 +131,22 @@ def read_preset(name: str, registry: Registry) -> dict[str, Any]:
     for content in reversed(layers):
         result = layer(result, content)
     return result
+
+
+def over_default(content: Mapping[str, Any] | str | None, registry: Registry) -> dict[str, Any]:
+    """Return the preset ``default`` with a plan laid over it: what the plan doesn't say comes from there.
+
+    Args:
+        content: the plan, or the name of a preset or of a TOML file; the preset alone if not given.
+        registry: where presets are looked up.
+
+    Raises:
+        UsageError: as ``read_preset`` does.
+    """
+    base = read_preset(BASE_PRESET, registry)
+    if content is None:
+        return base
+    return layer(base, read_preset(content, registry) if isinstance(content, str) else content)
 
 
 def _path_of(name: str, registry: Registry) -> Path:

@@ -175,13 +175,11 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     cutk bench --unlearner ssd -o ssd.selection_weight=10 -o ssd.dampening=1,10,100
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
     """  # noqa: D301  # click looks for the character itself
-    from cutk.plan import BASE_PRESET, Plan, layer, read_preset, resolve
+    from cutk.plan import Plan, layer, over_default, resolve
 
     over = _overrides(ctx, options)
     registry = load_plugins(ctx)
-    content = read_preset(BASE_PRESET, registry)
-    if options["preset"]:
-        content = layer(content, read_preset(options["preset"], registry))
+    content = over_default(options["preset"] or None, registry)
     dataset = registry.get("dataset", over.get("dataset", content.get("dataset", "")))
     if data := _data_options(ctx, dataset, options):
         over = layer({"options": {dataset.name: data}}, over)

@@ -48,9 +48,9 @@ def show(ctx: click.Context, name: str) -> None:
     """Show the plan NAME (a preset, or a .toml file) as it would be run: whole, with all that it builds on."""
     import tomli_w
 
-    from cutk.plan import BASE_PRESET, Plan, layer, read_preset, resolve
+    from cutk.plan import Plan, over_default, resolve
 
     registry = load_plugins(ctx)
-    content = layer(read_preset(BASE_PRESET, registry), read_preset(name, registry))
+    content = over_default(name, registry)
     resolve(Plan.parse(content if content.get("unlearners") else {**content, "unlearners": ["all"]}), registry)
     click.echo(tomli_w.dumps(content), nl=False)
