@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 from torchvision import transforms
 
-from cutk.batches import Augmentation, Batch, ResidentTrainSet
-from cutk.data import Images, Normalisation
-from cutk.device import describe_machine
-from cutk.plugins import load_registry
-from cutk.recipe import Recipe, RecipeOptions
+from cutk.data.batches import Augmentation, Batch, ResidentTrainSet
+from cutk.data.samples import Images, Normalisation
+from cutk.learning.recipe import Recipe, RecipeOptions
+from cutk.machine import describe_machine
+from cutk.plugins.registry import load_registry
 
 PAIRS = 7
 CPU = torch.device("cpu")

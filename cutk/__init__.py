@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cutk.api import Report as Report
     from cutk.api import bench as bench
-    from cutk.batches import Augmentation as Augmentation
-    from cutk.batches import Batch as Batch
-    from cutk.batches import Stamp as Stamp
-    from cutk.batches import TrainSet as TrainSet
     from cutk.components import Breakdown as Breakdown
     from cutk.components import Corruption as Corruption
     from cutk.components import Dataset as Dataset
@@ -25,47 +21,51 @@ if TYPE_CHECKING:
     from cutk.components import Sizes as Sizes
     from cutk.components import Summary as Summary
     from cutk.components import Unlearner as Unlearner
-    from cutk.data import Images as Images
-    from cutk.data import Normalisation as Normalisation
-    from cutk.data import Splits as Splits
-    from cutk.device import Cost as Cost
-    from cutk.distillation import Teacher as Teacher
-    from cutk.distillation import kl_divergence as kl_divergence
+    from cutk.cost import Cost as Cost
+    from cutk.data.batches import Augmentation as Augmentation
+    from cutk.data.batches import Batch as Batch
+    from cutk.data.batches import Stamp as Stamp
+    from cutk.data.batches import TrainSet as TrainSet
+    from cutk.data.samples import Images as Images
+    from cutk.data.samples import Normalisation as Normalisation
+    from cutk.data.samples import Splits as Splits
     from cutk.errors import CellError as CellError
     from cutk.errors import CutkError as CutkError
     from cutk.errors import UsageError as UsageError
-    from cutk.evaluation import Curve as Curve
-    from cutk.evaluation import Evaluation as Evaluation
-    from cutk.evaluation import Truth as Truth
-    from cutk.evaluation import accuracy as accuracy
-    from cutk.evaluation import class_accuracies as class_accuracies
-    from cutk.hookspecs import API_VERSION as API_VERSION
-    from cutk.hookspecs import hookimpl as hookimpl
-    from cutk.network import last_layers as last_layers
-    from cutk.network import layers as layers
+    from cutk.learning.distillation import Teacher as Teacher
+    from cutk.learning.distillation import kl_divergence as kl_divergence
+    from cutk.learning.network import last_layers as last_layers
+    from cutk.learning.network import layers as layers
+    from cutk.learning.recipe import Recipe as Recipe
+    from cutk.learning.recipe import RecipeOptions as RecipeOptions
+    from cutk.learning.recipe import cross_entropy as cross_entropy
     from cutk.options import Options as Options
     from cutk.options import option as option
-    from cutk.plugins import load_registry as load_registry
-    from cutk.recipe import Recipe as Recipe
-    from cutk.recipe import RecipeOptions as RecipeOptions
-    from cutk.recipe import cross_entropy as cross_entropy
-    from cutk.task import Task as Task
+    from cutk.plugins.hookspecs import API_VERSION as API_VERSION
+    from cutk.plugins.hookspecs import hookimpl as hookimpl
+    from cutk.plugins.registry import load_registry as load_registry
+    from cutk.problem.task import Task as Task
+    from cutk.problem.truth import Curve as Curve
+    from cutk.problem.truth import Evaluation as Evaluation
+    from cutk.problem.truth import Truth as Truth
+    from cutk.problem.truth import accuracy as accuracy
+    from cutk.problem.truth import class_accuracies as class_accuracies
 
 _HOMES = {
     "cutk.api": "Report bench",
     "cutk.components": "Breakdown Corruption Dataset Manipulation Metric Model Sizes Summary Unlearner",
-    "cutk.batches": "Augmentation Batch Stamp TrainSet",
-    "cutk.data": "Images Normalisation Splits",
-    "cutk.device": "Cost",
-    "cutk.distillation": "Teacher kl_divergence",
+    "cutk.data.batches": "Augmentation Batch Stamp TrainSet",
+    "cutk.data.samples": "Images Normalisation Splits",
+    "cutk.cost": "Cost",
+    "cutk.learning.distillation": "Teacher kl_divergence",
     "cutk.errors": "CellError CutkError UsageError",
-    "cutk.evaluation": "Curve Evaluation Truth accuracy class_accuracies",
-    "cutk.hookspecs": "API_VERSION hookimpl",
-    "cutk.network": "last_layers layers",
+    "cutk.problem.truth": "Curve Evaluation Truth accuracy class_accuracies",
+    "cutk.plugins.hookspecs": "API_VERSION hookimpl",
+    "cutk.learning.network": "last_layers layers",
     "cutk.options": "Options option",
-    "cutk.plugins": "load_registry",
-    "cutk.recipe": "Recipe RecipeOptions cross_entropy",
-    "cutk.task": "Task",
+    "cutk.plugins.registry": "load_registry",
+    "cutk.learning.recipe": "Recipe RecipeOptions cross_entropy",
+    "cutk.problem.task": "Task",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

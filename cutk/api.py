@@ -17,16 +17,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutk.benchmark import Benchmark
-from cutk.cells import Cell, Observer
 from cutk.errors import CutkError, UsageError
-from cutk.plan import Plan, Setup, layer, over_default, resolve
-from cutk.plugins import Registry, load_registry
-from cutk.records import Record, Results
+from cutk.plugins.registry import Registry, load_registry
 from cutk.report.experiments import Experiment, experiments_of
 from cutk.report.runs import read_runs
 from cutk.report.sheets import Sheet, sheets_of, summarised
-from cutk.store import Store
+from cutk.run.benchmark import Benchmark
+from cutk.run.cells import Cell, Observer
+from cutk.run.plan import Plan, Setup, layer, over_default, resolve
+from cutk.run.records import Record, Results
+from cutk.run.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from cutk.batches import Stamp
-    from cutk.data import Images, Shape, Splits
-    from cutk.evaluation import Curve, Evaluation
-    from cutk.task import Task
+    from cutk.data.batches import Stamp
+    from cutk.data.samples import Images, Shape, Splits
+    from cutk.problem.task import Task
+    from cutk.problem.truth import Curve, Evaluation
 
 __all__ = [
     "KINDS",

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import cutk
-from cutk.batches import ResidentTrainSet
 from cutk.cli import main
-from cutk.plan import Plan, layer, read_preset, resolve
-from cutk.plugins import Registry, load_registry
-from cutk.recipe import Recipe, RecipeOptions
-from cutk.scenario import Scenario
+from cutk.data.batches import ResidentTrainSet
+from cutk.learning.recipe import Recipe, RecipeOptions
+from cutk.plugins.registry import Registry, load_registry
+from cutk.problem.scenario import Scenario
+from cutk.run.plan import Plan, layer, read_preset, resolve
 
 ROOT = Path(__file__).parents[1]
 

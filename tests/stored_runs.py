@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from cutk.store import key_of
+from cutk.run.store import key_of
 
 METRICS = {
     "u": ("corrected_accuracy", True, [0.0, 1.0], "unlearning"),

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 import cutk
-from cutk.benchmark import Benchmark
-from cutk.cells import Observer
-from cutk.device import describe_machine as real
-from cutk.estimate import cell_costs
-from cutk.plan import Plan, layer, resolve
-from cutk.plugins import Entry, Provider
-from cutk.records import summarise
+from cutk.machine import describe_machine as real
+from cutk.plugins.registry import Entry, Provider
 from cutk.report.runs import read_failures
-from cutk.store import Store
+from cutk.run.benchmark import Benchmark
+from cutk.run.cells import Observer
+from cutk.run.estimate import cell_costs
+from cutk.run.plan import Plan, layer, resolve
+from cutk.run.records import summarise
+from cutk.run.store import Store
 
 
 class Watcher(Observer):
@@ -477,7 +477,7 @@ def test_a_logged_value_that_is_not_finite_costs_nothing(bench, setup_of, tmp_pa
 
 def test_results_say_where_they_were_computed(bench, setup_of, monkeypatch):
     first, _ = bench(setup_of(alphas=[0.5]))
-    monkeypatch.setattr("cutk.benchmark.describe_machine", lambda device: {**real(device), "hardware": "another"})
+    monkeypatch.setattr("cutk.run.benchmark.describe_machine", lambda device: {**real(device), "hardware": "another"})
     read, _ = bench(setup_of(alphas=[0.5]))
     assert read.environment == first.environment
     mixed, _ = bench(setup_of(alphas=[0.5, 1.0]))

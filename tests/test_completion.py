@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import cutk
-from cutk.discovery import entry_point_names
+from cutk.plugins.discovery import entry_point_names
 
 
 def completed(shell, python, cwd, words):

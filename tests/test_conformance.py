@@ -7,8 +7,8 @@ from importlib.metadata import entry_points
 import pytest
 
 from cutk.components import KINDS, Metric, Summary
-from cutk.plan import Plan, layer, read_preset, resolve
-from cutk.plugins import load_registry
+from cutk.plugins.registry import load_registry
+from cutk.run.plan import Plan, layer, read_preset, resolve
 from cutk.testing import check_component
 
 REGISTRY = load_registry({"CUTK_PLUGINS": ""})

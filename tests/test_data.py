@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutk
-from cutk.batches import Augmentation, ResidentTrainSet
+from cutk.data.batches import Augmentation, ResidentTrainSet
 
 
 def naive_augment(pixels, pad, generator, flip):

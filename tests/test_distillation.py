@@ -7,7 +7,7 @@ from scipy.special import rel_entr, softmax
 from torch import nn
 
 import cutk
-from cutk.batches import Augmentation
+from cutk.data.batches import Augmentation
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

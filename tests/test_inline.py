@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cutk
-from cutk.plugins import load_registry
+from cutk.plugins.registry import load_registry
 
 METHOD = """
 import cutk

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import cutk
-from cutk.network import copy_own_state, last_layers, layers
+from cutk.learning.network import copy_own_state, last_layers, layers
 
 
 class Tokens(nn.Module):

@@ -10,8 +10,8 @@ import pytest
 
 import cutk
 from cutk.components import KINDS, problem_with
-from cutk.discovery import KIND_NAMES, entry_point_names
-from cutk.plugins import load_registry
+from cutk.plugins.discovery import KIND_NAMES, entry_point_names
+from cutk.plugins.registry import load_registry
 
 BROKEN = Path(__file__).parent / "broken_plugins"
 
@@ -278,7 +278,7 @@ def test_what_is_no_component_is_described():
 
 
 def test_the_examples_of_the_hook_specifications_work():
-    from cutk import hookspecs
+    from cutk.plugins import hookspecs
 
     for hook, kind in {f"cutk_{kind}s": kind for kind in KINDS}.items():
         docstring = getattr(hookspecs, hook).__doc__

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import cutk
-from cutk.discovery import KIND_NAMES
+from cutk.plugins.discovery import KIND_NAMES
 
 # One name that is long, one with an underscore, one that begins with a digit, one that a class can't have.
 NAMES = {

@@ -7,11 +7,11 @@ import tomllib
 import pytest
 
 import cutk
-from cutk.benchmark import Benchmark
-from cutk.estimate import cell_costs
-from cutk.plan import Plan, layer, read_preset, resolve
-from cutk.plugins import load_registry
-from cutk.store import Store
+from cutk.plugins.registry import load_registry
+from cutk.run.benchmark import Benchmark
+from cutk.run.estimate import cell_costs
+from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.store import Store
 
 REGISTRY = load_registry({"CUTK_PLUGINS": ""})
 PRESETS = sorted(set(REGISTRY.presets) - {"default"})

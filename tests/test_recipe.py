@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import cutk
-from cutk.device import choose_device, choose_precision
-from cutk.recipe import Recipe, RecipeOptions, learning_rate
+from cutk.learning.recipe import Recipe, RecipeOptions, learning_rate
+from cutk.machine import choose_device, choose_precision
 
 
 def test_the_schedule_by_hand():

@@ -17,16 +17,17 @@ from rich.console import Console
 
 import cutk
 from cutk import sealed
-from cutk.batches import ResidentTrainSet
-from cutk.benchmark import Benchmark
-from cutk.cells import Observer
+from cutk.chance import derive_seed, stream
 from cutk.cli.progress import PlainObserver
-from cutk.plugins import Entry, Provider
-from cutk.recipe import RecipeOptions
-from cutk.scenario import Scenario, derive_seed, hold_out, identify, stream
-from cutk.sealed import Sealed, unseal
-from cutk.store import Store
-from cutk.task import Log
+from cutk.data.batches import ResidentTrainSet
+from cutk.data.sealed import Sealed, unseal
+from cutk.learning.recipe import RecipeOptions
+from cutk.plugins.registry import Entry, Provider
+from cutk.problem.scenario import Scenario, hold_out, identify
+from cutk.problem.task import Log
+from cutk.run.benchmark import Benchmark
+from cutk.run.cells import Observer
+from cutk.run.store import Store
 
 
 def test_identification_by_hand():

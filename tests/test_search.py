@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import cutk
-from cutk.search import Score, expand_grid, pin, search_points, select
+from cutk.run.search import Score, expand_grid, pin, search_points, select
 
 
 def test_the_score_is_half_validation_and_half_changed():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cutk
-from cutk.store import Damaged, Store, canonical, key_of
+from cutk.run.store import Damaged, Store, canonical, key_of
 
 KEY = key_of({"a": 1})
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
@@ -126,7 +126,7 @@ def test_damage_can_happen_again(store):
 
 
 def test_an_interrupted_write_leaves_nothing(store, monkeypatch):
-    monkeypatch.setattr("cutk.store._write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("cutk.run.store._write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store.write("train", KEY, {}, WEIGHTS)
     assert not list((store.root / "train").iterdir())

@@ -45,7 +45,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         from importlib.metadata import version
 
         import cutk
-        from cutk.discovery import provider_versions
+        from cutk.plugins.discovery import provider_versions
 
         here = f"torch {version('torch')}, Python {platform.python_version()}"
         click.echo(f"cutk {cutk.__version__} (plugin API {cutk.API_VERSION}, {here})")

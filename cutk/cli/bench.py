@@ -175,7 +175,7 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     cutk bench --unlearner ssd -o ssd.selection_weight=10 -o ssd.dampening=1,10,100
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
     """  # noqa: D301  # click looks for the character itself
-    from cutk.plan import Plan, layer, over_default, resolve
+    from cutk.run.plan import Plan, layer, over_default, resolve
 
     over = _overrides(ctx, options)
     registry = load_plugins(ctx)
@@ -190,11 +190,11 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
         raise UsageError("Which unlearner? Give --unlearner NAME, or --unlearner all. See: cutk plugins list")
     setup = resolve(Plan.parse(content), registry)
 
-    from cutk.benchmark import Benchmark
     from cutk.cli.progress import watching
     from cutk.report.dry_run import print_dry_run
     from cutk.report.tables import print_failures, print_results
-    from cutk.store import Store
+    from cutk.run.benchmark import Benchmark
+    from cutk.run.store import Store
 
     store = Store(options["runs"])
     with watching(options["runs"]) as observer:

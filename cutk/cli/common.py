@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from cutk.plugins import Registry
+    from cutk.plugins.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ def complete(kind: str = "") -> Callable[[click.Context, click.Parameter, str], 
     """Return what completes the name of a component of ``kind``, from the entry points' names, loading no plugin."""
 
     def names(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-        from cutk.discovery import entry_point_names
+        from cutk.plugins.discovery import entry_point_names
 
         return [name for name in entry_point_names(kind) if name.startswith(incomplete)]
 
@@ -46,7 +46,7 @@ def complete(kind: str = "") -> Callable[[click.Context, click.Parameter, str], 
 
 def load_plugins(ctx: click.Context, *, warn: bool = True) -> Registry:
     """Load the plugins, those that ``--plugin`` names as well, and say in a line each which ones can't be used."""
-    from cutk.plugins import load_registry
+    from cutk.plugins.registry import load_registry
 
     registry = load_registry(inline=ctx.meta.get("cutk.inline", ()))
     for failure in registry.failures if warn else ():

@@ -17,7 +17,7 @@ from cutk.cli.plugins_check import check
 from cutk.cli.plugins_new import new
 from cutk.components import KINDS, Metric, Unlearner
 from cutk.options import describe_options
-from cutk.plugins import Entry
+from cutk.plugins.registry import Entry
 from cutk.report.console import make_console
 
 # Characters a line from which a table of everything can be read.
@@ -101,7 +101,7 @@ def _show(entry: Entry, console: Console) -> None:
 
 
 def _grid(component: type[Unlearner]) -> str:
-    from cutk.search import expand_grid
+    from cutk.run.search import expand_grid
 
     points = expand_grid(component.grid)
     if points == [{}]:

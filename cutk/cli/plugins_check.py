@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cutk.discovery import GROUP, HOME, Provider, normalised, points
 from cutk.errors import UsageError, suggestion
-from cutk.plugins import Entry, Failure, Registry, load_registry
+from cutk.plugins.discovery import GROUP, HOME, Provider, normalised, points
+from cutk.plugins.registry import Entry, Failure, Registry, load_registry
 from cutk.report.console import make_console
 
 if TYPE_CHECKING:

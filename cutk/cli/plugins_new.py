@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 
 from cutk.components import KINDS, problem_with
-from cutk.discovery import HOME, KIND_NAMES, points
 from cutk.errors import UsageError
+from cutk.plugins.discovery import HOME, KIND_NAMES, points
 
 __all__ = ["new", "requirement"]
 

@@ -22,8 +22,8 @@ def list_(ctx: click.Context) -> None:
     from rich.table import Table
 
     from cutk.errors import CutkError, one_line
-    from cutk.plan import read_preset
     from cutk.report.console import make_console
+    from cutk.run.plan import read_preset
 
     registry = load_plugins(ctx)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -48,7 +48,7 @@ def show(ctx: click.Context, name: str) -> None:
     """Show the plan NAME (a preset, or a .toml file) as it would be run: whole, with all that it builds on."""
     import tomli_w
 
-    from cutk.plan import Plan, over_default, resolve
+    from cutk.run.plan import Plan, over_default, resolve
 
     registry = load_plugins(ctx)
     content = over_default(name, registry)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cutk.cells import Cell, Observer
+from cutk.run.cells import Cell, Observer
 
 __all__ = ["PlainObserver", "RichObserver", "watching"]
 

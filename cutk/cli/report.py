@@ -44,7 +44,7 @@ def report(runs: Path, **options: Any) -> int:
     cutk report runs --manipulation badnet --format latex
     """  # noqa: D301  # click looks for the character itself
     import cutk
-    from cutk.plugins import load_registry
+    from cutk.plugins.registry import load_registry
     from cutk.report.console import make_console
     from cutk.report.experiments import experiments_of
     from cutk.report.formats import as_csv, as_json, as_latex, as_markdown, print_sheet

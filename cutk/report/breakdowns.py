@@ -12,12 +12,12 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from cutk.records import GOLD, ORIGINAL
 from cutk.report.experiments import SHOWN, Experiment, Point
 from cutk.report.naming import natural, slug
 from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis, swatch
 from cutk.report.runs import Measured
 from cutk.report.style import colours_for
+from cutk.run.records import GOLD, ORIGINAL
 
 __all__ = ["breakdowns_of"]
 

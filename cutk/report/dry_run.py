@@ -6,10 +6,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from cutk.benchmark import Benchmark
-from cutk.device import describe_machine
-from cutk.estimate import cell_costs, seconds_per_pass, total
+from cutk.machine import describe_machine
 from cutk.report.console import make_console
+from cutk.run.benchmark import Benchmark
+from cutk.run.estimate import cell_costs, seconds_per_pass, total
 
 __all__ = ["duration", "print_dry_run"]
 

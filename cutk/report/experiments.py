@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from cutk.errors import UsageError, suggestion
-from cutk.records import GOLD, ORIGINAL, Reading, Record, records_of
 from cutk.report.naming import compact, natural, slugs, told_apart, traits_of
 from cutk.report.runs import Measured, StoredRun, Training
-from cutk.unlearning import Attempt
+from cutk.run.records import GOLD, ORIGINAL, Reading, Record, records_of
+from cutk.run.unlearning import Attempt
 
 __all__ = ["SHOWN", "Experiment", "Point", "Setting", "Stat", "anchor", "experiments_of", "stat"]
 

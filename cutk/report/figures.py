@@ -11,13 +11,13 @@ import matplotlib as mpl
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
-from cutk.records import GOLD, ORIGINAL
 from cutk.report.breakdowns import breakdowns_of
 from cutk.report.experiments import SHOWN, Experiment, Point, Setting, Stat, stat
 from cutk.report.naming import compact, natural, slug, slugs
 from cutk.report.origins import origin_of
 from cutk.report.panels import Drawing, Panels, bounded_axis, fraction_axis, label_of, spread, swatch
 from cutk.report.style import INK, Mark
+from cutk.run.records import GOLD, ORIGINAL
 
 __all__ = ["figures_of"]
 

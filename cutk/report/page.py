@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from cutk.records import ORIGINAL
 from cutk.report.experiments import SHOWN, Experiment, Setting, anchor
 from cutk.report.naming import compact, natural, slug
 from cutk.report.origins import facts_of, listed, machine, versions
@@ -18,6 +17,7 @@ from cutk.report.panels import Drawing
 from cutk.report.runs import StoredRun
 from cutk.report.sheets import Sheet
 from cutk.report.style import svg
+from cutk.run.records import ORIGINAL
 
 __all__ = ["excerpt", "page"]
 

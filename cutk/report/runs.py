@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cutk.errors import UsageError, one_line
-from cutk.store import FAILED, parse_record
-from cutk.unlearning import Attempt
+from cutk.run.store import FAILED, parse_record
+from cutk.run.unlearning import Attempt
 
 __all__ = ["Identity", "Measured", "StoredRun", "Training", "read_runs"]
 

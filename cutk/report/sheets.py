@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from cutk.components import Summary
 from cutk.errors import UsageError
 from cutk.options import parse_options
-from cutk.plan import Chosen
-from cutk.plugins import Registry
-from cutk.records import GOLD, ORIGINAL, summarise
+from cutk.plugins.registry import Registry
 from cutk.report.experiments import SHOWN, Experiment, Point, Setting, Stat, stat
 from cutk.report.runs import Measured
 from cutk.report.tables import best_row
+from cutk.run.plan import Chosen
+from cutk.run.records import GOLD, ORIGINAL, summarise
 
 __all__ = ["Cell", "Column", "Line", "Sheet", "sheets_of", "tidy"]
 

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from cutk.components import Breakdown
-from cutk.records import GOLD, ORIGINAL, Record, Results
 from cutk.report.console import make_console
+from cutk.run.records import GOLD, ORIGINAL, Record, Results
 
 if TYPE_CHECKING:
-    from cutk.plan import Chosen, Setup
+    from cutk.run.plan import Chosen, Setup
 
 __all__ = ["best_row", "mean_and_spread", "print_failures", "print_results"]
 

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import torch
 
-from cutk.data import Images, Splits
+from cutk.data.samples import Images, Splits
 from cutk.errors import UsageError
+from cutk.learning.recipe import RecipeOptions
 from cutk.options import parse_options
-from cutk.recipe import RecipeOptions
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
 from cutk.testing.findings import Check, check

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutk.batches import Stamp
 from cutk.components import Corruption, Manipulation
-from cutk.data import Images, Splits
+from cutk.data.batches import Stamp
+from cutk.data.samples import Images, Splits
 from cutk.errors import UsageError
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged

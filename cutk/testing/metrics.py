@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 
 from cutk.components import Breakdown
-from cutk.device import Cost
-from cutk.evaluation import Curve, Evaluation
-from cutk.scenario import Scenario
-from cutk.task import Log
+from cutk.cost import Cost
+from cutk.problem.scenario import Scenario
+from cutk.problem.task import Log
+from cutk.problem.truth import Curve, Evaluation
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
 from cutk.testing.findings import Check, check

@@ -9,9 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cutk.data import Shape
+from cutk.chance import isolated_rng
+from cutk.data.samples import Shape
 from cutk.errors import CutkError, UsageError, one_line
-from cutk.task import isolated_rng
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
 from cutk.testing.findings import Check, check

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import pytest
 
-from cutk.plugins import Registry, load_registry
-from cutk.scenario import Scenario
-from cutk.task import Log, Task
+from cutk.plugins.registry import Registry, load_registry
+from cutk.problem.scenario import Scenario
+from cutk.problem.task import Log, Task
 from cutk.testing.tiny import tiny_scenario as make_scenario
 
 __all__ = ["cutk_registry", "tiny_scenario", "tiny_task"]

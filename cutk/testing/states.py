@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cutk.batches import TrainSet
-from cutk.task import Log, Task
+from cutk.data.batches import TrainSet
+from cutk.problem.task import Log, Task
 from cutk.testing.verdicts import NotJudged
 
 __all__ = ["difference", "snapshot"]

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cutk.batches import Stamp
 from cutk.components import Corruption, Dataset, Manipulation, Model
-from cutk.data import Images, Shape, Splits
+from cutk.data.batches import Stamp
+from cutk.data.samples import Images, Shape, Splits
 from cutk.errors import UsageError
-from cutk.recipe import Recipe, RecipeOptions
-from cutk.scenario import Scenario
+from cutk.learning.recipe import Recipe, RecipeOptions
+from cutk.problem.scenario import Scenario
 
 __all__ = ["CORNERS", "MANIPULATED", "Harm", "Reader", "scenario_of", "tiny_images", "tiny_scenario"]
 

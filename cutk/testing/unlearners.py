@@ -11,12 +11,13 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from cutk.chance import isolated_rng
 from cutk.components import Sizes, Unlearner
+from cutk.learning.recipe import require_finite
 from cutk.options import Options
-from cutk.recipe import require_finite
-from cutk.scenario import Scenario
-from cutk.search import expand_grid
-from cutk.task import Log, Task, isolated_rng
+from cutk.problem.scenario import Scenario
+from cutk.problem.task import Log, Task
+from cutk.run.search import expand_grid
 from cutk.testing import classes
 from cutk.testing.classes import Subject, require_unchanged
 from cutk.testing.findings import Check, check

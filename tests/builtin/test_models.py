@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import cutk
-from cutk.benchmark import Benchmark
-from cutk.network import layers
-from cutk.plugins import Entry, Provider
-from cutk.scenario import Scenario
-from cutk.store import Store
+from cutk.learning.network import layers
+from cutk.plugins.registry import Entry, Provider
+from cutk.problem.scenario import Scenario
+from cutk.run.benchmark import Benchmark
+from cutk.run.store import Store
 from cutk_builtin.models import resnet_cifar, wide_resnet
 from cutk_builtin.models.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56, ResNet110
 from cutk_builtin.models.timm import Timm

@@ -12,10 +12,10 @@ from scipy.special import softmax
 from torch import nn
 
 import cutk
-from cutk.batches import Augmentation, ResidentTrainSet
-from cutk.network import layers
-from cutk.recipe import Recipe, RecipeOptions, learning_rate
-from cutk.task import Log, Task
+from cutk.data.batches import Augmentation, ResidentTrainSet
+from cutk.learning.network import layers
+from cutk.learning.recipe import Recipe, RecipeOptions, learning_rate
+from cutk.problem.task import Log, Task
 from cutk_builtin.unlearners.badt import BadT, Teachers, teach
 from cutk_builtin.unlearners.cf import CF
 from cutk_builtin.unlearners.rewod import RewoD

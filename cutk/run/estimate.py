@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutk.benchmark import Benchmark
-from cutk.cells import Cell
 from cutk.components import Sizes
-from cutk.device import synchronise
+from cutk.machine import synchronise
+from cutk.run.benchmark import Benchmark
+from cutk.run.cells import Cell
 
 __all__ = ["CellCost", "cell_costs", "seconds_per_pass", "total"]
 

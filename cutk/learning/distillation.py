@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
 
-from cutk.batches import Batch, TrainSet
-from cutk.recipe import Recipe
+from cutk.data.batches import Batch, TrainSet
+from cutk.learning.recipe import Recipe
 
 __all__ = ["Teacher", "kl_divergence"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cutk.plan import Chosen
-from cutk.records import GOLD, ORIGINAL
+from cutk.run.plan import Chosen
+from cutk.run.records import GOLD, ORIGINAL
 
 __all__ = ["Cell", "Observer"]
 

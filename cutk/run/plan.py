@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cutk.components import Component, Dataset, Manipulation, Metric, Model, Summary, Unlearner
 from cutk.errors import UsageError, suggestion
+from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
-from cutk.plugins import Entry, Registry
-from cutk.recipe import RecipeOptions
-from cutk.search import search_points
+from cutk.plugins.registry import Entry, Registry
+from cutk.run.search import search_points
 
 __all__ = ["Chosen", "Plan", "Setup", "layer", "over_default", "read_preset", "resolve"]
 

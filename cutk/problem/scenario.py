@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from cutk.batches import ResidentTrainSet
+from cutk.chance import derive_seed, isolated_rng, stream
 from cutk.components import Corruption, Manipulation, Model
-from cutk.data import Images, Normalisation, Splits
+from cutk.data.batches import ResidentTrainSet
+from cutk.data.samples import Images, Normalisation, Splits
 from cutk.errors import CutkError, UsageError, one_line
-from cutk.evaluation import Truth
-from cutk.recipe import Recipe
-from cutk.task import Log, Task, isolated_rng
+from cutk.learning.recipe import Recipe
+from cutk.problem.task import Log, Task
+from cutk.problem.truth import Truth
 
-__all__ = ["Scenario", "derive_seed", "hold_out", "identify", "stream"]
-
-
-def derive_seed(seed: int, purpose: str) -> int:
-    """Return the seed of one purpose's own stream, 0 to 2^63 − 1.
-
-    A hash, so that streams are independent of each other and the seed can't be told from what is derived from it.
-
-    >>> derive_seed(0, "order") == derive_seed(0, "order") != derive_seed(0, "identification")
-    True
-    """
-    digest = hashlib.sha256(f"cutk/{seed}/{purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def stream(seed: int, purpose: str) -> torch.Generator:
-    """Return a CPU generator for one purpose."""
-    return torch.Generator().manual_seed(derive_seed(seed, purpose))
+__all__ = ["Scenario", "hold_out", "identify"]
 
 
 def hold_out(train: Images, fraction: float, generator: torch.Generator) -> tuple[Images, Images | None]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cutk.data import Images, Normalisation, Shape
-from cutk.device import choose_layout
-from cutk.sealed import Sealed, unseal
+from cutk.data.samples import Images, Normalisation, Shape
+from cutk.data.sealed import Sealed, unseal
+from cutk.machine import choose_layout
 
 __all__ = ["Augmentation", "Batch", "ResidentTrainSet", "Stamp", "TrainSet"]
 

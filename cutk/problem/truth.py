@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from cutk.batches import TrainSet
-from cutk.device import Cost
-from cutk.recipe import Recipe
+from cutk.cost import Cost
+from cutk.data.batches import TrainSet
+from cutk.learning.recipe import Recipe
 
 __all__ = ["Curve", "Evaluation", "Truth", "accuracy", "class_accuracies"]
 

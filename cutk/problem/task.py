@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cutk.batches import TrainSet
-from cutk.network import copy_own_state
-from cutk.network import last_layers as last_layers_of
-from cutk.recipe import Progress, Recipe
-from cutk.sealed import Sealed, unseal
+from cutk.chance import isolated_rng
+from cutk.data.batches import TrainSet
+from cutk.data.sealed import Sealed, unseal
+from cutk.learning.network import copy_own_state
+from cutk.learning.network import last_layers as last_layers_of
+from cutk.learning.recipe import Progress, Recipe
 
-__all__ = ["Log", "Task", "isolated_rng"]
-
-
-@contextmanager
-def isolated_rng(seed: int) -> Iterator[None]:
-    """Seed the global random states of torch, NumPy and Python inside the block, and leave them as they were before."""
-    python, numpy = random.getstate(), np.random.get_state()  # the global one is what others use
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+__all__ = ["Log", "Task"]
 
 
 class Log:

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from cutk.errors import one_line
-from cutk.evaluation import Curve
-from cutk.plan import Chosen
+from cutk.problem.truth import Curve
+from cutk.run.plan import Chosen
 
 __all__ = ["GOLD", "ORIGINAL", "Reading", "Record", "Results", "failure", "means", "records_of", "summarise"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from cutk.batches import Augmentation, Batch, TrainSet
-from cutk.device import choose_layout
+from cutk.data.batches import Augmentation, Batch, TrainSet
 from cutk.errors import CellError
-from cutk.network import own_parameters
+from cutk.learning.network import own_parameters
+from cutk.machine import choose_layout
 from cutk.options import Options, option
 
 __all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "cross_entropy", "learning_rate"]

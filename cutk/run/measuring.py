@@ -8,10 +8,10 @@ from typing import Any
 
 from cutk.components import Breakdown, Metric
 from cutk.errors import CellError, one_line
-from cutk.evaluation import Evaluation
-from cutk.plan import Chosen
-from cutk.store import key_of
-from cutk.unlearning import Attempt
+from cutk.problem.truth import Evaluation
+from cutk.run.plan import Chosen
+from cutk.run.store import key_of
+from cutk.run.unlearning import Attempt
 
 __all__ = ["described", "identity_of", "measure", "unmeasured"]
 

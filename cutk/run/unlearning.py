@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cutk.chance import isolated_rng
 from cutk.components import Unlearner
-from cutk.device import Cost, measured
+from cutk.cost import Cost, measured
 from cutk.errors import CellError, one_line
+from cutk.learning.recipe import Recipe, require_finite
 from cutk.options import Options
-from cutk.recipe import Recipe, require_finite
-from cutk.search import Score, select
-from cutk.task import Log, Task, isolated_rng
+from cutk.problem.task import Log, Task
+from cutk.run.search import Score, select
 
 __all__ = ["Attempt", "Outcome", "Scalars", "SpoiltError", "attempt_all", "score"]
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import pluggy
 
-from cutk import hookspecs
 from cutk.components import KINDS, Component, problem_with
-from cutk.discovery import HOME, Provider, normalised, points
 from cutk.errors import CutkError, UsageError, one_line, suggestion
+from cutk.plugins import hookspecs
+from cutk.plugins.discovery import HOME, Provider, normalised, points
 
 __all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry"]
 

@@ -11,20 +11,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cutk.cells import Cell, Observer
 from cutk.components import Sizes, Unlearner
-from cutk.data import Splits
-from cutk.device import Cost, choose_device, choose_precision, describe_machine, measured
+from cutk.cost import Cost, measured
+from cutk.data.samples import Splits
 from cutk.errors import CellError, CutkError, one_line
-from cutk.evaluation import Evaluation
-from cutk.measuring import described, measure, unmeasured
-from cutk.plan import Chosen, Setup
-from cutk.recipe import Recipe
-from cutk.records import Reading, Results, failure, records_of, summarise
-from cutk.scenario import Scenario
-from cutk.store import Damaged, Store, key_of
-from cutk.task import Log
-from cutk.unlearning import Attempt, Outcome, Scalars, SpoiltError, attempt_all
+from cutk.learning.recipe import Recipe
+from cutk.machine import choose_device, choose_precision, describe_machine
+from cutk.problem.scenario import Scenario
+from cutk.problem.task import Log
+from cutk.problem.truth import Evaluation
+from cutk.run.cells import Cell, Observer
+from cutk.run.measuring import described, measure, unmeasured
+from cutk.run.plan import Chosen, Setup
+from cutk.run.records import Reading, Results, failure, records_of, summarise
+from cutk.run.store import Damaged, Store, key_of
+from cutk.run.unlearning import Attempt, Outcome, Scalars, SpoiltError, attempt_all
 
 __all__ = ["Benchmark"]
 

@@ -1,0 +1,1 @@
+"""What a sample is, and how it reaches a model."""

@@ -1,0 +1,1 @@
+"""A, the learning algorithm, and what methods build from it."""

@@ -1,0 +1,95 @@
+"""Asking the machine: which device, which precision, and what to write down about both."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from typing import Any
+
+import torch
+
+from cutk.errors import UsageError
+
+__all__ = ["choose_device", "choose_layout", "choose_precision", "describe_machine", "synchronise"]
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device called ``name``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: if this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # which a device without memory of its own ("meta") can't give
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"Device '{name}' cannot be used here ({reason}). Try --device cpu, or auto.") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return ``fp32`` or ``bf16``; ``auto`` takes bf16 where the machine multiplies it in hardware.
+
+    The machine's capabilities are asked, not its speed: a stopwatch could answer differently the next time, and
+    then the same command would give other numbers. Where the capability exists, bf16 autocast was measured faster
+    than fp32 for every built-in model (see ``benchmarks/speed.py``).
+
+    Raises:
+        UsageError: if ``name`` isn't one of ``auto``, ``fp32`` and ``bf16``.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"Precision: expected one of {', '.join(PRECISIONS)}, got '{name}'.")
+    if name != "auto":
+        return name
+    return "bf16" if _multiplies_bf16(device) else "fp32"
+
+
+def choose_layout(device: torch.device) -> torch.memory_format:
+    """Return the memory layout in which ``device`` convolves fastest, by its capabilities.
+
+    Channels last where oneDNN (CPU) or tensor cores (CUDA from 7.0) do the work: see ``benchmarks/speed.py``.
+    """
+    fast = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (7, 0)
+    return torch.channels_last if fast else torch.contiguous_format
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return False
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until ``device`` has done all that it was given, so that a clock read now tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what a reader of a result wants to know about the machine it came from."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        name = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), name)
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device.type,
+        "hardware": name,
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,1 @@
+"""Finding plugins, keeping a broken one from hurting the rest, and resolving names."""

@@ -1,0 +1,1 @@
+"""A corrective unlearning problem: what happened, and who knows what of it."""
