@@ -1,22 +1,38 @@
-"""Images as they reach a model: in batches, augmented, stamped and normalised on the device."""
+"""Samples as they reach a model: in batches, augmented, overlaid and normalised on the device."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from cutk.data.samples import Images, Normalisation, Shape
+from cutk.data.samples import Normalisation, Samples, Shape
 from cutk.data.sealed import Sealed, unseal
 from cutk.machine import choose_layout
 
-__all__ = ["Augmentation", "Batch", "ResidentTrainSet", "Stamp", "TrainSet"]
+__all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger", "checksum"]
+
+
+@runtime_checkable
+class Trigger(Protocol):
+    """What an adversary lays over a sample to make a model err."""
+
+    def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        """Return ``x`` with the trigger, the same for the same sample at every call.
+
+        Args:
+            x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
+                any device. It stays as it is.
+            labels: int64 ``[B]``, the samples' clean labels, for triggers that differ from class to class.
+            ids: int64 ``[B]``, the samples' ids, for triggers that differ from sample to sample.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +47,19 @@ class Stamp:
     pattern: Tensor
     opacity: Tensor
 
-    def apply(self, pixels: Tensor) -> Tensor:
-        """Return ``pixels`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image."""
-        opacity = self.opacity.to(pixels.device)
-        pattern = self.pattern.to(pixels.device)
-        blended = pixels.float() * (1 - opacity) + pattern.float() * opacity
+    def apply(self, x: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Return ``x`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image, whatever it is of."""
+        opacity = self.opacity.to(x.device)
+        pattern = self.pattern.to(x.device)
+        blended = x.float() * (1 - opacity) + pattern.float() * opacity
         return blended.round().to(torch.uint8)
+
+
+class Overlay(NamedTuple):
+    """A trigger, and the samples that carry it: int64 ``[n]``, positions in the training set."""
+
+    trigger: Trigger
+    indices: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,9 @@ class Augmentation:
 
     padding: int = 0
     flip: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.padding or self.flip)
 
     def apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch (uint8 ``[B, C, H, W]``) with draws from ``generator``, a CPU generator.
@@ -72,7 +98,7 @@ class Batch(NamedTuple):
     """One batch on the device.
 
     Attributes:
-        x: float32 ``[B, C, H, W]``, normalised, in the memory layout that suits the device.
+        x: float32 ``[B, *shape]``, normalised, images in the memory layout that suits the device; tokens int64.
         y: int64 ``[B]``, the given labels.
         index: int64 ``[B]``, positions in the training set.
     """
@@ -113,15 +139,15 @@ class TrainSet(ABC):
     @property
     @abstractmethod
     def shape(self) -> Shape:
-        """Channels, height and width of one sample."""
+        """Shape of one sample: channels, height and width of an image."""
 
     @abstractmethod
     def drawing_from(self, generator: torch.Generator) -> TrainSet:
         """Return the same set with another default generator, labels of its own, and nothing drawn yet."""
 
     @abstractmethod
-    def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
-        """Return the normalised samples at ``indices`` on the device, float32 ``[B, C, H, W]``."""
+    def _load(self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each part's indices and its normalised samples on the device, ``[B, *shape]``, in the parts' order."""
 
     def batches(
         self,
@@ -136,7 +162,7 @@ class TrainSet(ABC):
         """Yield batches of the samples at ``indices``.
 
         Args:
-            indices: int64 ``[n]``; all samples if not given.
+            indices: int64 ``[n]``, each from 0 to N − 1; all samples if not given.
             batch_size: samples per batch; if not given, as many as are evaluated comfortably at once.
             shuffle: draw a new order for every pass.
             augment: apply the recipe's augmentation; each visit of a sample draws anew.
@@ -147,7 +173,8 @@ class TrainSet(ABC):
             generator: where the draws come from (on the CPU); the set's own, seeded by cutk, if not given.
 
         Raises:
-            ValueError: if there is no sample to yield, or ``batch_size`` or ``steps`` is below 1.
+            ValueError: if there is no sample to yield, an index is out of range, or ``batch_size`` or ``steps`` is
+                below 1.
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
         size = self.evaluation_batch_size if batch_size is None else batch_size
@@ -155,22 +182,25 @@ class TrainSet(ABC):
             raise ValueError(f"Expected batch_size and steps of at least 1, got {size} and {steps}.")
         if len(chosen) == 0:
             raise ValueError("Expected at least one sample to make batches of, got none.")
+        if not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            raise ValueError(
+                f"Expected indices from 0 to {len(self) - 1}, got {int(chosen.min())} to {int(chosen.max())}."
+            )
         draws = self.generator if generator is None else generator
         if steps is None:
             order = chosen[torch.randperm(len(chosen), generator=draws)] if shuffle else chosen
             parts: Iterator[Tensor] = iter(torch.split(order, size))
         else:
             parts = itertools.islice(_endless(chosen, min(size, len(chosen)), shuffle, draws), steps)
-        for part in parts:
-            x = self._load(part, augment, draws)
+        for part, x in self._load(parts, augment, draws):
             self.drawn += len(part)
             yield Batch(x, self.labels[part].to(x.device), part.to(x.device))
 
     @property
     def evaluation_batch_size(self) -> int:
-        """Samples per batch where no gradients are kept: more for small images, bounded by memory."""
-        _, height, width = self.shape
-        return max(64, min(4096, 2**20 // (height * width)))
+        """Samples per batch where no gradients are kept: more for small samples, bounded by memory."""
+        area = math.prod(self.shape[1:] if len(self.shape) == 3 else self.shape)
+        return max(64, min(4096, 2**20 // max(1, area)))
 
 
 def _endless(indices: Tensor, size: int, shuffle: bool, generator: torch.Generator) -> Iterator[Tensor]:
@@ -184,79 +214,129 @@ def _endless(indices: Tensor, size: int, shuffle: bool, generator: torch.Generat
             rest = rest[size:]
 
 
-class _Overlay(NamedTuple):
-    """What is laid over which samples, and how these look without it."""
+_ODD = 0x9E3779B97F4A7C15 - 2**64  # the golden ratio's bits, odd: multiplied by it no difference is lost
+_CHUNK = 2**20
 
-    stamp: Stamp
-    position: Tensor  # int64 [N] on the device: where in bare a stamped sample is, -1 for the others
-    bare: Tensor  # uint8 [n, C, H, W] on the device
+
+def checksum(tensor: Tensor) -> int:
+    """Return a 64-bit sum of a tensor's bytes, weighted by position, that a write anywhere in it changes."""
+    whole = tensor.detach().contiguous().flatten().view(torch.uint8)
+    rest = len(whole) % 8
+    tail = sum(int(byte) << (8 * i) for i, byte in enumerate(whole[len(whole) - rest :].tolist()))
+    words = whole[: len(whole) - rest].view(torch.int64) if len(whole) >= 8 else whole[:0].long()
+    weights = (torch.arange(min(len(words), _CHUNK), device=words.device) * 2 + 1) * _ODD
+    total = tail
+    for position, chunk in enumerate(words.split(_CHUNK)):
+        total = (total * 31 + int((chunk * weights[: len(chunk)]).sum()) + position) % 2**64
+    return total
+
+
+class _Overlaid(NamedTuple):
+    """The triggers and the samples that carry one, as they look without it."""
+
+    triggers: tuple[tuple[Trigger, Tensor], ...]  # with bool [N]: which samples carry it
+    position: Tensor  # int64 [N]: where in the others an overlaid sample is, −1 for those that aren't
+    bare: Tensor  # [n, *shape]
+    labels: Tensor  # int64 [n], clean
+    ids: Tensor  # int64 [n]
+
+    def laid_over(self, x: Tensor, indices: Tensor) -> Tensor:
+        """Return a batch of overlaid samples with their triggers."""
+        position = self.position[indices]
+        for trigger, carrying in self.triggers:
+            mine = carrying[indices]
+            if mine.any():
+                x = x.clone()
+                x[mine] = trigger.apply(x[mine], self.labels[position[mine]], self.ids[position[mine]])
+        return x
 
 
 class ResidentTrainSet(TrainSet):
-    """Samples that lie on the device as uint8: the fast way, for whatever fits.
+    """Samples that lie on the device: the fast way, for whatever fits.
 
-    What can be reached from it are the samples as a developer has them, stamped ones with their stamp.
+    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger.
 
     Args:
-        images: the samples with their given labels.
+        samples: the samples with their given labels.
         normalisation: what to subtract and divide by.
-        augmentation: what ``augment=True`` applies.
+        augmentation: what ``augment=True`` applies, if the samples are images.
         device: where the samples lie and the batches come out.
-        stamp: laid over the ``stamped`` samples whenever they are read, after augmentation. Sealed: it can't be
-            reached from the set.
-        stamped: int64 ``[n]``, the samples that carry ``stamp``. Sealed like it.
+        overlays: triggers that are laid over samples whenever they are read, after augmentation. Sealed: they can't
+            be reached from the set.
+        clean_labels: int64 ``[N]``, what the triggers are told; the given labels if not given. Sealed likewise.
         generator: where shuffling and augmentation draw from by default.
     """
 
     def __init__(
         self,
-        images: Images,
+        samples: Samples,
         normalisation: Normalisation,
         augmentation: Augmentation | None = None,
         *,
         device: torch.device | str = "cpu",
-        stamp: Stamp | None = None,
-        stamped: Tensor | None = None,
+        overlays: Sequence[Overlay] = (),
+        clean_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.labels = images.labels
-        self.num_classes = len(images.classes)
+        self.labels = samples.labels
+        self.num_classes = len(samples.classes)
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         self.device = torch.device(device)
-        self.augmentation = augmentation or Augmentation()
-        pixels = images.pixels.to(self.device)
-        self._shape = images.shape
+        self.form = samples.form
+        self.augmentation = augmentation if self.form == "images" and augmentation else Augmentation()
+        self._shape = samples.shape
         self._layout = choose_layout(self.device)
-        scale = torch.tensor(normalisation.std, device=self.device).view(-1, 1, 1) * 255
+        # In double precision here, in single precision on the device: what was measured is kept as far as it goes.
+        channels = (-1, 1, 1) if self.form == "images" else (-1,)
+        highest = 255 if self.form == "images" else 1
+        scale = torch.tensor(normalisation.std, device=self.device).view(channels) * highest
         self._scale = scale
-        self._offset = torch.tensor(normalisation.mean, device=self.device).view(-1, 1, 1) * 255 / scale
-        self._overlay: Sealed[_Overlay] | None = None
-        if stamp is not None and stamped is not None:
-            where = stamped.to(self.device)
-            position = torch.full((len(images),), -1, device=self.device)
-            position[where] = torch.arange(len(where), device=self.device)
-            bare = pixels[where]
-            pixels = pixels.clone()
-            pixels[where] = stamp.apply(bare)
-            self._overlay = Sealed(_Overlay(stamp, position, bare))
-        self._pixels = pixels
-        self._written = pixels._version
+        self._offset = torch.tensor(normalisation.mean, device=self.device).view(channels) * highest / scale
+        self._overlaid: Sealed[_Overlaid] | None = None
+        x = samples.x.to(self.device)
+        if overlays:
+            overlaid = self._lay(x, samples, overlays, samples.labels if clean_labels is None else clean_labels)
+            carrying = (overlaid.position >= 0).nonzero().flatten()
+            x = x.clone()
+            x[carrying] = overlaid.laid_over(overlaid.bare, carrying)
+            self._overlaid = Sealed(overlaid)
+        self._x = x
+        self._written, self._checksum = x._version, checksum(x)
+
+    def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
+        count = len(samples)
+        masks = []
+        for trigger, indices in overlays:
+            mask = torch.zeros(count, dtype=torch.bool, device=self.device)
+            mask[indices.to(self.device)] = True
+            masks.append((trigger, mask))
+        where = torch.stack([mask for _, mask in masks]).any(0).nonzero().flatten()
+        position = torch.full((count,), -1, device=self.device)
+        position[where] = torch.arange(len(where), device=self.device)
+        chosen = where.cpu()
+        return _Overlaid(
+            tuple(masks),
+            position,
+            x[where],
+            clean_labels[chosen].to(self.device),
+            samples.ids[chosen].to(self.device),
+        )
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._x)
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of one sample."""
+        """Shape of one sample."""
         return self._shape
 
     @property
     def augments(self) -> bool:
         """Whether ``augment=True`` changes anything."""
-        return self.augmentation != Augmentation()
+        return bool(self.augmentation)
 
     def drawing_from(self, generator: torch.Generator) -> ResidentTrainSet:
-        """Return the same set with another default generator: its labels are a copy, its pixels are shared."""
+        """Return the same set with another default generator: its labels are a copy, its samples are shared."""
         other = copy.copy(self)
         other.generator = generator
         other.labels = self.labels.clone()
@@ -265,25 +345,30 @@ class ResidentTrainSet(TrainSet):
 
     @property
     def intact(self) -> bool:
-        """Whether the pixels are what they were: nobody has written to them."""
-        return self._pixels._version == self._written
+        """Whether the samples are what they were: nobody has written to them, by whatever way."""
+        return self._x._version == self._written and checksum(self._x) == self._checksum
 
-    def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
-        indices = indices.to(self.device)
-        pixels = self._pixels[indices]
-        if augment and self.augments:
-            pixels = self._augmented(pixels, indices, generator)
-        x = pixels.float().div_(self._scale).sub_(self._offset)
-        return x.contiguous(memory_format=self._layout)
+    def _load(self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in parts:
+            indices = part.to(self.device)
+            x = self._x[indices]
+            if augment and self.augments:
+                x = self._augmented(x, indices, generator)
+            if self.form == "tokens":
+                yield part, x
+                continue
+            x = x.float().div_(self._scale).sub_(self._offset)
+            yield part, x.contiguous(memory_format=self._layout) if self.form == "images" else x
 
-    def _augmented(self, pixels: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch; what is stamped is augmented without its stamp, and stamped anew."""
-        if self._overlay is None:
-            return self.augmentation.apply(pixels, generator)
-        overlay = unseal(self._overlay)
-        position = overlay.position[indices]
-        stamped = position >= 0
-        pixels[stamped] = overlay.bare[position[stamped]]
-        pixels = self.augmentation.apply(pixels, generator)
-        pixels[stamped] = overlay.stamp.apply(pixels[stamped])
-        return pixels
+    def _augmented(self, x: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""
+        if self._overlaid is None:
+            return self.augmentation.apply(x, generator)
+        overlaid = unseal(self._overlaid)
+        position = overlaid.position[indices]
+        carrying = position >= 0
+        x[carrying] = overlaid.bare[position[carrying]]
+        x = self.augmentation.apply(x, generator)
+        if carrying.any():
+            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying])
+        return x
