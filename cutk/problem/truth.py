@@ -130,8 +130,10 @@ class Curve:
         values: for each metric, its mean at each α, in ascending order of α.
         gold: each metric's mean for A(S_tr without S_m).
         original: each metric's mean for M_o.
+        seeds: the same of each seed alone, in their order.
     """
 
     values: dict[str, dict[float, float]]
     gold: dict[str, float]
     original: dict[str, float]
+    seeds: tuple[Curve, ...] = ()
