@@ -68,7 +68,7 @@ class Recipe(Component):
     final = ("on", "place", "autocast", "fit", "train", "logits", "predict")
     Options = RecipeOptions
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: RecipeOptions | None = None) -> None:
         super().__init__(options)
         self.device = torch.device("cpu")
         self.precision = "fp32"

@@ -9,11 +9,13 @@ from importlib.metadata import EntryPoint, distributions
 
 from cutk.kinds import KINDS, asked_as
 
-__all__ = ["GROUP", "HOME", "Provider", "entry_point_names", "normalised", "points", "provider_versions"]
+__all__ = ["GROUP", "HOME", "INLINE", "Provider", "entry_point_names", "normalised", "points", "provider_versions"]
 
 GROUP = "cutk"
 # cutk's own distribution: its components keep their plain names, whatever else is installed.
 HOME = "cutk"
+# What stands for a distribution where a plugin is a file that nobody installed.
+INLINE = "inline"
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,11 @@ from cutk.errors import CutkError, UsageError, one_line, suggestion
 from cutk.kinds import KINDS, asked_as
 from cutk.plugins import hookspecs
 from cutk.plugins.checks import problem_with
-from cutk.plugins.discovery import HOME, Provider, normalised, points
+from cutk.plugins.discovery import HOME, INLINE, Provider, normalised, points
+from cutk.plugins.sources import source_of
 
-__all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry"]
+__all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry", "source_of"]
 
-# What stands for a distribution where a plugin is a file that nobody installed.
-INLINE = "inline"
 # The first number of the oldest API that plugins may be written for.
 _OLDEST_API = 1
 _HOOKS = {**{kind.hook: kind.name for kind in KINDS.values()}, "cutk_presets": "preset"}

@@ -24,7 +24,7 @@ class ImportanceRatio(cutk.Metric):
         if "importance_ratio_counts" not in scalars:
             return None
         edges, counts = scalars["importance_ratio_edges"], scalars["importance_ratio_counts"]
-        return {f"{edge:.4g}": count for edge, count in zip(edges, counts, strict=True)}
+        return {f"{edge:.4g}": n for edge, n in zip(edges, counts, strict=True) if edge is not None and n is not None}
 
 
 @cutk.hookimpl
