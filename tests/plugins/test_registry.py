@@ -13,7 +13,7 @@ from cutk.components import KINDS, problem_with
 from cutk.plugins.discovery import KIND_NAMES, entry_point_names
 from cutk.plugins.registry import load_registry
 
-BROKEN = Path(__file__).parent / "broken_plugins"
+BROKEN = Path(__file__).parents[1] / "broken_plugins"
 
 
 @pytest.fixture
