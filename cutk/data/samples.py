@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -274,7 +273,3 @@ class Splits:
         for part in (self.train, self.test, self.validation):
             digest.update(b"none" if part is None else part.digest())
         return digest.hexdigest()
-
-    def fingerprint(self) -> str:
-        """Return a SHA-256 over every sample, label, id, class name and constant: equal data, equal fingerprint."""
-        return self._fingerprint
