@@ -346,7 +346,9 @@ class Worker:
         scalars = run.prepared.get(chosen.state, {}) | chosen.scalars
         measure(measurements, self._evaluation(cell, model, before, cost, scalars), chosen, self._note)
         described_now = {m.identity: described(m) for m in measurements}
-        return self.store.update(run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now}))
+        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now})
+        self.store.update(complete)
+        return complete
 
     def _lacks_points(self, run: Run) -> bool:
         """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
