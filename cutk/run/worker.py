@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cutk.components import Score, Unlearner
 from cutk.cost import Cost, measured
 from cutk.data.samples import Splits
-from cutk.errors import CellError, CutkError, as_exceptions, reason
+from cutk.errors import CellError, UsageError, as_exceptions, reason
 from cutk.guard import watched
 from cutk.learning.recipe import Recipe, require_finite
 from cutk.machine import choose_device, choose_precision, describe_machine
@@ -464,7 +464,7 @@ def _blaming(*chosen: Chosen) -> Iterator[None]:
     try:
         with as_exceptions():
             yield
-    except CutkError:
+    except UsageError:
         raise
     except Exception as error:
         those = " or ".join(f"'{c.name}' of {c.entry.provider.requirement}" for c in chosen)
