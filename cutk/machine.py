@@ -32,7 +32,7 @@ def choose_device(name: str = "auto") -> torch.device:
             " Did you mean 'cuda'?" if name.casefold() == "gpu" else suggestion(name, ("auto", "cpu", "cuda", "mps"))
         )
         raise UsageError(
-            f"Device '{name}' cannot be used here: expected auto, cpu, cuda, mps, or one of several such as cuda:1.{meant}"
+            f"Device '{name}' cannot be used here: expected auto, cpu, cuda, cuda:1 or mps.{meant}"
         ) from None
     try:
         torch.zeros(1, device=device).item()  # which a device without memory of its own ("meta") can't give

@@ -149,10 +149,10 @@ class Registry:
         said = f"Unknown {kinds[0] if len(kinds) < len(KINDS) else 'component'} '{name}'."
         parts = [part.strip() for part in name.split(",")]
         if len(parts) > 1 and known.issuperset(parts):
-            kind = KINDS[kinds[0]]
-            if not kind.several:
-                return f"{said} One {kind.name} is expected, not several."
-            return f"{said} Give each by itself: {' '.join(f'{kind.option} {part}' for part in parts)}"
+            asked = KINDS[kinds[0]]
+            if not asked.several:
+                return f"{said} One {asked.name} is expected, not several."
+            return f"{said} Give each by itself: {' '.join(f'{asked.option} {part}' for part in parts)}"
         variants: list[str] = []
         for entry in ours:
             with contextlib.suppress(Exception):  # a library that isn't there can't list what it has
