@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import pickle
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cutk.components import Published
 from cutk.errors import UsageError, one_line
 
 __all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels"]
@@ -29,8 +34,14 @@ _FORMS: dict[tuple[torch.dtype, int], Form] = {
 MOST_CLASSES = 100_000
 
 
-def _told(tensor: Tensor) -> str:
+def told(tensor: Tensor) -> str:
+    """Return a tensor's dtype and shape as messages have them: ``uint8 [2, 3]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def form_of(x: Tensor) -> Form | None:
+    """Return what samples of this dtype and number of dimensions are, if they are any."""
+    return _FORMS.get((x.dtype, x.ndim))
 
 
 def require_labels(labels: Tensor, count: int, classes: int) -> None:
@@ -40,7 +51,7 @@ def require_labels(labels: Tensor, count: int, classes: int) -> None:
         ValueError: says what was expected and what came.
     """
     if labels.dtype != torch.int64 or labels.shape != (count,):
-        raise ValueError(f"Expected labels int64 [{count}], got {_told(labels)}.")
+        raise ValueError(f"Expected labels int64 [{count}], got {told(labels)}.")
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(f"Expected labels from 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}.")
 
@@ -68,17 +79,17 @@ class Samples:
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.x.dtype, self.x.ndim) not in _FORMS:
+        if form_of(self.x) is None:
             raise ValueError(
                 "Expected x as uint8 [N, C, H, W] (images), float32 [N, D] (features) or int64 [N, L] (tokens), "
-                f"got {_told(self.x)}."
+                f"got {told(self.x)}."
             )
         require_labels(self.labels, len(self.x), len(self.classes))
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.x)))
         if self.ids.dtype != torch.int64 or self.ids.shape != self.labels.shape:
-            raise ValueError(f"Expected ids int64 [{len(self)}], got {_told(self.ids)}.")
-        if len(self.ids.unique()) != len(self):
+            raise ValueError(f"Expected ids int64 [{len(self)}], got {told(self.ids)}.")
+        if len(torch.unique(self.ids)) != len(self):
             raise ValueError("Expected ids without repeats.")
         if self.names is not None and len(self.names) != len(self):
             raise ValueError(f"Expected {len(self)} names, got {len(self.names)}.")
@@ -103,7 +114,8 @@ class Samples:
         return self.x
 
     def select(self, indices: Tensor) -> Samples:
-        """Return the samples at ``indices`` (int64 ``[n]``), copied."""
+        """Return the samples at ``indices`` (int64 ``[n]`` without repeats, or bool ``[N]``), copied."""
+        indices = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
         return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names)
 
@@ -133,11 +145,11 @@ class Samples:
             UsageError: if the samples are something else.
         """
         if self.form != form:
-            raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({_told(self.x)}).")
+            raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}).")
 
     def digest(self) -> bytes:
         """Return a SHA-256 over everything that the samples hold."""
-        digest = hashlib.sha256(repr((_told(self.x), self.classes, self.names)).encode())
+        digest = hashlib.sha256(repr((told(self.x), self.classes, self.names)).encode())
         for tensor in (self.x, self.labels, self.ids):
             digest.update(tensor.contiguous().cpu().numpy().data)
         return digest.digest()
@@ -151,7 +163,7 @@ def Images(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Samples:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What to subtract and divide by: for each channel of pixels scaled to 0 … 1, or for each feature; none for tokens."""
+    """What to subtract and divide by: for each channel of pixels scaled to 0 … 1, or each feature; none for tokens."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -176,6 +188,25 @@ class Normalisation:
             mean.append(centre)
             deviation.append(spread or 1.0)
         return cls(tuple(mean), tuple(deviation))
+
+
+# Readers of pickles, idx, MATLAB and HDF5 files don't agree on what a damaged one raises.
+_MALFORMED = (
+    *(AssertionError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
+    *(pickle.PickleError, struct.error, zlib.error),
+)
+
+
+def _unreadable(expected: Path) -> Path | None:
+    """Return the first on the way to ``expected``, or within it, that is there and may not be read."""
+    effective = os.access in os.supports_effective_ids
+    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK, effective_ids=effective)
+    inside = sorted(expected.iterdir()) if listed else []
+    for path in (*reversed(expected.parents), expected, *inside):
+        needed = os.X_OK if os.path.isdir(path) else os.R_OK
+        if os.path.exists(path) and not os.access(path, needed, effective_ids=effective):
+            return path
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +256,21 @@ class Splits:
             test=samples.select(testing.nonzero().flatten()),
         )
 
+    @classmethod
+    def blank(cls, published: Published) -> Splits:
+        """Return samples without content, as many as a dataset was published with: enough to tell what a run costs.
+
+        Labels go round the classes.
+        """
+
+        def part(count: int) -> Samples:
+            images = len(published.shape) == 3
+            x = torch.zeros(count, *published.shape, dtype=torch.uint8 if images else torch.float32)
+            return Samples(x, torch.arange(count) % len(published.classes), published.classes)
+
+        validation = part(published.validation) if published.validation else None
+        return cls(part(published.train), part(published.test), validation)
+
     @staticmethod
     @contextlib.contextmanager
     def reading(title: str, root: Path, expected: Path, download: bool = False) -> Iterator[None]:
@@ -240,12 +286,17 @@ class Splits:
             download: whether the files may be fetched.
 
         Raises:
-            UsageError: in place of the errors that missing, damaged and malformed files, and failed downloads, raise.
+            UsageError: in place of the errors that missing, unreadable, damaged and malformed files, and failed
+                downloads, raise.
         """
         try:
             yield
-        # Readers of pickles, idx, MATLAB and HDF5 files don't agree on what a damaged one raises.
-        except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
+            if barred := _unreadable(expected):
+                raise UsageError(
+                    f"{title} cannot be read: permission to read '{barred}' is denied. "
+                    "Change that, or give another folder with --data-root DIR."
+                ) from error
             if download:
                 raise UsageError(
                     f"{title} cannot be fetched into '{root}', or its files there are damaged ({one_line(error)}). "
