@@ -87,7 +87,7 @@ def test_cf_is_gradient_descent_on_the_retained_samples(linear_task):
 
 def test_badt_descends_the_divergence_from_the_teachers(linear_task):
     x, _, weight = numbers(linear_task)
-    method = BadT(BadT.Options(steps=3, temperature=2.0))
+    method = BadT(BadT.Options(steps=3, temperature=2.0, reduction="batchmean"))
     state = method.prepare(linear_task)
     bad = state.bad._model[1].weight.detach().double().numpy()
     assert not np.allclose(bad, weight)
@@ -99,15 +99,16 @@ def test_badt_descends_the_divergence_from_the_teachers(linear_task):
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_badts_mean_reduction_divides_by_the_classes(linear_task):
+@pytest.mark.parametrize(("options", "divisor"), [({}, 3), ({"reduction": "mean"}, 3), ({"reduction": "batchmean"}, 1)])
+def test_badts_reduction_divides_by_the_classes_unless_told_otherwise(linear_task, options, divisor):
     x, _, weight = numbers(linear_task)
-    method = BadT(BadT.Options(steps=1, reduction="mean"))
+    method = BadT(BadT.Options(steps=1, **options))
     state = method.prepare(linear_task)
     teacher = x @ weight.T
     teacher[FORGET] = x[FORGET] @ state.bad._model[1].weight.detach().double().numpy().T
-    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / 3
+    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / divisor
     model = method.unlearn(linear_task, state)
-    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
