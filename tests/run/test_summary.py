@@ -160,6 +160,18 @@ def test_a_summary_that_raises_hurts_no_other():
     assert "summarise" in failure.traceback
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "high"])
+def test_a_summary_that_is_no_number_fails(value):
+    class Odd(Highest):
+        """Returns something odd."""
+
+        def summarise(self, curve):
+            return value
+
+    (found,), (failure,) = summarised([*references(), at(0, 1.0, 0.6), at(1, 1.0, 0.8)], {"odd": Odd})
+    assert (found.metrics, failure.metric) == ({}, "odd")
+
+
 def test_a_summary_of_what_was_not_measured_is_absent():
     (found,), failures = summarised([*references((0,)), at(0, 1.0, 0.6, metrics={})])
     assert (found.metrics, failures) == ({}, [])
