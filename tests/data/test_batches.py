@@ -397,16 +397,16 @@ def test_features_and_tokens_take_triggers(samples_of, plain_set):
 
 
 def test_a_trigger_that_changes_the_form_is_refused(samples_of, plain_set):
-    class Float:
+    class Double:
         def apply(self, x, labels, ids):
-            return x.float()
+            return x.double()
 
     class One:
         def apply(self, x, labels, ids):
             return x[:1]
 
-    for trigger, came in ((Float(), r"float32 \[2, 3, 8, 8\]"), (One(), r"uint8 \[1, 3, 8, 8\]")):
-        with pytest.raises(ValueError, match=rf"to return uint8 \[2, 3, 8, 8\], as it was given; got {came}"):
+    for trigger, came in ((Double(), r"float64 \[2, 3, 8, 8\]"), (One(), r"uint8 \[1, 3, 8, 8\]")):
+        with pytest.raises(cutk.CellError, match=rf"expected uint8 \[2, 3, 8, 8\] as it was given, got {came}"):
             plain_set(samples_of(), overlays=[Overlay(trigger, torch.tensor([2, 5]))])
 
 
