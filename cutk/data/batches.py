@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cutk.data.samples import Form, Normalisation, Samples, Shape, told
 from cutk.data.sealed import Sealed, unseal
+from cutk.errors import CellError
 from cutk.machine import choose_layout
 
 __all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger", "checksum"]
@@ -26,6 +27,9 @@ class Trigger(Protocol):
 
     def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         """Return ``x`` with the trigger, the same for the same sample at every call.
+
+        What comes back has the shape and dtype of ``x``; of images it may also be float32, for values between those of
+        uint8 or beyond 255.
 
         Args:
             x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
@@ -313,14 +317,6 @@ def checksum(tensor: Tensor) -> int:
     return total
 
 
-def _overlay(trigger: Trigger, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-    """Return a batch with the trigger, or refuse what isn't one any more."""
-    result = trigger.apply(x, labels, ids)
-    if result.dtype != x.dtype or result.shape != x.shape:
-        raise ValueError(f"Expected a trigger to return {told(x)}, as it was given; got {told(result)}.")
-    return result
-
-
 class _Overlaid(NamedTuple):
     """The triggers and the samples that carry one, as they look without it."""
 
@@ -331,13 +327,27 @@ class _Overlaid(NamedTuple):
     ids: Tensor  # int64 [n]
 
     def laid_over(self, x: Tensor, indices: Tensor) -> Tensor:
-        """Return a batch of overlaid samples with their triggers."""
+        """Return a batch of overlaid samples with their triggers.
+
+        Raises:
+            CellError: if a trigger returns something else than samples of the same form.
+        """
         position = self.position[indices]
         for trigger, carrying in self.triggers:
             mine = carrying[indices]
-            if mine.any():
-                x = x.clone()
-                x[mine] = _overlay(trigger, x[mine], self.labels[position[mine]], self.ids[position[mine]])
+            if not mine.any():
+                continue
+            given = x[mine]
+            if given.dtype != self.bare.dtype:
+                given = given.round().clamp(0, 255).to(self.bare.dtype)
+            laid = trigger.apply(given, self.labels[position[mine]], self.ids[position[mine]])
+            brighter = self.bare.dtype == torch.uint8 and laid.dtype == torch.float32
+            if laid.shape != given.shape or not (brighter or laid.dtype == given.dtype):
+                raise CellError(
+                    f"The trigger '{type(trigger).__name__}': expected {told(given)} as it was given, got {told(laid)}."
+                )
+            x = x.to(laid.dtype) if brighter else x.clone()
+            x[mine] = laid.to(x.dtype)
         return x
 
 
@@ -383,11 +393,24 @@ class ResidentTrainSet(TrainSet):
         if overlays:
             overlaid = self._lay(x, samples, overlays, samples.labels if clean_labels is None else clean_labels)
             carrying = (overlaid.position >= 0).nonzero().flatten()
-            x = x.clone()
-            x[carrying] = overlaid.laid_over(overlaid.bare, carrying)
+            laid = overlaid.laid_over(overlaid.bare, carrying)
+            x = x.clone() if laid.dtype == x.dtype else x.to(laid.dtype)
+            x[carrying] = laid
             self._overlaid = Sealed(overlaid)
         self._x = x
         self._checksum = checksum(x)
+
+    @classmethod
+    def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:
+        """Return the samples of several sets, one behind the other, as they are read without augmentation."""
+        if len(sets) == 1:
+            return sets[0]
+        whole = copy.copy(sets[0])
+        whole._x = torch.cat([each._x for each in sets])
+        whole.labels = torch.cat([each.labels for each in sets])
+        whole._count, whole._checksum = len(whole._x), checksum(whole._x)
+        whole._overlaid, whole.augmentation, whole.drawn = None, Augmentation(), 0
+        return whole
 
     def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
         count = len(samples)
@@ -428,8 +451,8 @@ class ResidentTrainSet(TrainSet):
         overlaid = unseal(self._overlaid)
         position = overlaid.position[indices]
         carrying = position >= 0
-        x[carrying] = overlaid.bare[position[carrying]]
+        x[carrying] = overlaid.bare[position[carrying]].to(x.dtype)
         x = self.augmentation.apply(x, generator)
         if carrying.any():
-            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying])
+            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying]).to(x.dtype)
         return x

@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from cutk.components import Published
 from cutk.errors import UsageError, one_line
 
-__all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels"]
+__all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels", "told"]
 
 Shape = tuple[int, ...]
 Form = Literal["images", "features", "tokens"]
@@ -35,7 +36,7 @@ MOST_CLASSES = 100_000
 
 
 def told(tensor: Tensor) -> str:
-    """Return a tensor's dtype and shape as messages have them: ``uint8 [2, 3]``."""
+    """Return a tensor's dtype and shape as errors name them: ``int64 [3, 4]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
@@ -67,6 +68,8 @@ class Samples:
         ids: int64 ``[N]``, without repeats: each sample's position in the dataset as published, which it keeps in
             every selection; 0 … N − 1 if not given.
         names: each sample's file name, where it has one.
+        published: how many samples the dataset has as published, where that is known; ids are below it, but for those
+            of samples that were added. N where ``ids`` isn't given.
 
     Raises:
         ValueError: if a shape, a dtype or a label doesn't fit.
@@ -77,6 +80,7 @@ class Samples:
     classes: tuple[str, ...]
     ids: Tensor = None  # type: ignore[assignment]  # set below where it isn't given
     names: tuple[str, ...] | None = None
+    published: int | None = None
 
     def __post_init__(self) -> None:
         if form_of(self.x) is None:
@@ -87,6 +91,7 @@ class Samples:
         require_labels(self.labels, len(self.x), len(self.classes))
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.x)))
+            object.__setattr__(self, "published", len(self.x))
         if self.ids.dtype != torch.int64 or self.ids.shape != self.labels.shape:
             raise ValueError(f"Expected ids int64 [{len(self)}], got {told(self.ids)}.")
         if len(torch.unique(self.ids)) != len(self):
@@ -117,7 +122,7 @@ class Samples:
         """Return the samples at ``indices`` (int64 ``[n]`` without repeats, or bool ``[N]``), copied."""
         indices = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names)
+        return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names, self.published)
 
     def changed(self, *, x: Tensor | None = None, labels: Tensor | None = None) -> Samples:
         """Return the same samples with other contents or other labels; ids and names stay.
@@ -129,10 +134,11 @@ class Samples:
 
     def extended(self, x: Tensor, labels: Tensor) -> Samples:
         """Return these samples and further ones behind them, which nobody published: their ids are new."""
-        first = int(self.ids.max()) + 1 if len(self) else 0
+        first = max(int(self.ids.max()) + 1 if len(self) else 0, self.published or 0)
         ids = torch.cat([self.ids, torch.arange(first, first + len(x))])
         names = None if self.names is None else (*self.names, *(f"added-{i}" for i in range(len(x))))
-        return Samples(torch.cat([self.x, x]), torch.cat([self.labels, labels]), self.classes, ids, names)
+        both = torch.cat([self.x, x]), torch.cat([self.labels, labels])
+        return Samples(*both, self.classes, ids, names, self.published)
 
     def require(self, form: Form, who: str) -> None:
         """Refuse samples of another form, for a component that can do nothing with them.
@@ -309,6 +315,10 @@ class Splits:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over every sample, label, id, class name and constant: equal data, equal fingerprint."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(repr(self.normalisation).encode())
         for part in (self.train, self.test, self.validation):
             digest.update(b"none" if part is None else part.digest())

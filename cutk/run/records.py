@@ -18,6 +18,7 @@ __all__ = [
     "Record",
     "Role",
     "Run",
+    "Scalars",
     "Trained",
     "Unlearned",
 ]
