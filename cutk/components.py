@@ -7,40 +7,43 @@ and does no work. The base classes import no torch: that is left to the plugins.
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from cutk.errors import UsageError
+from cutk.kinds import KINDS, Kind
 from cutk.options import Options as _Options
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from cutk.data.batches import Stamp
-    from cutk.data.samples import Images, Shape, Splits
+    from cutk.data.batches import Overlay, TrainSet, Trigger
+    from cutk.data.samples import Samples, Shape, Splits
     from cutk.problem.task import Task
-    from cutk.problem.truth import Curve, Evaluation
+    from cutk.problem.truth import Curve, Evaluation, Truth
 
 __all__ = [
     "KINDS",
-    "Breakdown",
     "Component",
     "Corruption",
     "Dataset",
+    "Identification",
+    "Kind",
     "Manipulation",
     "Metric",
     "Model",
+    "Published",
+    "Score",
+    "Selector",
     "Sizes",
     "Summary",
+    "Surrogate",
     "Unlearner",
-    "problem_with",
 ]
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# Words that the command line and the records use for something else.
-_RESERVED = frozenset({"all", "gold", "recipe"})
 
 
 class Component:
@@ -48,7 +51,8 @@ class Component:
 
     Attributes:
         kind: which kind this is, as the command line calls it.
-        required: methods of which an author must override at least one.
+        required: methods that an author must override.
+        final: methods that nobody may override, since others rely on what they do.
         name: how users call it: lower-case letters, digits, hyphens and underscores.
         reference: the paper or page it comes from.
         variant: the option that is set by what stands behind a colon in the name: with ``"architecture"``, users
@@ -58,6 +62,7 @@ class Component:
 
     kind: ClassVar[str]
     required: ClassVar[tuple[str, ...]]
+    final: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str]
     reference: ClassVar[str] = ""
     variant: ClassVar[str] = ""
@@ -71,13 +76,39 @@ class Component:
         """Return the first line of the class's docstring."""
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
+    @classmethod
+    def variants(cls) -> Sequence[str]:
+        """Return what may stand behind the colon, where that can be listed: an unknown name is looked up here."""
+        return ()
 
-class Dataset(Component):
-    """Labelled images, split into a training pool and a test set.
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a dataset without its files.
 
     Attributes:
-        model: the name of the model that suits these images, used when none is asked for.
-        recipe: recipe options that suit them, over the recipe's own defaults.
+        train: how many samples the training pool has.
+        test: how many the test set has.
+        shape: of one sample: channels, height and width of an image, or the number of features.
+        classes: the classes' names, in the order of their indices.
+        validation: how many held-out samples it brings, if it does.
+    """
+
+    train: int
+    test: int
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    validation: int = 0
+
+
+class Dataset(Component):
+    """Labelled samples, split into a training pool and a test set.
+
+    Attributes:
+        published: what is known of it without its files, so that a plan's cost can be told before they are there.
+        model: the name of the model that suits these samples, used when none is asked for.
+        recipe: recipe options that suit them, over the recipe's own defaults; a recipe that has no option of a name
+            leaves it out, and what suits one recipe alone belongs into ``suggests``.
         suggests: for other components by name, the options that suit this dataset, over their own defaults.
 
     A dataset whose files lie on disk calls their folder ``root`` in its ``Options`` (``--data-root`` sets it), and
@@ -86,6 +117,7 @@ class Dataset(Component):
 
     kind = "dataset"
     required = ("load",)
+    published: ClassVar[Published | None] = None
     model: ClassVar[str] = ""
     recipe: ClassVar[Mapping[str, Any]] = {}
     suggests: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -98,61 +130,158 @@ class Dataset(Component):
         """
         raise NotImplementedError(f"{type(self).__name__} has no load()")
 
+    def sizes(self) -> Published | None:
+        """Return what is known of it without its files, under these options."""
+        return self.published
+
+
+Affected = tuple[int, ...] | Callable[["Samples"], "Tensor"]
+
 
 @dataclass(frozen=True, eq=False)
 class Corruption:
     """What an adversary did.
 
     Attributes:
-        train: the training set after the manipulation: same length and order, pixels and labels as given.
-        manipulated: int64 ``[n]``, sorted: the indices of S_m.
-        stamp: laid over the manipulated samples after augmentation, whenever they are read; for manipulations that
-            lie in the files it is none, and the pixels of ``train`` carry them.
-        trigger: what the adversary lays over unseen images to make the model err; none if nothing is added.
-        affected_classes: the clean classes of the affected domain D_m; all of them if none.
-        target: the class that a trigger should lead to, if there is one.
+        train: the training set after the manipulation: the clean samples in their order, contents and labels as
+            given, and behind them those that were added, if any (``Samples.extended``).
+        manipulated: int64 ``[n]``, sorted: the indices of S_m; all that were added are among them.
+        overlays: triggers that are laid over training samples after augmentation, whenever they are read; for
+            manipulations that lie in the files there are none, and ``train`` carries them.
+        trigger: what the adversary lays over unseen samples to make the model err; none if nothing is added.
+        affected: the affected domain D_m among unseen samples: its clean classes, or a function that maps the test
+            samples to bool ``[n]``; all of them if none. With a trigger, only samples that carry it are affected.
+        targets: for each clean class the class that the attack wants instead, −1 where it wants nothing; none if no
+            class is aimed at. ``all_to_one`` gives the simple case.
+        clean_labels: int64 ``[len(train)]``, −1 where a sample has none; only needed where samples were added.
     """
 
-    train: Images
+    train: Samples
     manipulated: Tensor
-    stamp: Stamp | None = None
-    trigger: Stamp | None = None
-    affected_classes: tuple[int, ...] | None = None
-    target: int | None = None
+    overlays: Sequence[Overlay] = ()
+    trigger: Trigger | None = None
+    affected: Affected | None = None
+    targets: tuple[int, ...] | None = None
+    clean_labels: Tensor | None = None
+    stamp: InitVar[Trigger | None] = None
+    affected_classes: InitVar[tuple[int, ...] | None] = None
+    target: InitVar[int | None] = None
+
+    def __post_init__(
+        self, stamp: Trigger | None, affected_classes: tuple[int, ...] | None, target: int | None
+    ) -> None:
+        # What plugins for the API 1.0 call these.
+        told = {"stamp": "overlays", "affected_classes": "affected", "target": "targets"}
+        for name, value in (("stamp", stamp), ("affected_classes", affected_classes), ("target", target)):
+            if value is None:
+                continue
+            text = f"Corruption({name}=…) is called {told[name]} since cutk 0.2."
+            warnings.warn(text, DeprecationWarning, stacklevel=3)
+        if stamp is not None:
+            from cutk.data.batches import Overlay
+
+            object.__setattr__(self, "overlays", (Overlay(stamp, self.manipulated),))
+        if affected_classes is not None:
+            object.__setattr__(self, "affected", affected_classes)
+        if target is not None:
+            object.__setattr__(self, "targets", self.all_to_one(target, len(self.train.classes)))
+
+    @staticmethod
+    def all_to_one(target: int, classes: int) -> tuple[int, ...]:
+        """Return the targets of an attack that wants one class of every sample."""
+        return (target,) * classes
+
+    @staticmethod
+    def all_to_all(classes: int) -> tuple[int, ...]:
+        """Return the targets of an attack that wants each class taken for the next."""
+        return tuple((label + 1) % classes for label in range(classes))
+
+
+class Surrogate(ABC):
+    """What an adversary needs who trains a model of its own first: the recipe and the architecture."""
+
+    @abstractmethod
+    def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
+        """Return the architecture, newly initialised and trained on ``samples`` with the recipe, in eval mode."""
+
+    @abstractmethod
+    def set_of(self, samples: Samples) -> TrainSet:
+        """Return ``samples`` as batches for the model: normalised, on the device."""
 
 
 class Manipulation(Component):
-    """A way in which part of the training data goes bad."""
+    """A way in which part of the training data goes bad.
+
+    Attributes:
+        trains: whether it needs a trained model; if so, ``corrupt`` is given a ``Surrogate`` as its third argument.
+    """
 
     kind = "manipulation"
     required = ("corrupt",)
+    trains: ClassVar[bool] = False
 
-    def corrupt(self, train: Images, generator: torch.Generator) -> Corruption:
+    def corrupt(self, train: Samples, generator: torch.Generator, surrogate: Surrogate | None = None) -> Corruption:
         """Manipulate ``train`` and say what was done; ``train`` itself stays as it is.
 
         Args:
-            train: clean images.
+            train: clean samples.
             generator: a seeded CPU generator, the only source of chance.
+            surrogate: trains a model, for manipulations that say ``trains = True``; the others needn't take it.
 
         Raises:
-            UsageError: if the options don't fit these images.
+            UsageError: if the options don't fit these samples.
         """
         raise NotImplementedError(f"{type(self).__name__} has no corrupt()")
 
 
+class Identification(Component):
+    """Which samples the developer has found: S_f."""
+
+    kind = "identification"
+    required = ("identify",)
+
+    def identify(self, truth: Truth, alpha: float, generator: torch.Generator) -> Tensor:
+        """Return S_f: int64 ``[n]``, sorted, n ≥ 1; it may hold clean samples.
+
+        Args:
+            truth: what the evaluator knows.
+            alpha: the fraction of S_m that is to be identified, in (0, 1].
+            generator: a CPU generator, in the same state for every α of one seed.
+
+        Raises:
+            UsageError: if no sample would be identified.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no identify()")
+
+
 class Model(Component):
-    """A network architecture for image classification."""
+    """A network architecture for classification."""
 
     kind = "model"
     required = ("build",)
 
-    def build(self, shape: Shape, num_classes: int) -> nn.Module:
-        """Return a newly initialised network that maps float32 ``[B, *shape]`` to logits ``[B, num_classes]``.
-
-        Chance comes from torch's global state, which cutk seeds.
+    def require_images(self, shape: Shape) -> tuple[int, int, int]:
+        """Return ``shape`` as channels, height and width, for a network that takes images alone.
 
         Raises:
-            UsageError: if the images are too small for the network.
+            UsageError: if the samples are no images.
+        """
+        if len(shape) != 3:
+            raise UsageError(
+                f"The model '{self.name}' needs images (channels, height, width), and these samples have the shape "
+                f"{list(shape)}. Choose one for features with --model, such as mlp."
+            )
+        channels, height, width = shape
+        return channels, height, width
+
+    def build(self, shape: Shape, num_classes: int) -> nn.Module:
+        """Return a newly initialised network that maps ``[B, *shape]`` to logits ``[B, num_classes]``.
+
+        ``shape`` is (channels, height, width) of images, (features,) or (tokens,); the batch is float32, of tokens
+        int64. Chance comes from torch's global state, which cutk seeds.
+
+        Raises:
+            UsageError: if the samples are too small for the network, or something else than it takes.
         """
         raise NotImplementedError(f"{type(self).__name__} has no build()")
 
@@ -203,14 +332,69 @@ class Unlearner(Component):
         return None
 
 
+@dataclass(frozen=True)
+class Score:
+    """What a developer can measure of a candidate without the test set; None where it wasn't measured.
+
+    Attributes:
+        validation_accuracy: on the held-out samples; None if there are none.
+        changed_fraction: of S_f, how many are predicted otherwise than by the original model.
+        identified_accuracy: on S_f, against the given labels.
+        retained_accuracy: on S_tr without S_f, against the given labels.
+    """
+
+    validation_accuracy: float | None = None
+    changed_fraction: float | None = None
+    identified_accuracy: float | None = None
+    retained_accuracy: float | None = None
+
+
+class Selector(Component):
+    """The rule that chooses among an unlearner's candidates, without the test set.
+
+    Attributes:
+        measures: the fields of ``Score`` that it needs; what no rule asks for isn't measured.
+        assumes_wrong_labels: whether it rewards predicting S_f otherwise than labelled, which is wrong where the labels
+            weren't manipulated.
+    """
+
+    kind = "selector"
+    required = ("value",)
+    measures: ClassVar[tuple[str, ...]] = ()
+    assumes_wrong_labels: ClassVar[bool] = False
+
+    def value(self, score: Score) -> float:
+        """Return how good a candidate is; more is better."""
+        raise NotImplementedError(f"{type(self).__name__} has no value()")
+
+    def choose(self, scores: Sequence[Score | None]) -> int:
+        """Return the position of the best candidate; a None stands for a point that failed.
+
+        Among equal values the higher validation accuracy wins, then the earlier point.
+
+        Raises:
+            ValueError: if no point has a score.
+        """
+        ranked = [
+            (self.value(score), score.validation_accuracy or 0.0, -position)
+            for position, score in enumerate(scores)
+            if score is not None
+        ]
+        if not ranked:
+            raise ValueError("Expected at least one scored point, got none.")
+        return -max(ranked)[2]
+
+
 class Metric(Component):
-    """One number that judges a model.
+    """One number that judges a model, or several of one kind: one for each class, say, or for each bin of a histogram.
 
     Attributes:
         higher_is_better: its direction.
-        bounds: the smallest and the largest possible value.
+        bounds: the smallest and the largest possible value, of each number if there are several.
         objective: which of the two aims of corrective unlearning it measures on unseen samples, if one of them
             (paper, section 2.2): figures set them against each other, and the oracle row is best in their mean.
+        by_domain: whether it depends on the affected domain. Where manipulations were composed, such a metric is also
+            measured on each one's own domain.
     """
 
     kind = "metric"
@@ -218,100 +402,46 @@ class Metric(Component):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     objective: ClassVar[Literal["", "unlearning", "utility"]] = ""
+    by_domain: ClassVar[bool] = False
 
-    def compute(self, evaluation: Evaluation) -> float | None:
-        """Return the value, or None where the metric means nothing (say, attack success without an attack)."""
+    def compute(self, evaluation: Evaluation) -> float | Mapping[str, float] | None:
+        """Return the value, or several by their labels in the order in which people read them.
+
+        None says that the metric means nothing here (attack success without an attack); a label without a value (a
+        class without samples) is left out.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no compute()")
 
 
 class Breakdown(Metric):
-    """Several numbers of one kind that judge a model: one for each class, say, or for each bin of a histogram.
-
-    ``bounds`` and ``higher_is_better`` hold for each of them. Records keep them under ``breakdowns``.
-    """
+    """What metrics of several numbers were called before cutk 0.2; now ``Metric.compute`` may return a mapping."""
 
     required = ("breakdown",)
 
     def breakdown(self, evaluation: Evaluation) -> Mapping[str, float] | None:
-        """Return the values by their labels, in the order in which people read them, or None where they mean nothing.
-
-        A label without a value (a class without samples) is left out.
-        """
+        """Return the values by their labels."""
         raise NotImplementedError(f"{type(self).__name__} has no breakdown()")
 
+    def compute(self, evaluation: Evaluation) -> Mapping[str, float] | None:
+        """Return the values by their labels."""
+        return self.breakdown(evaluation)
 
-class Summary(Metric):
+
+class Summary(Component):
     """One number that judges an unlearner over all α.
 
     Attributes:
         of: the names of the metrics that it is computed from.
+        higher_is_better: its direction.
+        bounds: the smallest and the largest possible value.
     """
 
+    kind = "summary"
     required = ("summarise",)
     of: ClassVar[tuple[str, ...]] = ()
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def summarise(self, curve: Curve) -> float | None:
         """Return the value, or None where the curve never gets there."""
         raise NotImplementedError(f"{type(self).__name__} has no summarise()")
-
-
-KINDS: dict[str, type[Component]] = {base.kind: base for base in (Dataset, Manipulation, Model, Unlearner, Metric)}
-
-
-def _problem_with_values(component: type[Component]) -> str | None:
-    """Say which class attribute of ``component`` has a value that nothing could be done with."""
-    if taken := sorted(set(component.Options.model_fields) & set(dir(_Options))):
-        return f"has the option {taken[0]!r}, which every Options has as a method already; call it otherwise"
-    if issubclass(component, Metric):
-        bounds = component.bounds
-        numbers = isinstance(bounds, tuple) and [isinstance(bound, int | float) for bound in bounds] == [True, True]
-        if not numbers or not bounds[0] < bounds[1]:
-            return f"has the bounds {bounds!r}; expected two numbers, the smaller first"
-        if not isinstance(component.higher_is_better, bool):
-            return f"has higher_is_better = {component.higher_is_better!r}; expected True or False"
-        if component.objective not in ("", "unlearning", "utility"):
-            return f"has the objective {component.objective!r}; expected 'unlearning' or 'utility'"
-    if issubclass(component, Summary) and not isinstance(component.of, tuple | list):
-        return f"has of = {component.of!r}; expected the names of metrics"
-    if issubclass(component, Unlearner):
-        grid, known = component.grid, set(component.Options.model_fields)
-        points = [grid] if isinstance(grid, Mapping) else grid
-        if not isinstance(points, tuple | list) or not all(isinstance(point, Mapping) for point in points):
-            return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
-        if isinstance(grid, Mapping) and not all(isinstance(v, tuple | list) and v for v in grid.values()):
-            return f"has the grid {grid!r}; expected a list of values for each option"
-        unknown = sorted({str(name) for point in points for name in point} - known)
-        unknown += sorted(set(component.prepared_by) - known)
-        if unknown:
-            return f"names the option {unknown[0]!r} in grid or prepared_by, which it doesn't have"
-    return None
-
-
-def problem_with(component: object, kind: str) -> str | None:
-    """Say what is wrong with a class that a plugin provides as a ``kind``, or None if nothing is.
-
-    >>> problem_with(int, "metric")
-    "'int' is no subclass of cutk.Metric"
-    """
-    base = KINDS[kind]
-    label = component.__name__ if isinstance(component, type) else repr(component)
-    if not isinstance(component, type):
-        return f"expected a subclass of cutk.{base.__name__}, got the {type(component).__name__} {label}"
-    if not issubclass(component, base):
-        return f"'{label}' is no subclass of cutk.{base.__name__}"
-    name = getattr(component, "name", None)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return f"'{label}' has the name {name!r}; expected lower-case letters, digits, - and _"
-    if name in _RESERVED:
-        return f"'{label}' has the name {name!r}, which is reserved"
-    if not (isinstance(component.Options, type) and issubclass(component.Options, _Options)):
-        return f"'{label}.Options' is no subclass of cutk.Options"
-    if component.variant and component.variant not in component.Options.model_fields:
-        return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
-    if problem := _problem_with_values(component):
-        return f"'{label}' {problem}"
-    # A method that is still the base class's own was defined in this module.
-    missing = [method for method in component.required if getattr(component, method).__module__ == __name__]
-    if missing:
-        return f"'{label}' does not override {missing[0]}()"
-    return None

@@ -1,22 +1,43 @@
-"""Images as they reach a model: in batches, augmented, stamped and normalised on the device."""
+"""Samples as they reach a model: in batches, augmented, overlaid and normalised on the device."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from cutk.data.samples import Images, Normalisation, Shape
+from cutk.data.samples import Form, Normalisation, Samples, Shape, told
 from cutk.data.sealed import Sealed, unseal
+from cutk.errors import CellError
 from cutk.machine import choose_layout
 
-__all__ = ["Augmentation", "Batch", "ResidentTrainSet", "Stamp", "TrainSet"]
+__all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger", "checksum"]
+
+
+@runtime_checkable
+class Trigger(Protocol):
+    """What an adversary lays over a sample to make a model err."""
+
+    def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        """Return ``x`` with the trigger, the same for the same sample at every call.
+
+        What comes back has the shape and dtype of ``x``; of images it may also be float32, for values between those of
+        uint8 or beyond 255.
+
+        Args:
+            x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
+                any device. It stays as it is.
+            labels: int64 ``[B]``, the samples' clean labels, for triggers that differ from class to class; −1 where a
+                sample has none.
+            ids: int64 ``[B]``, the samples' ids, for triggers that differ from sample to sample.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +52,19 @@ class Stamp:
     pattern: Tensor
     opacity: Tensor
 
-    def apply(self, pixels: Tensor) -> Tensor:
-        """Return ``pixels`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image."""
-        opacity = self.opacity.to(pixels.device)
-        pattern = self.pattern.to(pixels.device)
-        blended = pixels.float() * (1 - opacity) + pattern.float() * opacity
+    def apply(self, x: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Return ``x`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image, whatever it is of."""
+        opacity = self.opacity.to(x.device)
+        pattern = self.pattern.to(x.device)
+        blended = x.float() * (1 - opacity) + pattern.float() * opacity
         return blended.round().to(torch.uint8)
+
+
+class Overlay(NamedTuple):
+    """A trigger, and the samples that carry it: int64 ``[n]``, positions in the training set."""
+
+    trigger: Trigger
+    indices: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,9 @@ class Augmentation:
 
     padding: int = 0
     flip: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.padding or self.flip)
 
     def apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch (uint8 ``[B, C, H, W]``) with draws from ``generator``, a CPU generator.
@@ -72,7 +103,7 @@ class Batch(NamedTuple):
     """One batch on the device.
 
     Attributes:
-        x: float32 ``[B, C, H, W]``, normalised, in the memory layout that suits the device.
+        x: float32 ``[B, *shape]``, normalised, images in the memory layout that suits the device; tokens int64.
         y: int64 ``[B]``, the given labels.
         index: int64 ``[B]``, positions in the training set.
     """
@@ -82,20 +113,78 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs on a batch
 
 
+Loaded = tuple[Tensor, Tensor]
+
+
+class Scaling:
+    """Turns samples as they lie in memory into what a model takes: normalised, in the layout that suits the device."""
+
+    def __init__(self, form: Form, shape: Shape, normalisation: Normalisation, device: torch.device) -> None:
+        expected = 0 if form == "tokens" else shape[0]
+        if {len(normalisation.mean), len(normalisation.std)} != {expected}:
+            raise ValueError(
+                f"Expected a normalisation with {expected} means and standard deviations, "
+                f"got {len(normalisation.mean)} and {len(normalisation.std)}."
+            )
+        self.form = form
+        self.layout = choose_layout(device)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device)
+            for values in (normalisation.mean, normalisation.std)
+        )
+        # One division and one subtraction for each pixel: scaling to 0 … 1 is part of both.
+        self.scale = std.view(-1, 1, 1) * 255 if form == "images" else std
+        self.offset = mean.view(-1, 1, 1) * 255 / self.scale if form == "images" else mean
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return a batch as a model takes it."""
+        if self.form == "tokens":
+            return x
+        if self.form == "features":
+            # In this order, since a feature's mean may be far larger than what it varies by.
+            return (x - self.offset).div_(self.scale)
+        return x.float().div_(self.scale).sub_(self.offset).contiguous(memory_format=self.layout)
+
+
 class TrainSet(ABC):
     """Labelled samples as a developer holds them: their number, their given labels, and batches of them.
 
     Attributes:
         labels: int64 ``[N]``, as given.
         num_classes: how many classes there are.
+        form: what the samples are: images, features or tokens.
+        shape: shape of one sample: channels, height and width of an image.
+        augmentation: what ``augment=True`` applies.
+        device: where the batches come out.
         generator: where shuffling and augmentation draw from by default.
         drawn: how many samples have come out of ``batches`` so far: what a method costs, counted.
     """
 
-    labels: Tensor
-    num_classes: int
-    generator: torch.Generator
     drawn: int = 0
+
+    def __init__(
+        self,
+        labels: Tensor,
+        num_classes: int,
+        form: Form,
+        shape: Shape,
+        normalisation: Normalisation,
+        augmentation: Augmentation | None,
+        device: torch.device | str,
+        generator: torch.Generator | None,
+    ) -> None:
+        self._count = len(labels)
+        self.labels = labels
+        self.num_classes = num_classes
+        self.form = form
+        self.shape = shape
+        self.augmentation = augmentation if form == "images" and augmentation else Augmentation()
+        self.device = torch.device(device)
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self._scaling = Scaling(form, shape, normalisation, self.device)
+
+    def __len__(self) -> int:
+        return self._count
 
     @property
     def intact(self) -> bool:
@@ -103,25 +192,32 @@ class TrainSet(ABC):
         return True
 
     @property
-    @abstractmethod
     def augments(self) -> bool:
         """Whether ``augment=True`` changes anything: if not, a sample is the same at every visit."""
+        return bool(self.augmentation)
+
+    def drawing_from(self, generator: torch.Generator) -> Self:
+        """Return the same set with another default generator, labels of its own, and nothing drawn yet.
+
+        The samples themselves are shared.
+        """
+        other = copy.copy(self)
+        other.generator = generator
+        other.labels = self.labels.clone()
+        other._scaling = copy.deepcopy(self._scaling)
+        other.drawn = 0
+        return other
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
+        """Yield each batch's indices, and its normalised samples on the device, ``[B, *shape]``.
 
-    @property
-    @abstractmethod
-    def shape(self) -> Shape:
-        """Channels, height and width of one sample."""
-
-    @abstractmethod
-    def drawing_from(self, generator: torch.Generator) -> TrainSet:
-        """Return the same set with another default generator, labels of its own, and nothing drawn yet."""
-
-    @abstractmethod
-    def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
-        """Return the normalised samples at ``indices`` on the device, float32 ``[B, C, H, W]``."""
+        Args:
+            passes: the indices of the batches that are known at once: those of a pass. Asking for the next one may draw
+                from ``generator``, so it is asked for when a batch of it is due, and no sooner.
+            augment: whether to augment.
+            generator: where the augmentation draws from when a batch is due.
+        """
 
     def batches(
         self,
@@ -136,7 +232,7 @@ class TrainSet(ABC):
         """Yield batches of the samples at ``indices``.
 
         Args:
-            indices: int64 ``[n]``; all samples if not given.
+            indices: int64 ``[n]``, each from 0 to N − 1; all samples if not given.
             batch_size: samples per batch; if not given, as many as are evaluated comfortably at once.
             shuffle: draw a new order for every pass.
             augment: apply the recipe's augmentation; each visit of a sample draws anew.
@@ -147,143 +243,216 @@ class TrainSet(ABC):
             generator: where the draws come from (on the CPU); the set's own, seeded by cutk, if not given.
 
         Raises:
-            ValueError: if there is no sample to yield, or ``batch_size`` or ``steps`` is below 1.
+            ValueError: if there is no sample to yield, an index is no int64 or out of range, or ``batch_size`` or
+                ``steps`` is below 1.
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
         size = self.evaluation_batch_size if batch_size is None else batch_size
         if size < 1 or (steps is not None and steps < 1):
             raise ValueError(f"Expected batch_size and steps of at least 1, got {size} and {steps}.")
+        if chosen.dtype != torch.int64 or chosen.ndim != 1:
+            raise ValueError(f"Expected indices int64 [n], got {told(chosen)}.")
         if len(chosen) == 0:
             raise ValueError("Expected at least one sample to make batches of, got none.")
+        if not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            raise ValueError(
+                f"Expected indices from 0 to {len(self) - 1}, got {int(chosen.min())} to {int(chosen.max())}."
+            )
         draws = self.generator if generator is None else generator
         if steps is None:
             order = chosen[torch.randperm(len(chosen), generator=draws)] if shuffle else chosen
-            parts: Iterator[Tensor] = iter(torch.split(order, size))
+            passes = iter([list(torch.split(order, size))])
         else:
-            parts = itertools.islice(_endless(chosen, min(size, len(chosen)), shuffle, draws), steps)
-        for part in parts:
-            x = self._load(part, augment, draws)
+            passes = _passes(chosen, min(size, len(chosen)), steps, shuffle, draws)
+        for part, x in self._load(passes, augment, draws):
             self.drawn += len(part)
             yield Batch(x, self.labels[part].to(x.device), part.to(x.device))
 
     @property
     def evaluation_batch_size(self) -> int:
-        """Samples per batch where no gradients are kept: more for small images, bounded by memory."""
-        _, height, width = self.shape
-        return max(64, min(4096, 2**20 // (height * width)))
+        """Samples per batch where no gradients are kept: more for small samples, bounded by memory."""
+        area = math.prod(self.shape[1:] if len(self.shape) == 3 else self.shape)
+        return max(64, min(4096, 2**20 // max(1, area)))
 
 
-def _endless(indices: Tensor, size: int, shuffle: bool, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield full batches of indices for ever, pass after pass."""
+def _passes(
+    indices: Tensor, size: int, steps: int, shuffle: bool, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    """Yield the indices of ``steps`` full batches, those that end in one pass at a time."""
     rest = indices[:0]
-    while True:
+    while steps:
         order = indices[torch.randperm(len(indices), generator=generator)] if shuffle else indices
         rest = torch.cat([rest, order])
-        while len(rest) >= size:
-            yield rest[:size]
-            rest = rest[size:]
+        full = min(len(rest) // size, steps)
+        yield list(torch.split(rest[: full * size], size))
+        rest, steps = rest[full * size :], steps - full
 
 
-class _Overlay(NamedTuple):
-    """What is laid over which samples, and how these look without it."""
+# Odd numbers with bits all over (the golden ratio's, and those of SplitMix64): multiplying by one loses nothing.
+_KEY, _FACTOR = 0x9E3779B97F4A7C15 - 2**64, 0x94D049BB133111EB - 2**64
+_CHUNK = 2**15
 
-    stamp: Stamp
-    position: Tensor  # int64 [N] on the device: where in bare a stamped sample is, -1 for the others
-    bare: Tensor  # uint8 [n, C, H, W] on the device
+
+def checksum(tensor: Tensor) -> int:
+    """Return a 64-bit sum of a tensor's bytes, each word mixed with its position: a write anywhere changes it.
+
+    One changed word always changes the sum; several leave it as it was about once in 2^64 times.
+    """
+    whole = tensor.detach().contiguous().flatten().view(torch.uint8)
+    whole = whole.clone() if whole.storage_offset() % 8 else whole  # words are read from where a word may start
+    words = whole[: len(whole) // 8 * 8].view(torch.int64)
+    size = _CHUNK if words.device.type == "cpu" else 256 * _CHUNK  # what fits its cache; what keeps a GPU busy
+    keys = torch.arange(1, min(len(words), size) + 1, device=words.device) * _KEY
+    sums = []
+    for chunk in torch.split(words, size):
+        mixed = chunk ^ keys[: len(chunk)]
+        for factor in (_FACTOR, _KEY):
+            # The upper half down into the lower, or the highest bits would stay among themselves; shifting moves copies
+            # of the sign in from above, which are masked.
+            mixed.bitwise_xor_((mixed >> 32).bitwise_and_(0xFFFFFFFF)).mul_(factor)
+        sums.append(mixed.bitwise_xor_((mixed >> 32).bitwise_and_(0xFFFFFFFF)).sum())
+    total = int.from_bytes(bytes(whole[len(words) * 8 :].tolist()), "little")
+    for value in torch.stack(sums).tolist() if sums else ():
+        total = (total * _KEY + value) % 2**64
+    return total
+
+
+class _Overlaid(NamedTuple):
+    """The triggers and the samples that carry one, as they look without it."""
+
+    triggers: tuple[tuple[Trigger, Tensor], ...]  # with bool [N]: which samples carry it
+    position: Tensor  # int64 [N]: where in the others an overlaid sample is, −1 for those that aren't
+    bare: Tensor  # [n, *shape]
+    labels: Tensor  # int64 [n], clean
+    ids: Tensor  # int64 [n]
+
+    def laid_over(self, x: Tensor, indices: Tensor) -> Tensor:
+        """Return a batch of overlaid samples with their triggers.
+
+        Raises:
+            CellError: if a trigger returns something else than samples of the same form.
+        """
+        position = self.position[indices]
+        for trigger, carrying in self.triggers:
+            mine = carrying[indices]
+            if not mine.any():
+                continue
+            given = x[mine]
+            if given.dtype != self.bare.dtype:
+                given = given.round().clamp(0, 255).to(self.bare.dtype)
+            laid = trigger.apply(given, self.labels[position[mine]], self.ids[position[mine]])
+            brighter = self.bare.dtype == torch.uint8 and laid.dtype == torch.float32
+            if laid.shape != given.shape or not (brighter or laid.dtype == given.dtype):
+                raise CellError(
+                    f"The trigger '{type(trigger).__name__}': expected {told(given)} as it was given, got {told(laid)}."
+                )
+            x = x.to(laid.dtype) if brighter else x.clone()
+            x[mine] = laid.to(x.dtype)
+        return x
 
 
 class ResidentTrainSet(TrainSet):
-    """Samples that lie on the device as uint8: the fast way, for whatever fits.
+    """Samples that lie on the device: the fast way, for whatever fits.
 
-    What can be reached from it are the samples as a developer has them, stamped ones with their stamp.
+    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger.
 
     Args:
-        images: the samples with their given labels.
+        samples: the samples with their given labels.
         normalisation: what to subtract and divide by.
-        augmentation: what ``augment=True`` applies.
+        augmentation: what ``augment=True`` applies, if the samples are images.
         device: where the samples lie and the batches come out.
-        stamp: laid over the ``stamped`` samples whenever they are read, after augmentation. Sealed: it can't be
-            reached from the set.
-        stamped: int64 ``[n]``, the samples that carry ``stamp``. Sealed like it.
+        overlays: triggers that are laid over samples whenever they are read, after augmentation. Sealed: they can't
+            be reached from the set.
+        clean_labels: int64 ``[N]``, what the triggers are told; the given labels if not given. Sealed likewise.
         generator: where shuffling and augmentation draw from by default.
     """
 
     def __init__(
         self,
-        images: Images,
+        samples: Samples,
         normalisation: Normalisation,
         augmentation: Augmentation | None = None,
         *,
         device: torch.device | str = "cpu",
-        stamp: Stamp | None = None,
-        stamped: Tensor | None = None,
+        overlays: Sequence[Overlay] = (),
+        clean_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.labels = images.labels
-        self.num_classes = len(images.classes)
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
-        self.device = torch.device(device)
-        self.augmentation = augmentation or Augmentation()
-        pixels = images.pixels.to(self.device)
-        self._shape = images.shape
-        self._layout = choose_layout(self.device)
-        scale = torch.tensor(normalisation.std, device=self.device).view(-1, 1, 1) * 255
-        self._scale = scale
-        self._offset = torch.tensor(normalisation.mean, device=self.device).view(-1, 1, 1) * 255 / scale
-        self._overlay: Sealed[_Overlay] | None = None
-        if stamp is not None and stamped is not None:
-            where = stamped.to(self.device)
-            position = torch.full((len(images),), -1, device=self.device)
-            position[where] = torch.arange(len(where), device=self.device)
-            bare = pixels[where]
-            pixels = pixels.clone()
-            pixels[where] = stamp.apply(bare)
-            self._overlay = Sealed(_Overlay(stamp, position, bare))
-        self._pixels = pixels
-        self._written = pixels._version
+        super().__init__(
+            samples.labels,
+            len(samples.classes),
+            samples.form,
+            samples.shape,
+            normalisation,
+            augmentation,
+            device,
+            generator,
+        )
+        self._overlaid: Sealed[_Overlaid] | None = None
+        x = samples.x.to(self.device)
+        if overlays:
+            overlaid = self._lay(x, samples, overlays, samples.labels if clean_labels is None else clean_labels)
+            carrying = (overlaid.position >= 0).nonzero().flatten()
+            laid = overlaid.laid_over(overlaid.bare, carrying)
+            x = x.clone() if laid.dtype == x.dtype else x.to(laid.dtype)
+            x[carrying] = laid
+            self._overlaid = Sealed(overlaid)
+        self._x = x
+        self._checksum = checksum(x)
 
-    def __len__(self) -> int:
-        return len(self._pixels)
+    @classmethod
+    def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:
+        """Return the samples of several sets, one behind the other, as they are read without augmentation."""
+        if len(sets) == 1:
+            return sets[0]
+        whole = copy.copy(sets[0])
+        whole._x = torch.cat([each._x for each in sets])
+        whole.labels = torch.cat([each.labels for each in sets])
+        whole._overlaid, whole.augmentation, whole.drawn = None, Augmentation(), 0
+        whole._checksum = checksum(whole._x)
+        return whole
 
-    @property
-    def shape(self) -> Shape:
-        """Channels, height and width of one sample."""
-        return self._shape
-
-    @property
-    def augments(self) -> bool:
-        """Whether ``augment=True`` changes anything."""
-        return self.augmentation != Augmentation()
-
-    def drawing_from(self, generator: torch.Generator) -> ResidentTrainSet:
-        """Return the same set with another default generator: its labels are a copy, its pixels are shared."""
-        other = copy.copy(self)
-        other.generator = generator
-        other.labels = self.labels.clone()
-        other.drawn = 0
-        return other
+    def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
+        count = len(samples)
+        masks = []
+        for trigger, indices in overlays:
+            mask = torch.zeros(count, dtype=torch.bool, device=self.device)
+            mask[indices.to(self.device)] = True
+            masks.append((trigger, mask))
+        where = torch.stack([mask for _, mask in masks]).any(0).nonzero().flatten()
+        position = torch.full((count,), -1, device=self.device)
+        position[where] = torch.arange(len(where), device=self.device)
+        chosen = where.cpu()
+        return _Overlaid(
+            tuple(masks),
+            position,
+            x[where],
+            clean_labels[chosen].to(self.device),
+            samples.ids[chosen].to(self.device),
+        )
 
     @property
     def intact(self) -> bool:
-        """Whether the pixels are what they were: nobody has written to them."""
-        return self._pixels._version == self._written
+        """Whether the samples are what they were: nobody has written to them, by whatever way."""
+        return checksum(self._x) == self._checksum
 
-    def _load(self, indices: Tensor, augment: bool, generator: torch.Generator) -> Tensor:
-        indices = indices.to(self.device)
-        pixels = self._pixels[indices]
-        if augment and self.augments:
-            pixels = self._augmented(pixels, indices, generator)
-        x = pixels.float().div_(self._scale).sub_(self._offset)
-        return x.contiguous(memory_format=self._layout)
+    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
+        for part in itertools.chain.from_iterable(passes):
+            indices = part.to(self.device)
+            x = self._x[indices]
+            if augment and self.augments:
+                x = self._augmented(x, indices, generator)
+            yield part, self._scaling(x)
 
-    def _augmented(self, pixels: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch; what is stamped is augmented without its stamp, and stamped anew."""
-        if self._overlay is None:
-            return self.augmentation.apply(pixels, generator)
-        overlay = unseal(self._overlay)
-        position = overlay.position[indices]
-        stamped = position >= 0
-        pixels[stamped] = overlay.bare[position[stamped]]
-        pixels = self.augmentation.apply(pixels, generator)
-        pixels[stamped] = overlay.stamp.apply(pixels[stamped])
-        return pixels
+    def _augmented(self, x: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""
+        if self._overlaid is None:
+            return self.augmentation.apply(x, generator)
+        overlaid = unseal(self._overlaid)
+        position = overlaid.position[indices]
+        carrying = position >= 0
+        x[carrying] = overlaid.bare[position[carrying]]
+        x = self.augmentation.apply(x, generator)
+        if carrying.any():
+            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying])
+        return x

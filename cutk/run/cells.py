@@ -1,61 +1,67 @@
-"""Units of work, and who is told about them."""
+"""Units of work: plain data that names components and holds none, so that it can be sent anywhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from cutk.run.plan import Chosen
-from cutk.run.records import GOLD, ORIGINAL
-
-__all__ = ["Cell", "Observer"]
+__all__ = ["Cell", "Training", "Unlearning"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One unit of work: a training (original or gold, α is None), or an unlearner at one α.
+class Training:
+    """One training: the original model, or the gold one without the manipulated samples."""
 
-    Attributes:
-        role: ``original``, ``gold`` or ``unlearn``.
-    """
-
-    role: str
-    manipulation: Chosen
+    manipulation: str
     seed: int
-    unlearner: Chosen | None = None
-    alpha: float | None = None
+    role: Literal["original", "gold"]
 
     @property
-    def unlearner_name(self) -> str:
-        """The name that the cell's record carries."""
-        return self.unlearner.name if self.unlearner else GOLD if self.role == "gold" else ORIGINAL
-
-    @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["train"]:
         """Which folder of the runs keeps it."""
-        return "train" if self.unlearner is None else "unlearn"
+        return "train"
+
+    @property
+    def needs(self) -> Training | None:
+        """The cell that has to be there before this one can start."""
+        return None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What its records and failures say of it, as far as the cell alone tells."""
+        return {"role": self.role, "manipulation": self.manipulation, "seed": self.seed}
 
     def __str__(self) -> str:
-        what = self.role if self.unlearner is None else f"{self.unlearner.name} at α = {self.alpha:g}"
-        return f"{self.manipulation.name}, seed {self.seed}: {what}"
+        return f"{self.manipulation}, seed {self.seed}: {self.role}"
 
 
-class Observer:
-    """Is told how a benchmark is getting on. This one keeps it to itself."""
+@dataclass(frozen=True)
+class Unlearning:
+    """One unlearner at one α: every point of its grid, and the one that the selector takes."""
 
-    def started(self, cells: int) -> None:
-        """``cells`` of them are about to be computed or read."""
+    manipulation: str
+    seed: int
+    unlearner: str
+    alpha: float
 
-    def cell_started(self, cell: Cell) -> None:
-        """A cell is about to be computed."""
+    @property
+    def kind(self) -> Literal["unlearn"]:
+        """Which folder of the runs keeps it."""
+        return "unlearn"
 
-    def progress(self, done: int, total: int) -> None:
-        """So much of the current cell is done."""
+    @property
+    def needs(self) -> Training:
+        """The original model."""
+        return Training(self.manipulation, self.seed, "original")
 
-    def cell_finished(self, cell: Cell, read: bool) -> None:
-        """A cell is there; ``read`` says that it was there before."""
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What its records and failures say of it, as far as the cell alone tells."""
+        about = {"manipulation": self.manipulation, "seed": self.seed}
+        return {"role": "unlearned", **about, "unlearner": self.unlearner, "alpha": self.alpha}
 
-    def cell_failed(self, cell: Cell, reason: str) -> None:
-        """A cell gave no result."""
+    def __str__(self) -> str:
+        return f"{self.manipulation}, seed {self.seed}: {self.unlearner} at α = {self.alpha:g}"
 
-    def warning(self, text: str) -> None:
-        """Something went wrong that the benchmark could mend."""
+
+Cell = Training | Unlearning

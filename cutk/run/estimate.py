@@ -9,8 +9,9 @@ from typing import Any
 
 from cutk.components import Sizes
 from cutk.machine import synchronise
-from cutk.run.benchmark import Benchmark
-from cutk.run.cells import Cell
+from cutk.run.cells import Cell, Unlearning
+from cutk.run.plan import Chosen
+from cutk.run.study import Study
 
 __all__ = ["CellCost", "cell_costs", "seconds_per_pass", "total"]
 
@@ -37,53 +38,51 @@ class CellCost:
     stored: bool
 
 
-def _work(cell: Cell, sizes: Sizes) -> float | None:
-    if cell.unlearner is None:
+def _work(unlearner: Chosen | None, sizes: Sizes) -> float | None:
+    if unlearner is None:
         return sizes.steps * sizes.batch_size / sizes.train
-    component: Any = cell.unlearner.entry.component
-    told = [component.passes(options, sizes) for options in cell.unlearner.points]
+    component: Any = unlearner.entry.component
+    told = [component.passes(options, sizes) for options in unlearner.points]
     known = [cost for cost in told if cost is not None]
     if len(known) < len(told):
         return None
     # Points that agree on what prepare reads share its result.
     states = {
         tuple(getattr(options, name) for name in component.prepared_by): cost[0]
-        for options, cost in zip(cell.unlearner.points, known, strict=True)
+        for options, cost in zip(unlearner.points, known, strict=True)
     }
     return float(sum(states.values()) + sum(cost[1] for cost in known))
 
 
-def cell_costs(benchmark: Benchmark) -> list[CellCost]:
-    """Return the cost of every cell of a plan, in the order in which they would be computed."""
-    splits, every = benchmark.splits, benchmark.setup.plan.evaluate == "all"
-    fraction = benchmark.setup.plan.validation_fraction
-    validation = round(fraction * len(splits.train)) if splits.validation is None else len(splits.validation)
+def cell_costs(study: Study) -> list[CellCost]:
+    """Return the cost of every cell of a plan, in the order in which they would be started."""
+    splits, plan = study.worker.splits, study.setup.plan
+    validation = (
+        round(plan.validation_fraction * len(splits.train)) if splits.validation is None else len(splits.validation)
+    )
+    unlearners = {unlearner.name: unlearner for unlearner in study.setup.unlearners}
     costs = []
-    for cell in benchmark.cells:
-        sizes = benchmark.sizes(cell)
-        points = len(cell.unlearner.points) if cell.unlearner else 1
-        scored = points * (validation + sizes.identified) if cell.unlearner else 0
+    for cell in study.cells:
+        sizes = study.sizes(cell)
+        unlearner = unlearners[cell.unlearner] if isinstance(cell, Unlearning) else None
+        points = len(unlearner.points) if unlearner else 1
+        scored = points * (validation + sizes.identified) if unlearner else 0
         # The affected domain and the rest, S_m and S_f.
-        measured = (points if every else 1) * (2 * len(splits.test) + 2 * sizes.identified)
-        costs.append(
-            CellCost(
-                cell,
-                points,
-                _work(cell, sizes),
-                FORWARD * (scored + measured) / sizes.train,
-                benchmark.is_stored(cell),
-            )
-        )
+        measured = (points if plan.evaluate == "all" else 1) * (2 * len(splits.test) + 2 * sizes.identified)
+        work = _work(unlearner, sizes)
+        evaluation = FORWARD * (scored + measured) / sizes.train
+        costs.append(CellCost(cell, points, work, evaluation, study.worker.is_stored(cell)))
     return costs
 
 
-def seconds_per_pass(benchmark: Benchmark) -> float:
+def seconds_per_pass(study: Study) -> float:
     """Measure on this machine how long a pass over S_tr takes, forward and backward: some seconds' work.
 
     A few training steps are timed, the first of them (which sets things up) apart. Where a step on
     eight samples is quick the recipe's own batch size is used, otherwise eight, and what they take is scaled up.
     """
-    recipe, scenario = benchmark.recipe, benchmark.scenario(benchmark.cells[0])
+    first = study.cells[0]
+    recipe, scenario = study.worker.recipe, study.worker.scenario(first.manipulation, first.seed)
     model = recipe.place(scenario.build())
 
     def per_sample(size: int, steps: int) -> float:

@@ -3,72 +3,99 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from cutk.components import Breakdown, Metric
-from cutk.errors import CellError, one_line
+from cutk.components import Metric
+from cutk.errors import Caught, CellError
+from cutk.guard import watched
 from cutk.problem.truth import Evaluation
 from cutk.run.plan import Chosen
+from cutk.run.records import Attempt, Measured
 from cutk.run.store import key_of
-from cutk.run.unlearning import Attempt
 
-__all__ = ["described", "identity_of", "measure", "unmeasured"]
-
-
-def identity_of(metric: Chosen) -> str:
-    """Return what a metric with these options is called in stored runs."""
-    return key_of(metric.identity())[:16]
+__all__ = ["Measurement", "described", "measure", "unmeasured"]
 
 
-def described(metrics: Iterable[Chosen]) -> dict[str, dict[str, Any]]:
-    """Return what a reader of a stored run has to know of each metric, by its identity."""
-    result = {}
-    for metric in metrics:
-        component: Any = metric.entry.component
-        result[identity_of(metric)] = {
-            "name": metric.name,
-            "provider": metric.entry.provider.requirement,
-            "summary": component.summary(),
-            "higher_is_better": component.higher_is_better,
-            # JSON has no infinity, so an open end is none.
-            "bounds": [bound if math.isfinite(bound) else None for bound in component.bounds],
-            "objective": component.objective,
-        }
-    return result
+@dataclass(frozen=True)
+class Measurement:
+    """A metric, on the whole affected domain or on that of one part of a composition."""
+
+    metric: Chosen
+    domain: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What its values are filed under in stored runs."""
+        return key_of(self.metric.identity.model_dump(mode="json"))[:16] + (f"@{self.domain}" if self.domain else "")
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.metric.name}[{self.domain}]" if self.domain else self.metric.name
 
 
-def unmeasured(metrics: Iterable[Chosen], attempt: Attempt, *, retry: bool = True) -> bool:
-    """Say whether ``attempt`` lacks a metric; with ``retry``, one that failed counts as lacking."""
-    there = attempt.metrics.keys() | attempt.breakdowns.keys()
-    if not retry:
-        there |= attempt.failed_metrics.keys()
-    return any(identity_of(metric) not in there for metric in metrics)
+def described(measurement: Measurement) -> Measured:
+    """Return what a reader of a stored run has to know of what was measured."""
+    component: Any = measurement.metric.entry.component
+    low, high = (bound if math.isfinite(bound) else None for bound in component.bounds)  # JSON has no infinity
+    return Measured(
+        name=measurement.name,
+        provider=measurement.metric.entry.provider.requirement,
+        summary=component.summary() + (f" On the domain of {measurement.domain}." if measurement.domain else ""),
+        higher_is_better=component.higher_is_better,
+        bounds=(low, high),
+        objective="" if measurement.domain else component.objective,
+    )
 
 
-def measure(metrics: Iterable[Chosen], evaluation: Evaluation, attempt: Attempt) -> None:
-    """Compute every metric that ``attempt`` lacks; one that fails leaves its reason, and no number."""
+def unmeasured(measurements: Iterable[Measurement], attempt: Attempt, *, retry: bool = True) -> bool:
+    """Say whether ``attempt`` lacks something; with ``retry``, what failed counts as lacking."""
+    there = attempt.metrics.keys() | (set() if retry else attempt.failed_metrics.keys())
+    return any(measurement.identity not in there for measurement in measurements)
+
+
+def measure(
+    measurements: Iterable[Measurement],
+    evaluation: Evaluation,
+    attempt: Attempt,
+    note: Callable[[Sequence[str], str], None],
+) -> None:
+    """Measure what ``attempt`` lacks; a metric that fails leaves its reason, and no number.
+
+    Args:
+        measurements: what to measure.
+        evaluation: the model under the evaluator's eyes.
+        attempt: where values and reasons go.
+        note: told what a metric changed outside the evaluation, and which one it was.
+    """
     attempt.failed_metrics = {}
-    for metric in metrics:
-        identity = identity_of(metric)
-        if identity in attempt.metrics or identity in attempt.breakdowns:
+    for measurement in measurements:
+        identity = measurement.identity
+        if identity in attempt.metrics:
             continue
-        try:
-            component: Metric = metric.make()
-            if isinstance(component, Breakdown):
-                attempt.breakdowns[identity] = _finite_values(component.breakdown(evaluation))
-            else:
-                value = component.compute(evaluation)
-                attempt.metrics[identity] = None if value is None else _finite(value)
-        except (Exception, SystemExit) as error:
-            attempt.failed_metrics[identity] = one_line(error)
+        view = evaluation
+        for domain in evaluation.truth.domains:
+            if domain.name == measurement.domain:
+                view = evaluation.on(domain)
+        with Caught() as caught, watched(draws=False) as changed:
+            component: Metric = measurement.metric.make()
+            attempt.metrics[identity] = _finite(component.compute(view))
+        note(changed, f"The metric '{measurement.name}'")
+        if caught.error is not None:
+            attempt.failed_metrics[identity] = caught.reason
 
 
-def _finite(value: float) -> float:
+def _finite(value: float | Mapping[str, float] | None) -> float | dict[str, float] | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {str(label): _number(part) for label, part in value.items()}
+    return _number(value)
+
+
+def _number(value: float) -> float:
     if not math.isfinite(value):
         raise CellError(f"the value is {value}")
     return float(value)
-
-
-def _finite_values(values: Mapping[str, float] | None) -> dict[str, float] | None:
-    return None if values is None else {str(label): _finite(value) for label, value in values.items()}

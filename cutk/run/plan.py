@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from cutk.components import Component, Dataset, Manipulation, Metric, Model, Summary, Unlearner
-from cutk.errors import UsageError, suggestion
+from cutk.components import Dataset, Unlearner
+from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
-from cutk.plugins.registry import Entry, Registry
+from cutk.plugins.registry import Entry, Registry, source_of
+from cutk.run.records import Identity
 from cutk.run.search import search_points
 
-__all__ = ["Chosen", "Plan", "Setup", "layer", "over_default", "read_preset", "resolve"]
+__all__ = ["Chosen", "Composed", "Plan", "Setup", "layer", "over_default", "read_preset", "resolve"]
 
 BASE_PRESET = "default"
+MOST_SEEDS = 100_000
 _SEARCH = re.compile(r"grid|default|random:[1-9]\d*")
 
 
@@ -34,20 +34,25 @@ class Plan(BaseModel):
 
     summary: str = Field("", description="what this plan is for")
     dataset: str
-    manipulations: tuple[str, ...] = Field(min_length=1)
+    manipulations: tuple[str, ...] = Field(min_length=1, description="several at once are joined by +")
+    identification: str
     model: str = Field("", description="the dataset's own suggestion if empty")
     unlearners: tuple[str, ...] = Field(min_length=1)
+    select: str = Field(description="the rule that chooses among the points of a grid")
     metrics: tuple[str, ...] = Field(min_length=1)
+    summaries: tuple[str, ...] = ()
     # Whether they are numbers at all is asked below, with the other limits of α.
     alphas: tuple[Annotated[float, Field(allow_inf_nan=True)], ...] = Field(min_length=1)
-    seeds: int = Field(ge=1)
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        description="how many, counted from 0, or which"
+    )
     search: str = Field("grid", description="grid, default, or random:N for N points of the grid")
     evaluate: Literal["selected", "all"] = "selected"
     oracle: bool = False
     validation_fraction: float = Field(0.05, ge=0, lt=1)
     device: str = "auto"
     precision: str = "auto"
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field({}, description="its name, and its options")
     options: dict[str, dict[str, Any]] = {}
 
     @classmethod
@@ -72,11 +77,18 @@ class Plan(BaseModel):
             raise UsageError(
                 f"Search: expected grid, default, or random:N with N ≥ 1, such as random:20, got '{plan.search}'."
             )
+        if plan.seeds == ():
+            raise UsageError("Seeds: expected a number of seeds, or at least one of them, got none.")
         for alpha in plan.alphas:
             if not 0 < alpha <= 1:
                 raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
         # Which point is best on the test set can only be told once every one of them has been measured.
         return plan.model_copy(update={"evaluate": "all"}) if plan.oracle else plan
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds, each once."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(dict.fromkeys(self.seeds))
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -87,8 +99,9 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"Plan '{path}' cannot be read: {error}.") from None
+    # Numbers of thousands of digits and tables nested as deep are no TOML error, but no plan either.
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"Plan '{path}' cannot be read: {one_line(error).rstrip('.')}.") from None
     # A plan may be a part of one, so what it lacks is no matter yet; what it has must be of the right type.
     for name, value in content.items():
         if name in Plan.model_fields:
@@ -161,8 +174,22 @@ def _path_of(name: str, registry: Registry) -> Path:
 
 
 def _selected(content: Mapping[str, Any]) -> set[str]:
-    names = {content.get("dataset", ""), content.get("model", "")}
-    return names.union(*(content.get(many, ()) for many in ("manipulations", "unlearners", "metrics")))
+    names = {content.get(one, "") for one in ("dataset", "model", "identification", "select")}
+    names.add(content.get("recipe", {}).get("name", ""))
+    for manipulation in content.get("manipulations", ()):
+        names.update(str(manipulation).split("+"))
+    return names.union(*(content.get(many, ()) for many in ("unlearners", "metrics", "summaries")))
+
+
+# What of a recipe suits another one, too.
+_ANY_RECIPE = frozenset(RecipeOptions.model_fields) - {"lr"}
+
+
+def _layer_recipe(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one recipe's table over another's; of what was meant for another recipe only what is common to all stays."""
+    if over.get("name", base.get("name")) != base.get("name"):
+        base = {name: value for name, value in base.items() if name in _ANY_RECIPE}
+    return {**base, **over}
 
 
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +202,7 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = {**base, **over}
     if "recipe" in base or "recipe" in over:
-        result["recipe"] = {**base.get("recipe", {}), **over.get("recipe", {})}
+        result["recipe"] = _layer_recipe(base.get("recipe", {}), over.get("recipe", {}))
     if "options" in base or "options" in over:
         gone = _selected(base) - _selected(result)
         merged = {name: dict(values) for name, values in base.get("options", {}).items() if name not in gone}
@@ -185,16 +212,7 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-@cache
-def _source(component: type[Component]) -> str:
-    """Return a hash of the file that defines ``component``: one that is being worked on isn't what it was."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(component)).read_bytes()).hexdigest()[:16]
-    except (OSError, TypeError):
-        return ""  # typed in, or inside an archive
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chosen:
     """A component with its options settled.
 
@@ -215,14 +233,34 @@ class Chosen:
         """Construct the component with one point's options."""
         return self.entry.component(self.points[position])
 
-    def identity(self) -> dict[str, Any]:
-        """Return what of this choice decides a result."""
-        return {
-            "name": self.entry.component.name,
-            "provider": self.entry.provider.requirement,
-            "source": _source(self.entry.component),  # type: ignore[arg-type]  # classes are hashable
-            "options": [point.model_dump(mode="json") for point in self.points],
-        }
+    @cached_property
+    def identity(self) -> Identity:
+        """What of this choice decides a result."""
+        return Identity(
+            name=self.entry.component.name,
+            provider=self.entry.provider.requirement,
+            source=source_of(self.entry),
+            options=[point.model_dump(mode="json") for point in self.points],
+        )
+
+    @property
+    def settled(self) -> Any:
+        """The options as they are used: one point, or a list of those that are searched."""
+        points = [point.model_dump(mode="json") for point in self.points]
+        return points[0] if len(points) == 1 else points
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Manipulations that are applied one after the other; mostly there is one.
+
+    Attributes:
+        name: the parts' names, joined by +.
+        parts: in their order.
+    """
+
+    name: str
+    parts: tuple[Chosen, ...]
 
 
 @dataclass(frozen=True)
@@ -231,22 +269,36 @@ class Setup:
 
     plan: Plan
     dataset: Chosen
-    manipulations: tuple[Chosen, ...]
+    manipulations: tuple[Composed, ...]
+    identification: Chosen
     model: Chosen
+    recipe: Chosen
     unlearners: tuple[Chosen, ...]
+    selector: Chosen
     metrics: tuple[Chosen, ...]
     summaries: tuple[Chosen, ...]
-    recipe: RecipeOptions
 
     @property
     def chosen(self) -> tuple[Chosen, ...]:
         """All components that take part."""
-        many = (self.manipulations, self.unlearners, self.metrics, self.summaries)
-        return (self.dataset, self.model, *(chosen for part in many for chosen in part))
+        one = (self.dataset, self.identification, self.model, self.recipe, self.selector)
+        parts = (part for composed in self.manipulations for part in composed.parts)
+        return tuple(dict.fromkeys((*one, *parts, *self.unlearners, *self.metrics, *self.summaries)))
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
         return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in self.chosen))
+
+    def as_run(self) -> dict[str, Any]:
+        """Return the plan as it is run, with every option settled."""
+        return {
+            **self.plan.model_dump(mode="json"),
+            "seeds": list(self.plan.seed_list),
+            "model": self.model.name,
+            "recipe": {"name": self.recipe.name, **self.recipe.settled},
+            "unlearners": [unlearner.name for unlearner in self.unlearners],
+            "options": {chosen.name: chosen.settled for chosen in self.chosen if chosen is not self.recipe},
+        }
 
 
 def resolve(plan: Plan, registry: Registry) -> Setup:
@@ -262,38 +314,57 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
     model = plan.model or dataset.model
     if not model:
         raise UsageError(f"Dataset '{plan.dataset}' suggests no model. Choose one with --model.")
+    recipe = plan.recipe.get("name")
+    if not isinstance(recipe, str):
+        raise UsageError(f'Recipe: expected the name of one, as in recipe = {{name = "…"}}, got {recipe!r}.')
     unlearners = _unique(plan.unlearners)
     if "all" in unlearners:
         unlearners = [entry.name for entry in registry.of_kind("unlearner")]
-    entries = [
-        dataset_entry,
-        registry.get("model", model),
-        *(registry.get("manipulation", name) for name in _unique(plan.manipulations)),
-        *(registry.get("unlearner", name) for name in unlearners),
-        *(registry.get("metric", name) for name in _unique(plan.metrics)),
-    ]
+    # A summary is asked for as a metric is, since to people it is one.
+    over_alpha = {entry.name for entry in registry.of_kind("summary")} - {e.name for e in registry.of_kind("metric")}
+    metrics = _unique(plan.metrics)
+    names = {
+        "dataset": [plan.dataset],
+        "manipulation": _unique([part for name in plan.manipulations for part in name.split("+")]),
+        "identification": [plan.identification],
+        "model": [model],
+        "recipe": [recipe],
+        "unlearner": unlearners,
+        "selector": [plan.select],
+        "metric": [name for name in metrics if name not in over_alpha],
+        "summary": _unique([*plan.summaries, *(name for name in metrics if name in over_alpha)]),
+    }
+    entries = [registry.get(kind, name) for kind, those in names.items() for name in those]
     _refuse_unused(plan, entries, registry)
-    chosen = [_choose(entry, plan, dataset) for entry in entries]
+    chosen = {(entry.kind, entry.name): _choose(entry, plan, dataset) for entry in entries}
 
-    def of(base: type[Component]) -> tuple[Chosen, ...]:
-        return tuple(c for c in chosen if issubclass(c.entry.component, base))
+    def of(kind: str) -> tuple[Chosen, ...]:
+        return tuple(found for (its, _), found in chosen.items() if its == kind)
 
-    summaries = of(Summary)
-    if plan.oracle and not any(getattr(c.entry.component, "objective", "") for c in chosen):
+    if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
         raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
     return Setup(
         plan=plan,
-        dataset=of(Dataset)[0],
-        manipulations=of(Manipulation),
-        model=of(Model)[0],
-        unlearners=of(Unlearner),
-        metrics=tuple(c for c in of(Metric) if c not in summaries),
-        summaries=summaries,
-        recipe=parse_options(RecipeOptions, {**dataset.recipe, **plan.recipe}, "recipe"),
+        dataset=of("dataset")[0],
+        manipulations=tuple(_composed(name, registry, chosen) for name in _unique(plan.manipulations)),
+        identification=of("identification")[0],
+        model=of("model")[0],
+        recipe=of("recipe")[0],
+        unlearners=of("unlearner"),
+        selector=of("selector")[0],
+        metrics=of("metric"),
+        summaries=of("summary"),
     )
 
 
-def _unique(names: tuple[str, ...]) -> list[str]:
+def _composed(name: str, registry: Registry, chosen: Mapping[tuple[str, str], Chosen]) -> Composed:
+    parts = tuple(chosen["manipulation", registry.get("manipulation", part).name] for part in name.split("+"))
+    if len(set(parts)) < len(parts):
+        raise UsageError(f"Manipulation '{name}': expected each part once.")
+    return Composed("+".join(part.name for part in parts), parts)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
@@ -309,9 +380,15 @@ def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None
 
 def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
     cls, name = entry.component.Options, entry.name
-    suggested = dataset.suggests.get(entry.component.name, {})
-    family = plan.options.get(entry.family, {}) if entry.given else {}
-    given = {**suggested, **family, **entry.given, **plan.options.get(name, {})}
+    given: dict[str, Any] = {}
+    if entry.kind == "recipe":  # what suits the data under any recipe; one may lack an option that others have
+        given |= {option: value for option, value in dataset.recipe.items() if option in cls.model_fields}
+    given |= dataset.suggests.get(entry.component.name, {})
+    if entry.given:
+        given |= plan.options.get(entry.family, {})
+    given |= {**entry.given, **plan.options.get(name, {})}
+    if entry.kind == "recipe":
+        given |= {option: value for option, value in plan.recipe.items() if option != "name"}
     if issubclass(entry.component, Unlearner):
         values = {option: alternatives(cls, option, value, name) for option, value in given.items()}
         points = search_points(entry.component, values, plan.search)

@@ -1,189 +1,303 @@
-"""What a benchmark hands out: records, failures, and summaries over α."""
+"""What is known of a computed cell: one schema, from the worker that fills it to the page that shows it."""
 
 from __future__ import annotations
 
-import statistics
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from cutk.errors import one_line
-from cutk.problem.truth import Curve
-from cutk.run.plan import Chosen
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["GOLD", "ORIGINAL", "Reading", "Record", "Results", "failure", "means", "records_of", "summarise"]
+__all__ = [
+    "SCHEMA",
+    "Attempt",
+    "Environment",
+    "Failure",
+    "Identity",
+    "Labels",
+    "Measured",
+    "Record",
+    "Role",
+    "Run",
+    "Scalars",
+    "Trained",
+    "Unlearned",
+]
 
-# The reference rows: records without an α carry these in place of an unlearner's name.
-ORIGINAL, GOLD = "none", "gold"
+# Of ``Run`` as JSON; the first was cutk 0.1's, which had none.
+SCHEMA = 2
 
-Record = dict[str, Any]
+Role = Literal["original", "gold", "unlearned"]
+Scalars = dict[str, list[float | None]]
 
 
-@dataclass
-class Results:
-    """What a benchmark found.
+class _Part(BaseModel):
+    # What a later version of cutk adds is no reason to refuse a record.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Identity(_Part):
+    """A component as it decides a result: who provides it, a hash of all its source files, and its options.
+
+    ``options`` holds more than one point only where a search goes over them.
+    """
+
+    name: str
+    provider: str
+    source: str = ""
+    options: list[dict[str, Any]]
+
+
+class Trained(_Part):
+    """Everything that decides what a training gives."""
+
+    role: Literal["original", "gold"]
+    data: str
+    corruption: str
+    manipulation: list[Identity]
+    model: Identity
+    recipe: Identity
+    validation_fraction: float
+    seed: int
+    precision: str
+    device: str
+    threads: int
+
+
+class Unlearned(_Part):
+    """Everything that decides what an unlearner gives."""
+
+    original: Trained
+    unlearner: Identity
+    identification: Identity
+    identified: str
+    selector: Identity
+    alpha: float
+
+
+class Labels(_Part):
+    r"""What a run is called.
 
     Attributes:
-        plan: the plan as it was run.
-        environment: versions, device, precision, threads.
-        records: one for each model; the original and gold stand as ``none`` and ``gold`` with α None.
-        failures: one for each failed cell, grid point or metric, with its ``reason``.
-        summaries: one for each dataset, manipulation, model and unlearner.
-        computed: how many cells were computed, the others having been read.
+        manipulated: \|S_m\|.
+        identified: \|S_f\|; None for trainings, as ``unlearner`` and ``alpha`` are.
     """
 
-    plan: Record
-    environment: Record
-    records: list[Record] = field(default_factory=list)
-    failures: list[Record] = field(default_factory=list)
-    summaries: list[Record] = field(default_factory=list)
-    computed: int = 0
-
-    def document(self) -> Record:
-        """Return everything as one document: what ``cutk bench --json`` prints."""
-        return {
-            "cutk": version("cutk"),
-            "plan": self.plan,
-            "environment": self.environment,
-            "records": self.records,
-            "failures": self.failures,
-            "summaries": self.summaries,
-        }
+    role: Role
+    dataset: str
+    manipulation: str
+    model: str
+    recipe: str
+    unlearner: str | None = None
+    alpha: float | None = None
+    seed: int
+    manipulated: int
+    identified: int | None = None
 
 
-def failure(what: str, labels: Mapping[str, Any], reason: str, trace: str = "") -> Record:
-    """Return the entry for something that gave no number.
+class Measured(_Part):
+    """What a reader has to know of a metric; an open end of its bounds is None."""
 
-    Args:
-        what: a ``cell``, a ``point`` of a grid whose cell has others, or a ``metric``.
-        labels: where.
-        reason: why, in one line.
-        trace: the traceback.
-    """
-    return {**labels, "what": what, "reason": reason, "traceback": trace}
+    name: str
+    provider: str = ""
+    summary: str = ""
+    higher_is_better: bool = True
+    bounds: tuple[float | None, float | None] = (0.0, 1.0)
+    objective: Literal["", "unlearning", "utility"] = ""
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether every value lies between 0 and 1."""
+        return self.bounds == (0, 1)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What is wanted of a stored run.
+class Environment(_Part):
+    """Where a run was computed.
 
     Attributes:
-        metrics: name, direction and so on of each metric, by its identity.
-        every: make a record of each grid point, not of the selected one alone.
-        oracle: mark the point that is best on the test set.
+        capability: the CPU's instruction set as torch uses it: float results differ from one to the next.
+        providers: the version of each distribution that took part.
     """
 
-    metrics: Mapping[str, Mapping[str, Any]]
-    every: bool = False
+    torch: str
+    python: str
+    device: str
+    hardware: str
+    capability: str = ""
+    threads: int
+    precision: str
+    providers: dict[str, str] = {}
+
+    @property
+    def machine(self) -> tuple[str, ...]:
+        """Everything but the providers: what two runs must share for their last digits to be comparable."""
+        return (self.torch, self.python, self.device, self.hardware, self.capability, str(self.threads), self.precision)
+
+
+class Attempt(BaseModel):
+    """One model, and how it came about: a point of a grid, or a training.
+
+    Attributes:
+        options: the unlearner's options.
+        seconds: wall-clock seconds; for a point of a grid ``prepare`` and ``unlearn``, evaluation excluded.
+        passes: samples drawn meanwhile, divided by |S_tr|.
+        peak_bytes: the most memory meanwhile, beyond what was in use before.
+        score: the selector's value.
+        measured_score: what the selector was given.
+        metrics: measured values by the metric's identity: a number, several by their labels, or None where the
+            metric means nothing.
+        failed_metrics: reasons, by the same identities.
+        scalars: curves that ``unlearn`` logged.
+        state: which of the prepared states it used.
+        error: why there is no model, if there is none.
+        traceback: where that happened.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    options: dict[str, Any] = {}
+    seconds: float | None = None
+    passes: float | None = None
+    peak_bytes: int | None = None
+    score: float | None = None
+    measured_score: dict[str, float | None] = {}
+    metrics: dict[str, float | dict[str, float] | None] = {}
+    failed_metrics: dict[str, str] = {}
+    scalars: Scalars = {}
+    state: str = ""
+    error: str = ""
+    traceback: str = ""
+
+
+class Failure(_Part):
+    """Something that gave no number.
+
+    Attributes:
+        what: a ``cell``, a ``point`` of a grid whose cell has others, a ``metric`` or a ``summary``.
+        reason: why, in one line, with the author's own last frame.
+    """
+
+    what: Literal["cell", "point", "metric", "summary"]
+    role: Role
+    dataset: str
+    manipulation: str
+    model: str
+    unlearner: str | None = None
+    alpha: float | None = None
+    seed: int | None = None
+    options: dict[str, Any] = {}
+    metric: str = ""
+    reason: str
+    traceback: str = ""
+
+
+class Record(_Part):
+    """One model as people read it: a line of a table, an entry of ``cutk bench --json``.
+
+    Attributes:
+        metrics: values by the metric's name.
+        breakdowns: the same for metrics that are several numbers.
+    """
+
+    role: Role
+    dataset: str
+    manipulation: str
+    model: str
+    recipe: str
+    unlearner: str | None
+    alpha: float | None
+    seed: int
+    manipulated: int
+    identified: int | None
+    options: dict[str, Any]
+    selected: bool
     oracle: bool = False
+    selection_score: float | None
+    metrics: dict[str, float]
+    breakdowns: dict[str, dict[str, float]]
+    seconds: float | None
+    provider: str
+    key: str
 
 
-def _oracle(attempts: Sequence[Record], reading: Reading) -> int | None:
-    """Return the position of the attempt whose objectives are best in their mean, on the test set."""
-    signs = {
-        identity: 1 if metric["higher_is_better"] else -1
-        for identity, metric in reading.metrics.items()
-        if metric["objective"]
-    }
+class Run(_Part):
+    """A computed cell as it is stored.
 
-    def value(position: int) -> float | None:
-        measured = [attempts[position]["metrics"].get(identity) for identity in signs]
-        there = [sign * v for sign, v in zip(signs.values(), measured, strict=True) if v is not None]
-        return statistics.fmean(there) if there else None
-
-    values = {position: v for position in range(len(attempts)) if (v := value(position)) is not None}
-    return max(values, key=values.__getitem__, default=None)
-
-
-def records_of(stored: Record, reading: Reading) -> tuple[list[Record], list[Record]]:
-    """Turn a stored run into records, and what failed inside it into failures."""
-    records, failures = [], []
-    attempts, names = stored["attempts"], {identity: metric["name"] for identity, metric in reading.metrics.items()}
-    oracle = _oracle(attempts, reading) if reading.oracle and stored["labels"]["alpha"] is not None else None
-
-    def named(values: Record) -> Record:
-        return {name: values[i] for i, name in names.items() if values.get(i) is not None}
-
-    for position, attempt in enumerate(attempts):
-        selected = position == stored["selected"]
-        here = {**stored["labels"], "options": attempt["options"]}
-        if attempt["error"]:
-            failures.append(failure("point", here, attempt["error"], attempt["traceback"]))
-            continue
-        if not (selected or reading.every or position == oracle):
-            continue
-        records.append(
-            {
-                **here,
-                "selected": selected,
-                "oracle": position == oracle,
-                "selection_score": attempt["score"],
-                "metrics": named(attempt["metrics"]),
-                "breakdowns": named(attempt["breakdowns"]),
-                "seconds": attempt["seconds"],
-                "provider": stored["provider"],
-                "key": stored["key"],
-            }
-        )
-        failures += [
-            failure("metric", {**here, "metric": names[identity]}, reason)
-            for identity, reason in attempt["failed_metrics"].items()
-            if identity in names
-        ]
-    return records, failures
-
-
-def means(records: Sequence[Record]) -> dict[str, float]:
-    """Return each metric's mean over ``records``, for the metrics that all of them have."""
-    names = set.intersection(*(set(record["metrics"]) for record in records)) if records else set()
-    return {name: statistics.fmean(record["metrics"][name] for record in records) for name in sorted(names)}
-
-
-def summarise(summaries: Sequence[Chosen], records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Compute summaries over α from the selected records, for each dataset, manipulation, model and unlearner.
-
-    Returns:
-        One record for each of them, and what failed.
+    Attributes:
+        key: the SHA-256 of ``decided_by``.
+        provider: of the unlearner, or of the model for a training, as pip would pin it.
+        prepared: curves that ``prepare`` logged, for each state.
+        measured: what a reader has to know of each metric, by its identity.
+        weights_sha256, weights_bytes: of the file beside the record.
     """
-    chosen = [record for record in records if record["selected"]]
-    setting = ("dataset", "manipulation", "model")
-    curves: dict[tuple[str, ...], dict[str, dict[float | None, list[Record]]]] = {}
-    for record in chosen:
-        of_setting = curves.setdefault(tuple(record[name] for name in setting), {})
-        of_setting.setdefault(record["unlearner"], {}).setdefault(record["alpha"], []).append(record)
-    result, failures = [], []
-    for names, unlearners in curves.items():
-        references = [unlearners.get(name, {}).get(None, []) for name in (ORIGINAL, GOLD)]
-        for unlearner, by_alpha in unlearners.items():
-            # Where a seed is missing somewhere it is left out everywhere: a mean of other seeds is another curve.
-            common = set.intersection(*({r["seed"] for r in part} for part in (*references, *by_alpha.values())))
-            original, gold = (means([r for r in part if r["seed"] in common]) for part in references)
-            labels = {**dict(zip(setting, names, strict=True)), "unlearner": unlearner}
-            values: dict[str, dict[float, float]] = {}
-            for alpha in sorted(alpha for alpha in by_alpha if alpha is not None):
-                for name, value in means([r for r in by_alpha[alpha] if r["seed"] in common]).items():
-                    values.setdefault(name, {})[alpha] = value
-            if not values:
-                continue  # a reference, which has no α
-            found, failed = _summarise(summaries, Curve(values, gold, original), labels)
-            result.append({**labels, "metrics": found})
-            failures += failed
-    return result, failures
 
+    version: int = Field(SCHEMA, alias="schema", serialization_alias="schema")
+    key: str
+    labels: Labels
+    decided_by: Unlearned | Trained
+    provider: str
+    attempts: list[Attempt] = Field(min_length=1)
+    selected: int = Field(ge=0)
+    prepared: dict[str, Scalars] = {}
+    measured: dict[str, Measured] = {}
+    environment: Environment
+    weights_sha256: str = ""
+    weights_bytes: int = 0
 
-def _summarise(
-    summaries: Sequence[Chosen], curve: Curve, labels: Record
-) -> tuple[dict[str, float | None], list[Record]]:
-    values: dict[str, float | None] = {}
-    failures = []
-    for summary in summaries:
-        try:
-            component = summary.make()
-            ready = all(name in curve.gold and name in curve.values for name in component.of)
-            values[summary.name] = component.summarise(curve) if ready else None
-        except (Exception, SystemExit) as error:
-            here = {**labels, "alpha": None, "seed": None, "metric": summary.name}
-            failures.append(failure("metric", here, one_line(error), traceback.format_exc()))
-    return values, failures
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _selected_is_there(self) -> Run:
+        if self.selected >= len(self.attempts):
+            raise ValueError(f"attempt {self.selected} is selected, and there are {len(self.attempts)}")
+        return self
+
+    @property
+    def trained(self) -> Trained:
+        """What decides the original model behind it, or the gold one."""
+        return self.decided_by.original if isinstance(self.decided_by, Unlearned) else self.decided_by
+
+    @property
+    def unlearner(self) -> Identity | None:
+        """The unlearner, None for the original and gold."""
+        return self.decided_by.unlearner if isinstance(self.decided_by, Unlearned) else None
+
+    @property
+    def chosen(self) -> Attempt:
+        """The attempt that the selector took: the one whose weights are kept."""
+        return self.attempts[self.selected]
+
+    def record_of(self, position: int, names: dict[str, str] | None = None, *, oracle: bool = False) -> Record:
+        """Return one attempt as people read it.
+
+        Args:
+            position: which one.
+            names: the metrics to show, by their identity; all that were measured, by their own names, if not given.
+            oracle: whether it is the one that is best on the test set.
+        """
+        attempt = self.attempts[position]
+        shown = {identity: metric.name for identity, metric in self.measured.items()} if names is None else names
+        there = {name: v for identity, name in shown.items() if (v := attempt.metrics.get(identity)) is not None}
+        return Record(
+            **self.labels.model_dump(),
+            options=attempt.options,
+            selected=position == self.selected,
+            oracle=oracle,
+            selection_score=attempt.score,
+            metrics={name: value for name, value in there.items() if not isinstance(value, dict)},
+            breakdowns={name: value for name, value in there.items() if isinstance(value, dict)},
+            seconds=attempt.seconds,
+            provider=self.provider,
+            key=self.key,
+        )
+
+    def failures(self, names: dict[str, str] | None = None) -> Iterator[Failure]:
+        """Yield what failed inside it: points of the grid, and metrics of those that came about."""
+        shown = {identity: metric.name for identity, metric in self.measured.items()} if names is None else names
+        labels = self.labels.model_dump(exclude={"recipe", "manipulated", "identified"})
+        for attempt in self.attempts:
+            here = {**labels, "options": attempt.options}
+            if attempt.error:
+                yield Failure(what="point", **here, reason=attempt.error, traceback=attempt.traceback)
+            for identity, reason in attempt.failed_metrics.items():
+                if identity in shown:
+                    yield Failure(what="metric", **here, metric=shown[identity], reason=reason)

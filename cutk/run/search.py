@@ -1,17 +1,29 @@
-"""Hyperparameter search without the test set: the points of a grid, and the rule that picks one."""
+"""Hyperparameter search without the test set: the points of a grid, each one's model, and the choice among them."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
-from cutk.components import Unlearner
+import torch
+from torch import nn
 
-__all__ = ["Score", "expand_grid", "pin", "search_points", "select"]
+from cutk.chance import isolated_rng
+from cutk.components import Score, Selector, Unlearner
+from cutk.cost import Cost, measured
+from cutk.errors import Caught, CellError
+from cutk.guard import watched
+from cutk.options import Options
+from cutk.problem.task import Task
+from cutk.run.records import Attempt, Scalars
+
+__all__ = ["Candidate", "Problem", "Search", "expand_grid", "pin", "search_points"]
 
 Point = dict[str, Any]
 
@@ -67,37 +79,165 @@ def search_points(unlearner: type[Unlearner], given: Mapping[str, Sequence[Any]]
     return points
 
 
-@dataclass(frozen=True)
-class Score:
-    """What a developer can measure without the test set.
+@dataclass
+class Candidate:
+    """What came of one point of a grid: what is recorded of it, and the model if there is one."""
 
-    Attributes:
-        validation_accuracy: on the clean held-out samples.
-        changed_fraction: of S_f, how many are predicted otherwise than by the original model.
+    attempt: Attempt
+    model: nn.Module | None = None
+    score: Score | None = None
+
+
+class Problem(Protocol):
+    """What a search needs of the problem that it is about; the worker's side of a scenario."""
+
+    def task(self, *, silent: bool) -> Task:
+        """Return a task of its own for one call of a method."""
+
+    def admit(self, model: object) -> nn.Module:
+        """Return the model that is measured and kept in place of the one that a method returned."""
+
+    def score(self, model: nn.Module, measures: Sequence[str]) -> Score:
+        """Measure what a selector asks for."""
+
+    def changed(self, what: Sequence[str]) -> None:
+        """Take note of what a method changed outside its task, and what was put back."""
+
+    def failed(self, error: BaseException) -> None:
+        """Take note of an error before it becomes a line in a record."""
+
+
+class Search:
+    """Every point of an unlearner's grid, each on a task of its own, and the selector's choice among them.
+
+    A point's result doesn't depend on the others: each call starts with the same random state, on copies of all that
+    could be written to.
+
+    Args:
+        component: the method.
+        points: the validated options to try.
+        selector: the test-free rule.
+        problem: what is to be solved.
+        seed: of every call's random state.
+        device: where models live.
     """
 
-    validation_accuracy: float
-    changed_fraction: float
+    def __init__(
+        self,
+        component: type[Unlearner],
+        points: Sequence[Options],
+        selector: Selector,
+        problem: Problem,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.component = component
+        self.points = points
+        self.selector = selector
+        self.problem = problem
+        self.seed = seed
+        self.device = device
+        self.prepared: dict[str, Scalars] = {}
+        self._states: dict[str, tuple[Any, Cost] | CellError] = {}
 
-    @property
-    def value(self) -> float:
-        """½ · validation accuracy + ½ · changed fraction (paper, section 3.2)."""
-        return 0.5 * self.validation_accuracy + 0.5 * self.changed_fraction
+    def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
+        """Let a method work on a task of its own; return what it gave, what that cost, and what it logged."""
+        # Only a single long computation tells its own progress; of many short ones the number done is told.
+        task = self.problem.task(silent=len(self.points) > 1)
+        with watched() as changed, isolated_rng(self.seed):
+            result, cost = measured(self.device, lambda: work(task))
+        self.problem.changed(changed)
+        curves = {
+            name: [value if math.isfinite(value) else None for value in values]
+            for name, values in task.log.scalars.items()
+        }
+        return result, cost._replace(passes=task.train.drawn / len(task.train)), curves
 
+    def prepare(self, key: str, options: Options) -> tuple[Any, Cost]:
+        """Return a copy of the state that ``options`` need; the first point that needs it computes it for all."""
+        if key not in self._states:
+            with Caught() as caught:
+                state, cost, self.prepared[key] = self._call(self.component(options).prepare)
+                self._states[key] = state, cost
+            if caught.error is not None:
+                self._states[key] = CellError(f"prepare() failed: {caught.reason}")
+                raise caught.error
+        found = self._states[key]
+        if isinstance(found, CellError):
+            raise found
+        state, cost = found
+        with Caught():
+            return copy.deepcopy(state), cost
+        # What can't be copied is computed anew, so that no point can change another's.
+        return self._call(self.component(options).prepare)[0], cost
 
-def select(scores: Sequence[Score | None]) -> int:
-    """Return the position of the best score; a None stands for a point that failed.
+    def attempt(self, options: Options) -> Candidate:
+        """Try one point; one that fails is a candidate without a model."""
+        candidate = Candidate(Attempt(options=options.model_dump(mode="json")))
+        attempt = candidate.attempt
+        with Caught() as caught:
+            attempt.state = ", ".join(f"{name}={getattr(options, name)}" for name in self.component.prepared_by)
+            state, prepare_cost = self.prepare(attempt.state, options)
+            unlearn = self.component(options).unlearn
+            model, cost, attempt.scalars = self._call(lambda task: unlearn(task, state))
+            total = prepare_cost + cost
+            attempt.seconds, attempt.passes, attempt.peak_bytes = total.seconds, total.passes, total.peak_bytes
+            candidate.model = self.problem.admit(model)
+            candidate.score = self.problem.score(candidate.model, self.selector.measures)
+            attempt.measured_score = asdict(candidate.score)
+            attempt.score = self.selector.value(candidate.score)
+        if caught.error is not None:
+            self.problem.failed(caught.error)
+            attempt.error, attempt.traceback = caught.reason, caught.traceback
+            candidate.model = candidate.score = None
+        return candidate
 
-    Among equal scores the higher validation accuracy wins, then the earlier point.
+    def run(
+        self,
+        judge: Callable[[nn.Module, Attempt, Scalars], None],
+        *,
+        judge_all: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[list[Attempt], int, nn.Module]:
+        """Try every point; return the attempts, the position that the selector chose, and that model.
 
-    Raises:
-        ValueError: if no point has a score.
-    """
-    ranked = [
-        (score.value, score.validation_accuracy, -position)
-        for position, score in enumerate(scores)
-        if score is not None
-    ]
-    if not ranked:
-        raise ValueError("Expected at least one scored point, got none.")
-    return -max(ranked)[2]
+        Args:
+            judge: measures a model, told its attempt and all that was logged on the way to it.
+            judge_all: call ``judge`` with every model that came about, and not with the chosen one alone.
+            progress: told how many points are done.
+
+        Raises:
+            CellError: if no point gave a model.
+        """
+        attempts: list[Attempt] = []
+        scores: list[Score | None] = []
+        kept: tuple[int, nn.Module] | None = None  # one model at a time: a grid of large ones wouldn't fit
+        for position, options in enumerate(self.points):
+            candidate = self.attempt(options)
+            attempts.append(candidate.attempt)
+            scores.append(candidate.score)
+            if candidate.model is not None:
+                if judge_all:
+                    self._judge(judge, candidate.model, candidate.attempt)
+                if self.selector.choose(scores) == position:
+                    kept = position, candidate.model
+            if progress is not None and len(self.points) > 1:
+                progress(position + 1, len(self.points))
+        if kept is None:
+            raise CellError(
+                f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"
+            )
+        selected = self.selector.choose(scores)
+        model = kept[1]
+        if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point
+            again = self.attempt(self.points[selected])
+            if again.model is None:
+                raise CellError(f"The chosen point failed when it was computed again: {again.attempt.error}")
+            model = again.model
+        if not judge_all:
+            self._judge(judge, model, attempts[selected])
+        return attempts, selected, model
+
+    def _judge(self, judge: Callable[[nn.Module, Attempt, Scalars], None], model: nn.Module, attempt: Attempt) -> None:
+        judge(model, attempt, self.prepared.get(attempt.state, {}) | attempt.scalars)

@@ -1,0 +1,261 @@
+"""Which cells a plan has, when each can start, and what came of all of them."""
+
+from __future__ import annotations
+
+import heapq
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from cutk.components import Sizes
+from cutk.errors import Caught, printable, reason
+from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.observer import Observer
+from cutk.run.plan import Composed, Setup
+from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
+from cutk.run.store import Store
+from cutk.run.summary import Summarised, best_on_test, summarise
+from cutk.run.worker import Done, Job, Worker, adopt, work
+
+__all__ = ["Executor", "Results", "Serial", "Study"]
+
+
+class Executor(Protocol):
+    """Where jobs are done: whatever has the ``submit`` of ``concurrent.futures``.
+
+    Attributes:
+        slots: how many jobs it takes at once.
+    """
+
+    slots: int
+
+    def submit(self, function: Callable[[Job], Done], job: Job, /) -> Future[Done]:
+        """Take a job and return what will hold its result."""
+
+
+class Serial:
+    """Does each job at once, in this process."""
+
+    slots = 1
+
+    def submit(self, function: Callable[[Job], Done], job: Job, /) -> Future[Done]:
+        """Do the job; what it raises is kept for whoever asks, but for a keyboard interrupt."""
+        future: Future[Done] = Future()
+        with Caught() as caught:
+            future.set_result(function(job))
+        if caught.error is not None:
+            future.set_exception(caught.error)
+        return future
+
+
+@dataclass
+class Results:
+    """What a study found.
+
+    Attributes:
+        plan: the plan as it was run.
+        environment: of this process.
+        runs: one for each cell that is there, in the plan's order.
+        records: one for each model that the plan asks for: of each run the selected attempt, or every one.
+        failures: what gave no number.
+        summaries: one for each manipulation and unlearner.
+        computed: how many cells were computed, the others having been read.
+    """
+
+    plan: dict[str, Any]
+    environment: Environment
+    runs: list[Run] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    summaries: list[Summarised] = field(default_factory=list)
+    computed: int = 0
+
+    @property
+    def environments(self) -> list[Environment]:
+        """Each environment that a run was computed in, once; this process's if there is no run."""
+        found = {run.environment.machine: run.environment for run in self.runs}
+        return list(found.values()) or [self.environment]
+
+    def document(self) -> dict[str, Any]:
+        """Return everything as one document: what ``cutk bench --json`` prints."""
+        first, *others = self.environments
+        where = first.model_dump(mode="json")
+        if others:
+            where["others"] = [other.model_dump(mode="json") for other in others]
+        return {
+            "cutk": version("cutk"),
+            "schema": SCHEMA,
+            "plan": self.plan,
+            "environment": where,
+            "records": [record.model_dump(mode="json") for record in self.records],
+            "failures": [failed.model_dump(mode="json") for failed in self.failures],
+            "summaries": [row.model_dump(mode="json") for row in self.summaries],
+        }
+
+
+class Study:
+    """A plan being carried out.
+
+    Args:
+        setup: the plan, resolved.
+        store: where runs are kept.
+        observer: told how it goes.
+        executor: where cells are computed; in this process, one after the other, if not given.
+        inline: the files of plugins that aren't installed, for other processes.
+
+    Raises:
+        UsageError: if data, manipulation, model, α, device and precision don't fit each other.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        store: Store,
+        observer: Observer | None = None,
+        executor: Executor | None = None,
+        inline: Sequence[Path] = (),
+    ) -> None:
+        self.setup = setup
+        self.store = store
+        self.observer = observer or Observer()
+        self.executor: Executor = executor or Serial()
+        self.inline = tuple(inline)
+        self.worker = Worker(setup, store, self.observer)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells of the plan, in the order in which they are started."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        plan = self.setup.plan
+        alphas = dict.fromkeys(plan.alphas)
+        for composed in self.setup.manipulations:
+            for seed in plan.seed_list:
+                yield Training(composed.name, seed, "original")
+                yield Training(composed.name, seed, "gold")
+                for alpha in alphas:
+                    for unlearner in self.setup.unlearners:
+                        yield Unlearning(composed.name, seed, unlearner.name, alpha)
+
+    def sizes(self, cell: Cell) -> Sizes:
+        """Return what a cell's cost depends on."""
+        scenario = self.worker.scenario(cell.manipulation, cell.seed)
+        identified = len(scenario.identified(cell.alpha)) if isinstance(cell, Unlearning) else 0
+        options = self.worker.recipe.options
+        return Sizes(len(scenario.train), identified, options.batch_size, options.steps)
+
+    def run(self) -> Results:
+        """Compute what isn't there yet, read what is, and return all of it.
+
+        A cell that fails is reported and the others go on; one whose original failed isn't tried. ``KeyboardInterrupt``
+        passes through; every finished cell is kept.
+        """
+        self.store.open()
+        self.observer.started(len(self.cells))
+        done: dict[Cell, Done] = {}
+        failed: dict[Cell, Failure] = {}
+        for cell, outcome in self._outcomes():
+            if isinstance(outcome, Done):
+                done[cell] = outcome
+                self.observer.cell_finished(cell, outcome.read)
+                self._forget(cell)
+            else:
+                failed[cell] = self._failure(cell, outcome)
+                self.observer.cell_failed(cell, failed[cell].reason)
+        return self._results(done, failed)
+
+    def _outcomes(self) -> Iterator[tuple[Cell, Done | BaseException | Failure]]:
+        """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
+        job = Job(self.setup.plan, self.inline, self.store.root, self.cells[0])
+        adopt(self.worker, job)
+        dependents: dict[Training, list[int]] = {}
+        ready: list[int] = []
+        for position, cell in enumerate(self.cells):
+            if cell.needs is None:
+                heapq.heappush(ready, position)
+            else:
+                dependents.setdefault(cell.needs, []).append(position)
+        running: dict[Future[Done], Cell] = {}
+        while ready or running:
+            while ready and len(running) < self.executor.slots:
+                cell = self.cells[heapq.heappop(ready)]
+                running[self.executor.submit(work, job._replace(cell=cell))] = cell
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                cell = running.pop(future)
+                error = future.exception()
+                yield cell, future.result() if error is None else error
+                if not isinstance(cell, Training):
+                    continue
+                for position in dependents.pop(cell, ()):
+                    if error is None:
+                        heapq.heappush(ready, position)
+                    else:
+                        waiting = self.cells[position]
+                        yield waiting, self._failure_of(waiting, f"There is no original model: {reason(error)}")
+
+    # What is reported.
+
+    def _failure_of(self, cell: Cell, why: str, trace: str = "") -> Failure:
+        labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
+        return Failure(what="cell", **labels, reason=why, traceback=trace)
+
+    def _failure(self, cell: Cell, outcome: BaseException | Failure) -> Failure:
+        """Return what is said of a cell that gave nothing, and keep it in the runs folder."""
+        if isinstance(outcome, Failure):
+            failure = outcome
+        else:
+            self.observer.error(outcome)
+            trace = printable("".join(traceback.format_exception(outcome)))
+            failure = self._failure_of(cell, reason(outcome), trace)
+        with Caught():  # a scenario that can't be built has no key; that is what is being reported
+            self.store.note_failure(self.worker.key(cell), failure)
+        return failure
+
+    def _forget(self, cell: Cell) -> None:
+        self.store.forget_failure(self.worker.key(cell))
+
+    def names(self, composed: Composed) -> dict[str, str]:
+        """Return the metrics that the plan asks for of a manipulation, by their identity."""
+        cell = Training(composed.name, self.setup.plan.seed_list[0], "original")
+        return {measurement.identity: measurement.name for measurement in self.worker.measurements(cell)}
+
+    def _results(self, done: dict[Cell, Done], failed: dict[Cell, Failure]) -> Results:
+        results = Results(self.setup.as_run(), self.worker.environment)
+        names = {composed.name: self.names(composed) for composed in self.setup.manipulations}
+        for cell in self.cells:
+            if cell in failed:
+                results.failures.append(failed[cell])
+            if cell not in done:
+                continue
+            run = done[cell].run
+            results.runs.append(run)
+            results.computed += not done[cell].read
+            shown = names[cell.manipulation]
+            results.failures += run.failures(shown)
+            results.records += self._records(run, shown)
+        summaries = {summary.name: summary.make for summary in self.setup.summaries}
+        measured = {identity: metric for run in results.runs for identity, metric in run.measured.items()}
+        results.summaries, more = summarise(summaries, results.records, measured.values())
+        results.failures += more
+        if len(results.environments) > 1:
+            self.observer.warning(
+                f"The runs in '{self.store.root}' were computed in {len(results.environments)} environments, which may "
+                "differ in their last digits."
+            )
+        return results
+
+    def _records(self, run: Run, names: dict[str, str]) -> Iterator[Record]:
+        plan = self.setup.plan
+        oracle = best_on_test(run, names) if plan.oracle and run.unlearner else None
+        for position, attempt in enumerate(run.attempts):
+            if attempt.error:
+                continue
+            if position in (run.selected, oracle) or plan.evaluate == "all":
+                yield run.record_of(position, names, oracle=position == oracle)
