@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cutk.components import Sizes
-from cutk.errors import one_line, reason, traceback_of
+from cutk.errors import Caught, printable, reason
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.observer import Observer
 from cutk.run.plan import Composed, Setup
@@ -45,10 +46,10 @@ class Serial:
     def submit(self, function: Callable[[Job], Done], job: Job, /) -> Future[Done]:
         """Do the job; what it raises is kept for whoever asks, but for a keyboard interrupt."""
         future: Future[Done] = Future()
-        try:
+        with Caught() as caught:
             future.set_result(function(job))
-        except Exception as error:
-            future.set_exception(error)
+        if caught.error is not None:
+            future.set_exception(caught.error)
         return future
 
 
@@ -211,11 +212,10 @@ class Study:
             failure = outcome
         else:
             self.observer.error(outcome)
-            failure = self._failure_of(cell, reason(outcome), traceback_of(outcome))
-        try:
+            trace = printable("".join(traceback.format_exception(outcome)))
+            failure = self._failure_of(cell, reason(outcome), trace)
+        with Caught():  # a scenario that can't be built has no key; that is what is being reported
             self.store.note_failure(self.worker.key(cell), failure)
-        except Exception as error:  # a scenario that can't be built has no key; that is what is being reported
-            self.observer.warning(f"{cell}: its failure isn't noted in '{self.store.root}' ({one_line(error)}).")
         return failure
 
     def _forget(self, cell: Cell) -> None:
