@@ -12,7 +12,7 @@ import torch
 import cutk
 from cutk.cli import main
 from cutk.data.batches import ResidentTrainSet
-from cutk.learning.recipe import Recipe, RecipeOptions
+from cutk.learning.recipe import Recipe
 from cutk.plugins.registry import Registry, load_registry
 from cutk.problem.scenario import Scenario
 from cutk.run.plan import Plan, layer, read_preset, resolve
@@ -49,8 +49,10 @@ def setup_of(registry):
 
 
 @pytest.fixture
-def tiny_recipe() -> Recipe:
-    return Recipe(RecipeOptions(steps=20, batch_size=32, crop_padding=0, flip=False), torch.device("cpu"))
+def tiny_recipe(registry) -> Recipe:
+    sgd = registry.get("recipe", "sgd").component
+    options = sgd.Options(steps=20, batch_size=32, crop_padding=0, flip=False)
+    return sgd(options).on(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture
@@ -60,10 +62,11 @@ def tiny_scenario(registry, tiny_recipe) -> Scenario:
     model = registry.get("model", "convnet-small").component
     return Scenario(
         dataset(dataset.Options(samples=200, test_samples=80)).load(),
-        manipulation(manipulation.Options(count=20)),
+        [("badnet", manipulation(manipulation.Options(count=20)))],
         model(model.Options(width=4)),
         tiny_recipe,
         seed=0,
+        identification=registry.get("identification", "uniform").component(),
     )
 
 
@@ -71,10 +74,10 @@ def tiny_scenario(registry, tiny_recipe) -> Scenario:
 def images_of():
     """Make images of random pixels."""
 
-    def make(count=10, channels=1, size=8, classes=3, seed=0) -> cutk.Images:
+    def make(count=10, channels=1, size=8, classes=3, seed=0) -> cutk.Samples:
         generator = torch.Generator().manual_seed(seed)
         pixels = torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8)
-        return cutk.Images(pixels, torch.arange(count) % classes, tuple(f"c{i}" for i in range(classes)))
+        return cutk.Samples(pixels, torch.arange(count) % classes, tuple(f"c{i}" for i in range(classes)))
 
     return make
 

@@ -1,29 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import cutk
-from cutk.run.search import Score, expand_grid, pin, search_points, select
-
-
-def test_the_score_is_half_validation_and_half_changed():
-    assert Score(0.8, 0.4).value == pytest.approx(0.6)
-
-
-def test_selection_by_hand():
-    # 0.5·0.9 + 0.5·0.0 = 0.45; 0.5·0.7 + 0.5·1.0 = 0.85; 0.5·0.2 + 0.5·1.0 = 0.6
-    assert select([Score(0.9, 0.0), Score(0.7, 1.0), Score(0.2, 1.0)]) == 1
-
-
-def test_a_tie_goes_to_the_higher_validation_accuracy_and_then_to_the_earlier_point():
-    assert select([Score(0.5, 1.0), Score(1.0, 0.5), Score(0.75, 0.75)]) == 1
-    assert select([Score(0.5, 0.5), Score(0.5, 0.5)]) == 0
-
-
-def test_a_failed_point_is_never_selected():
-    assert select([None, Score(0.1, 0.0), None]) == 1
-    with pytest.raises(ValueError, match="at least one"):
-        select([None])
+from cutk.run.search import expand_grid, pin, search_points
 
 
 def test_a_grid_is_a_product_or_a_list():
@@ -78,3 +59,65 @@ def test_a_random_search_draws_points_of_the_grid_and_the_same_ones_every_time(r
     pinned = search_points(ssd, {"selection_weight": [10.0, 50.0]}, "random:3")
     assert len(pinned) == 3
     assert {point["selection_weight"] for point in pinned} <= {10.0, 50.0}
+
+
+class Scaling(cutk.Unlearner):
+    """Multiplies the weights."""
+
+    name = "scaling"
+
+    class Options(cutk.Options):
+        by: float = cutk.option(1.0, help="what with")
+
+    def unlearn(self, task, state=None):
+        with torch.no_grad():
+            for parameter in task.original.parameters():
+                parameter.mul_(self.options.by)
+        return task.original
+
+
+class Backwards(cutk.Selector):
+    """Takes the first point once it has seen three, and the last one before."""
+
+    name = "backwards"
+    measures = ("validation_accuracy",)
+
+    def value(self, score):
+        return 0.0
+
+    def choose(self, scores):
+        return 0 if len(scores) == 3 else len(scores) - 1
+
+
+def test_a_rule_may_come_back_to_an_earlier_point(bench, setup_of, having, tmp_path):
+    setup = setup_of(alphas=[0.5], evaluate="all")
+    points = [{"by": 1.0}, {"by": 0.0}, {"by": -1.0}]
+    results, _ = bench(having(setup, unlearners=[(Scaling, *points)], selector=(Backwards,)))
+    (chosen,) = [r for r in results.records if r.role == "unlearned" and r.selected]
+    assert chosen.options == {"by": 1.0}
+    # What is kept is the chosen point's model: a metric that comes later says the same of it.
+    later, _ = bench(
+        having(
+            setup_of(alphas=[0.5], metrics=["retain_accuracy", "passes"]),
+            unlearners=[(Scaling, *points)],
+            selector=(Backwards,),
+        )
+    )
+    (again,) = [r for r in later.records if r.role == "unlearned"]
+    assert again.metrics["retain_accuracy"] == chosen.metrics["retain_accuracy"]
+
+
+@pytest.mark.parametrize("rule", ["paper", "validation", "product"])
+def test_only_what_a_rule_asks_for_is_measured(bench, setup_of, rule):
+    results, _ = bench(setup_of(alphas=[0.5], select=rule))
+    assert results.failures == []
+    run = next(run for run in results.runs if run.unlearner)
+    asked = {name for name, value in run.chosen.measured_score.items() if value is not None}
+    assert (
+        asked
+        == {
+            "paper": {"validation_accuracy", "changed_fraction"},
+            "validation": {"validation_accuracy"},
+            "product": {"identified_accuracy", "retained_accuracy"},
+        }[rule]
+    )

@@ -1,0 +1,269 @@
+"""What a method can change, and what is kept of it."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cutk
+from cutk.run.study import Study
+
+
+class Meddling(cutk.Unlearner):
+    """Changes what it is given, or what belongs to the process."""
+
+    name = "meddling"
+
+    class Options(cutk.Options):
+        what: str = cutk.option("labels", help="what it changes")
+
+    def prepare(self, task):
+        return {"lr": 0.1, "weights": torch.ones(3)}
+
+    def unlearn(self, task, state=None):
+        getattr(self, f"_{self.options.what}")(task, state)
+        return task.original
+
+    def _labels(self, task, state):
+        task.train.labels.fill_(0)
+        task.identified.fill_(0)
+        task.retained.fill_(0)
+
+    def _validation(self, task, state):
+        task.validation.labels.fill_(0)
+
+    def _recipe(self, task, state):
+        task.recipe.options = task.recipe.options.model_copy(update={"lr": 0.5, "steps": 1})
+        task.recipe.precision = "bf16"
+        task.recipe.fit = None
+        task.recipe.__dict__["predict"] = None
+
+    def _options(self, task, state):
+        task.recipe.options.__dict__["steps"] = 1
+
+    def _threads(self, task, state):
+        torch.set_num_threads(torch.get_num_threads() + 1)
+
+    def _flags(self, task, state):
+        torch.set_float32_matmul_precision("medium")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.mkldnn.set_flags(False)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+
+    def _hook(self, task, state):
+        nn.modules.module.register_module_forward_hook(lambda module, args, output: output * 2)
+
+    def _patch(self, task, state):
+        torch.optim.SGD.step = lambda self, closure=None: None
+        nn.functional.cross_entropy = lambda *args, **kwargs: torch.zeros((), requires_grad=True)
+        torch.randperm = lambda n, **kwargs: torch.arange(n)
+
+    def _device(self, task, state):
+        torch.set_default_device("meta")
+
+    def _folder(self, task, state):
+        os.chdir("/")
+        os.environ["OMP_NUM_THREADS"] = "3"
+
+    def _chance(self, task, state):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+
+
+@pytest.mark.parametrize("what", [name[1:] for name in vars(Meddling) if name[:1] == "_" and name[:2] != "__"])
+def test_what_a_method_changes_changes_no_other_method(bench, setup_of, having, stripped, what, tmp_path):
+    setup = setup_of(alphas=[0.5], seeds=2, unlearners=["cf", "ssd"], options={"cf": {"steps": 5}})
+    alone, _ = bench(setup, "alone")
+    results, watcher = bench(having(setup, unlearners=[(Meddling, {"what": what}), *setup.unlearners]), "both")
+    assert results.failures == []
+    others = [record for record in results.records if record.unlearner != "meddling"]
+    assert stripped(others) == stripped(alone.records)
+    if what in ("threads", "flags", "hook", "patch", "device", "folder"):
+        assert any("meddling" in warning and "put back" in warning for warning in watcher.warnings)
+
+
+@pytest.mark.parametrize("way", ["item", "data", "numpy"])
+@pytest.mark.parametrize("which", ["train", "validation"])
+def test_samples_that_a_method_writes_to_spoil_its_own_cell_alone(bench, setup_of, having, stripped, way, which):
+    class Writing(cutk.Unlearner):
+        """Writes to the samples."""
+
+        name = "writing"
+
+        def unlearn(self, task, state=None):
+            x = getattr(task, which)._x
+            if way == "item":
+                x[0] = 0
+            elif way == "data":
+                x.data[0].fill_(0)
+            else:
+                x.numpy()[0] = 0
+            return task.original
+
+    setup = setup_of(alphas=[0.5])
+    alone, _ = bench(setup, "alone")
+    results, _ = bench(having(setup, unlearners=[(Writing,), *setup.unlearners]), "both")
+    (failure,) = results.failures
+    assert (failure.unlearner, failure.what) == ("writing", "cell")
+    assert "It wrote to the samples" in failure.reason
+    assert stripped([r for r in results.records if r.unlearner != "writing"]) == stripped(alone.records)
+
+
+class Stateful(cutk.Unlearner):
+    """Returns its state, changed in place: a later point must not change an earlier one's model."""
+
+    name = "stateful"
+
+    class Options(cutk.Options):
+        scale: float = cutk.option(1.0, help="what the weights are multiplied by")
+
+    def prepare(self, task):
+        return task.original
+
+    def unlearn(self, task, state=None):
+        with torch.no_grad():
+            for parameter in state.parameters():
+                parameter.mul_(self.options.scale)
+        return state
+
+
+def test_a_point_that_returns_the_shared_state_changes_no_other(bench, setup_of, having, stripped):
+    setup = setup_of(alphas=[0.5], evaluate="all")
+    points = [{"scale": 1.0}, {"scale": 0.0}, {"scale": 1.0}]
+    results, _ = bench(having(setup, unlearners=[(Stateful, *points)]))
+    first, _, third = (r for r in results.records if r.role == "unlearned")
+    assert first.metrics["retain_accuracy"] == third.metrics["retain_accuracy"] > 0.5
+    assert first.selection_score == third.selection_score
+
+
+class Dressed(cutk.Unlearner):
+    """Returns something else than the architecture with weights."""
+
+    name = "dressed"
+
+    class Options(cutk.Options):
+        how: str = cutk.option("hook", help="how")
+
+    def unlearn(self, task, state=None):
+        model, how = task.original, self.options.how
+        if how == "hook":
+            model.register_forward_hook(lambda module, args, output: output.flip(1))
+        elif how == "wrapper":
+            model = nn.Sequential(model, nn.Softmax(1))
+        elif how == "forward":
+            plain = model.forward
+            model.forward = lambda x: -plain(x)
+        elif how == "other":
+            model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).to(task.device)
+        return model
+
+
+@pytest.mark.parametrize("how", ["hook", "wrapper", "forward", "other"])
+def test_a_model_that_is_not_its_weights_is_refused_with_what_to_return(bench, setup_of, having, how):
+    results, _ = bench(having(setup_of(alphas=[0.5]), unlearners=[(Dressed, {"how": how})]))
+    (failure,) = results.failures
+    assert "Return task.original, changed in place" in failure.reason
+
+
+def test_what_is_measured_later_is_what_was_measured_first(bench, setup_of, having):
+    setup = setup_of(alphas=[0.5], metrics=["retain_accuracy"])
+    bench(having(setup, unlearners=[(Stateful, {"scale": 0.5})]))
+    setup = setup_of(alphas=[0.5], metrics=["retain_accuracy", "retain_class_accuracy"])
+    results, watcher = bench(having(setup, unlearners=[(Stateful, {"scale": 0.5})]))
+    assert watcher.trained == []
+    for record in results.records:
+        by_class = record.breakdowns["retain_class_accuracy"].values()
+        assert record.metrics["retain_accuracy"] == pytest.approx(sum(by_class) / len(by_class), abs=0.02)
+
+
+class FromFile(cutk.Manipulation):
+    """Reads what to do from a file that isn't among its options."""
+
+    name = "from-file"
+
+    def corrupt(self, train, generator):
+        shift = int(open("shift.txt").read())  # noqa: SIM115
+        labels = train.labels.clone()
+        labels[:20] = (labels[:20] + shift) % len(train.classes)
+        return cutk.Corruption(train.changed(labels=labels), torch.arange(20))
+
+
+def test_a_manipulation_that_reads_another_file_is_another_run(bench, setup_of, having, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    setup = having(setup_of(alphas=[0.5]), manipulations=[(FromFile,)])
+    for shift in (1, 2):
+        (tmp_path / "shift.txt").write_text(str(shift))
+        _, watcher = bench(setup)
+        assert len(watcher.computed) == 3, shift
+    _, watcher = bench(setup)
+    assert len(watcher.read) == 3
+
+
+def test_threads_decide_a_key(setup_of, tmp_path):
+    before = torch.get_num_threads()
+
+    def keys():
+        study = Study(setup_of(alphas=[0.5]), cutk.run.store.Store(tmp_path))
+        return {study.worker.key(cell) for cell in study.cells}
+
+    try:
+        torch.set_num_threads(1)
+        one = keys()
+        torch.set_num_threads(2)
+        assert not one & keys()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_folder_that_a_method_changes_moves_no_run(setup_of, having, tmp_path, monkeypatch):
+    from cutk.run.store import Store
+
+    monkeypatch.chdir(tmp_path)
+    setup = setup_of(alphas=[0.5])
+    study = Study(having(setup, unlearners=[(Meddling, {"what": "folder"}), *setup.unlearners]), Store("runs"))
+    study.run()
+    assert len(list((tmp_path / "runs" / "unlearn").iterdir())) == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+def test_what_is_no_failure_passes_through(setup_of, having, tmp_path, error):
+    class Interrupted(cutk.Unlearner):
+        """Is interrupted."""
+
+        name = "interrupted"
+
+        def unlearn(self, task, state=None):
+            raise error
+
+    from cutk.run.store import Store
+
+    setup = having(setup_of(alphas=[0.5]), unlearners=[(Interrupted,)])
+    with pytest.raises(error):
+        Study(setup, Store(tmp_path)).run()
+
+
+class Odd(BaseException):
+    pass
+
+
+def test_an_odd_exception_is_a_failure_like_any_other(bench, setup_of, having):
+    class Raising(cutk.Unlearner):
+        """Raises what is no Exception, with a text that no terminal takes."""
+
+        name = "raising"
+
+        def unlearn(self, task, state=None):
+            raise Odd("\ud800 \x1b[31m")
+
+    results, _ = bench(having(setup_of(alphas=[0.5]), unlearners=[(Raising,)]))
+    (failure,) = results.failures
+    assert "Odd" in failure.reason
+    assert "test_worker.py" in failure.reason
+    failure.model_dump_json().encode()
