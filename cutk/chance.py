@@ -13,21 +13,22 @@ import torch
 __all__ = ["derive_seed", "isolated_rng", "stream"]
 
 
-def derive_seed(seed: int, purpose: str) -> int:
+def derive_seed(seed: int, purpose: str, salt: str = "") -> int:
     """Return the seed of one purpose's own stream, 0 to 2^63 − 1.
 
-    A hash, so that streams are independent of each other and the seed can't be told from what is derived from it.
+    A hash, so that streams are independent of each other. Whoever sees a derived seed could still try small seeds
+    until one gives it, and would then have every other stream; so ``salt`` is something that they don't know.
 
     >>> derive_seed(0, "order") == derive_seed(0, "order") != derive_seed(0, "identification")
     True
     """
-    digest = hashlib.sha256(f"cutk/{seed}/{purpose}".encode()).digest()
+    digest = hashlib.sha256(f"cutk/{salt}/{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def stream(seed: int, purpose: str) -> torch.Generator:
+def stream(seed: int, purpose: str, salt: str = "") -> torch.Generator:
     """Return a CPU generator for one purpose."""
-    return torch.Generator().manual_seed(derive_seed(seed, purpose))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, salt))
 
 
 @contextmanager

@@ -7,14 +7,13 @@ and does no work. The base classes import no torch: that is left to the plugins.
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from cutk.kinds import KINDS, Kind
 from cutk.options import Options as _Options
 
 if TYPE_CHECKING:
@@ -42,63 +41,7 @@ __all__ = [
     "Summary",
     "Surrogate",
     "Unlearner",
-    "problem_with",
 ]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of component: what the command line, the hooks, the checks and the plans follow from.
-
-    Attributes:
-        name: what the command line calls it.
-        plural: of the name, in the hook ``cutk_PLURAL``, in plans and in the names of folders.
-        home: the module that holds its base class.
-        flag: how ``cutk bench`` asks for one.
-    """
-
-    name: str
-    plural: str
-    home: str = __name__
-    flag: str = ""
-
-    @property
-    def base(self) -> type[Component]:
-        """Its base class, imported when it is first asked for."""
-        found: type[Component] = getattr(import_module(self.home), self.name.capitalize())
-        return found
-
-    @property
-    def hook(self) -> str:
-        """The hook that provides components of it."""
-        return f"cutk_{self.plural}"
-
-    @property
-    def option(self) -> str:
-        """The option of ``cutk bench`` that names one."""
-        return self.flag or f"--{self.name}"
-
-
-# A new kind is one line here, its base class, its hook in plugins/hookspecs.py, its checks in testing/PLURAL.py and
-# its template for `cutk plugins new`. Recipes need torch, so their base class lives with the training loop.
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("dataset", "datasets"),
-        Kind("manipulation", "manipulations"),
-        Kind("identification", "identifications"),
-        Kind("model", "models"),
-        Kind("recipe", "recipes", home="cutk.learning.recipe"),
-        Kind("unlearner", "unlearners"),
-        Kind("selector", "selectors", flag="--select"),
-        Kind("metric", "metrics"),
-        Kind("summary", "summaries", flag="--metric"),
-    )
-}
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# Words that the command line and the records use for something else.
-_RESERVED = frozenset({"all", "gold", "recipe"})
 
 
 class Component:
@@ -106,7 +49,8 @@ class Component:
 
     Attributes:
         kind: which kind this is, as the command line calls it.
-        required: methods of which an author must override at least one.
+        required: methods that an author must override.
+        final: methods that nobody may override, since others rely on what they do.
         name: how users call it: lower-case letters, digits, hyphens and underscores.
         reference: the paper or page it comes from.
         variant: the option that is set by what stands behind a colon in the name: with ``"architecture"``, users
@@ -116,6 +60,7 @@ class Component:
 
     kind: ClassVar[str]
     required: ClassVar[tuple[str, ...]]
+    final: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str]
     reference: ClassVar[str] = ""
     variant: ClassVar[str] = ""
@@ -128,6 +73,11 @@ class Component:
     def summary(cls) -> str:
         """Return the first line of the class's docstring."""
         return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+    @classmethod
+    def variants(cls) -> Sequence[str]:
+        """Return what may stand behind the colon, where that can be listed: an unknown name is looked up here."""
+        return ()
 
 
 class Dataset(Component):
@@ -417,6 +367,20 @@ class Metric(Component):
         raise NotImplementedError(f"{type(self).__name__} has no compute()")
 
 
+class Breakdown(Metric):
+    """What metrics of several numbers were called before cutk 0.2; now ``Metric.compute`` may return a mapping."""
+
+    required = ("breakdown",)
+
+    def breakdown(self, evaluation: Evaluation) -> Mapping[str, float] | None:
+        """Return the values by their labels."""
+        raise NotImplementedError(f"{type(self).__name__} has no breakdown()")
+
+    def compute(self, evaluation: Evaluation) -> Mapping[str, float] | None:
+        """Return the values by their labels."""
+        return self.breakdown(evaluation)
+
+
 class Summary(Component):
     """One number that judges an unlearner over all α.
 
@@ -435,61 +399,3 @@ class Summary(Component):
     def summarise(self, curve: Curve) -> float | None:
         """Return the value, or None where the curve never gets there."""
         raise NotImplementedError(f"{type(self).__name__} has no summarise()")
-
-
-def _problem_with_values(component: type[Component]) -> str | None:
-    """Say which class attribute of ``component`` has a value that nothing could be done with."""
-    if taken := sorted(set(component.Options.model_fields) & set(dir(_Options))):
-        return f"has the option {taken[0]!r}, which every Options has as a method already; call it otherwise"
-    if issubclass(component, Metric | Summary):
-        bounds = component.bounds
-        numbers = isinstance(bounds, tuple) and [isinstance(bound, int | float) for bound in bounds] == [True, True]
-        if not numbers or not bounds[0] < bounds[1]:
-            return f"has the bounds {bounds!r}; expected two numbers, the smaller first"
-        if not isinstance(component.higher_is_better, bool):
-            return f"has higher_is_better = {component.higher_is_better!r}; expected True or False"
-        if issubclass(component, Metric) and component.objective not in ("", "unlearning", "utility"):
-            return f"has the objective {component.objective!r}; expected 'unlearning' or 'utility'"
-    if issubclass(component, Summary) and not isinstance(component.of, tuple | list):
-        return f"has of = {component.of!r}; expected the names of metrics"
-    if issubclass(component, Unlearner):
-        grid, known = component.grid, set(component.Options.model_fields)
-        points = [grid] if isinstance(grid, Mapping) else grid
-        if not isinstance(points, tuple | list) or not all(isinstance(point, Mapping) for point in points):
-            return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
-        if isinstance(grid, Mapping) and not all(isinstance(v, tuple | list) and v for v in grid.values()):
-            return f"has the grid {grid!r}; expected a list of values for each option"
-        unknown = sorted({str(name) for point in points for name in point} - known)
-        unknown += sorted(set(component.prepared_by) - known)
-        if unknown:
-            return f"names the option {unknown[0]!r} in grid or prepared_by, which it doesn't have"
-    return None
-
-
-def problem_with(component: object, kind: str) -> str | None:
-    """Say what is wrong with a class that a plugin provides as a ``kind``, or None if nothing is.
-
-    >>> problem_with(int, "metric")
-    "'int' is no subclass of cutk.Metric"
-    """
-    base = KINDS[kind].base
-    label = component.__name__ if isinstance(component, type) else repr(component)
-    if not isinstance(component, type):
-        return f"expected a subclass of cutk.{base.__name__}, got the {type(component).__name__} {label}"
-    if not issubclass(component, base):
-        return f"'{label}' is no subclass of cutk.{base.__name__}"
-    name = getattr(component, "name", None)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return f"'{label}' has the name {name!r}; expected lower-case letters, digits, - and _"
-    if name in _RESERVED:
-        return f"'{label}' has the name {name!r}, which is reserved"
-    if not (isinstance(component.Options, type) and issubclass(component.Options, _Options)):
-        return f"'{label}.Options' is no subclass of cutk.Options"
-    if component.variant and component.variant not in component.Options.model_fields:
-        return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
-    if problem := _problem_with_values(component):
-        return f"'{label}' {problem}"
-    missing = [method for method in component.required if getattr(component, method) is getattr(base, method)]
-    if missing:
-        return f"'{label}' does not override {missing[0]}()"
-    return None

@@ -33,10 +33,11 @@ def one_line(error: BaseException) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string.
+    """Return ``" Did you mean 'x'?"`` for the closest known name, whatever its case, or an empty string.
 
-    >>> suggestion("sdd", ["ssd", "rewod"])
+    >>> suggestion("SDD", ["ssd", "rewod"])
     " Did you mean 'ssd'?"
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    spelled = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name.casefold(), spelled, n=1)
+    return f" Did you mean '{spelled[close[0]]}'?" if close else ""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
-from cutk.components import KINDS, problem_with
 from cutk.errors import UsageError
-from cutk.plugins.discovery import HOME, KIND_NAMES, points
+from cutk.kinds import KIND_NAMES, KINDS
+from cutk.plugins.checks import problem_with
+from cutk.plugins.discovery import HOME, points
 
 __all__ = ["new", "requirement"]
 

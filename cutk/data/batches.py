@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cutk.data.samples import Normalisation, Samples, Shape
+from cutk.data.samples import Normalisation, Samples, Shape, told
 from cutk.data.sealed import Sealed, unseal
+from cutk.errors import CellError
 from cutk.machine import choose_layout
 
 __all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger", "checksum"]
@@ -26,6 +27,9 @@ class Trigger(Protocol):
 
     def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         """Return ``x`` with the trigger, the same for the same sample at every call.
+
+        What comes back has the shape and dtype of ``x``; of images it may also be float32, for values between those of
+        uint8 or beyond 255.
 
         Args:
             x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
@@ -146,7 +150,9 @@ class TrainSet(ABC):
         """Return the same set with another default generator, labels of its own, and nothing drawn yet."""
 
     @abstractmethod
-    def _load(self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _load(
+        self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each part's indices and its normalised samples on the device, ``[B, *shape]``, in the parts' order."""
 
     def batches(
@@ -189,7 +195,7 @@ class TrainSet(ABC):
         draws = self.generator if generator is None else generator
         if steps is None:
             order = chosen[torch.randperm(len(chosen), generator=draws)] if shuffle else chosen
-            parts: Iterator[Tensor] = iter(torch.split(order, size))
+            parts: Iterator[Tensor] = iter(order.split(size))
         else:
             parts = itertools.islice(_endless(chosen, min(size, len(chosen)), shuffle, draws), steps)
         for part, x in self._load(parts, augment, draws):
@@ -241,13 +247,27 @@ class _Overlaid(NamedTuple):
     ids: Tensor  # int64 [n]
 
     def laid_over(self, x: Tensor, indices: Tensor) -> Tensor:
-        """Return a batch of overlaid samples with their triggers."""
+        """Return a batch of overlaid samples with their triggers.
+
+        Raises:
+            CellError: if a trigger returns something else than samples of the same form.
+        """
         position = self.position[indices]
         for trigger, carrying in self.triggers:
             mine = carrying[indices]
-            if mine.any():
-                x = x.clone()
-                x[mine] = trigger.apply(x[mine], self.labels[position[mine]], self.ids[position[mine]])
+            if not mine.any():
+                continue
+            given = x[mine]
+            if given.dtype != self.bare.dtype:
+                given = given.round().clamp(0, 255).to(self.bare.dtype)
+            laid = trigger.apply(given, self.labels[position[mine]], self.ids[position[mine]])
+            brighter = self.bare.dtype == torch.uint8 and laid.dtype == torch.float32
+            if laid.shape != given.shape or not (brighter or laid.dtype == given.dtype):
+                raise CellError(
+                    f"The trigger '{type(trigger).__name__}': expected {told(given)} as it was given, got {told(laid)}."
+                )
+            x = x.to(laid.dtype) if brighter else x.clone()
+            x[mine] = laid.to(x.dtype)
         return x
 
 
@@ -297,11 +317,24 @@ class ResidentTrainSet(TrainSet):
         if overlays:
             overlaid = self._lay(x, samples, overlays, samples.labels if clean_labels is None else clean_labels)
             carrying = (overlaid.position >= 0).nonzero().flatten()
-            x = x.clone()
-            x[carrying] = overlaid.laid_over(overlaid.bare, carrying)
+            laid = overlaid.laid_over(overlaid.bare, carrying)
+            x = x.clone() if laid.dtype == x.dtype else x.to(laid.dtype)
+            x[carrying] = laid
             self._overlaid = Sealed(overlaid)
         self._x = x
         self._written, self._checksum = x._version, checksum(x)
+
+    @classmethod
+    def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:
+        """Return the samples of several sets, one behind the other, as they are read without augmentation."""
+        if len(sets) == 1:
+            return sets[0]
+        whole = copy.copy(sets[0])
+        whole._x = torch.cat([each._x for each in sets])
+        whole.labels = torch.cat([each.labels for each in sets])
+        whole._overlaid, whole.augmentation, whole.drawn = None, Augmentation(), 0
+        whole._written, whole._checksum = whole._x._version, checksum(whole._x)
+        return whole
 
     def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
         count = len(samples)
@@ -348,7 +381,9 @@ class ResidentTrainSet(TrainSet):
         """Whether the samples are what they were: nobody has written to them, by whatever way."""
         return self._x._version == self._written and checksum(self._x) == self._checksum
 
-    def _load(self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _load(
+        self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         for part in parts:
             indices = part.to(self.device)
             x = self._x[indices]

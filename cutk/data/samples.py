@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from cutk.errors import UsageError, one_line
 
-__all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels"]
+__all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels", "told"]
 
 Shape = tuple[int, ...]
 Form = Literal["images", "features", "tokens"]
@@ -29,7 +30,8 @@ _FORMS: dict[tuple[torch.dtype, int], Form] = {
 MOST_CLASSES = 100_000
 
 
-def _told(tensor: Tensor) -> str:
+def told(tensor: Tensor) -> str:
+    """Return a tensor's dtype and shape as errors name them: ``int64 [3, 4]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
@@ -40,7 +42,7 @@ def require_labels(labels: Tensor, count: int, classes: int) -> None:
         ValueError: says what was expected and what came.
     """
     if labels.dtype != torch.int64 or labels.shape != (count,):
-        raise ValueError(f"Expected labels int64 [{count}], got {_told(labels)}.")
+        raise ValueError(f"Expected labels int64 [{count}], got {told(labels)}.")
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(f"Expected labels from 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}.")
 
@@ -56,6 +58,8 @@ class Samples:
         ids: int64 ``[N]``, without repeats: each sample's position in the dataset as published, which it keeps in
             every selection; 0 … N − 1 if not given.
         names: each sample's file name, where it has one.
+        published: how many samples the dataset has as published, where that is known; ids are below it, but for those
+            of samples that were added. N where ``ids`` isn't given.
 
     Raises:
         ValueError: if a shape, a dtype or a label doesn't fit.
@@ -66,19 +70,21 @@ class Samples:
     classes: tuple[str, ...]
     ids: Tensor = None  # type: ignore[assignment]  # set below where it isn't given
     names: tuple[str, ...] | None = None
+    published: int | None = None
 
     def __post_init__(self) -> None:
         if (self.x.dtype, self.x.ndim) not in _FORMS:
             raise ValueError(
                 "Expected x as uint8 [N, C, H, W] (images), float32 [N, D] (features) or int64 [N, L] (tokens), "
-                f"got {_told(self.x)}."
+                f"got {told(self.x)}."
             )
         require_labels(self.labels, len(self.x), len(self.classes))
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.x)))
+            object.__setattr__(self, "published", len(self.x))
         if self.ids.dtype != torch.int64 or self.ids.shape != self.labels.shape:
-            raise ValueError(f"Expected ids int64 [{len(self)}], got {_told(self.ids)}.")
-        if len(self.ids.unique()) != len(self):
+            raise ValueError(f"Expected ids int64 [{len(self)}], got {told(self.ids)}.")
+        if len(self.ids.unique()) != len(self):  # type: ignore[no-untyped-call]
             raise ValueError("Expected ids without repeats.")
         if self.names is not None and len(self.names) != len(self):
             raise ValueError(f"Expected {len(self)} names, got {len(self.names)}.")
@@ -105,7 +111,7 @@ class Samples:
     def select(self, indices: Tensor) -> Samples:
         """Return the samples at ``indices`` (int64 ``[n]``), copied."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names)
+        return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names, self.published)
 
     def changed(self, *, x: Tensor | None = None, labels: Tensor | None = None) -> Samples:
         """Return the same samples with other contents or other labels; ids and names stay.
@@ -117,10 +123,11 @@ class Samples:
 
     def extended(self, x: Tensor, labels: Tensor) -> Samples:
         """Return these samples and further ones behind them, which nobody published: their ids are new."""
-        first = int(self.ids.max()) + 1 if len(self) else 0
+        first = max(int(self.ids.max()) + 1 if len(self) else 0, self.published or 0)
         ids = torch.cat([self.ids, torch.arange(first, first + len(x))])
         names = None if self.names is None else (*self.names, *(f"added-{i}" for i in range(len(x))))
-        return Samples(torch.cat([self.x, x]), torch.cat([self.labels, labels]), self.classes, ids, names)
+        both = torch.cat([self.x, x]), torch.cat([self.labels, labels])
+        return Samples(*both, self.classes, ids, names, self.published)
 
     def require(self, form: Form, who: str) -> None:
         """Refuse samples of another form, for a component that can do nothing with them.
@@ -133,11 +140,11 @@ class Samples:
             UsageError: if the samples are something else.
         """
         if self.form != form:
-            raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({_told(self.x)}).")
+            raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}).")
 
     def digest(self) -> bytes:
         """Return a SHA-256 over everything that the samples hold."""
-        digest = hashlib.sha256(repr((_told(self.x), self.classes, self.names)).encode())
+        digest = hashlib.sha256(repr((told(self.x), self.classes, self.names)).encode())
         for tensor in (self.x, self.labels, self.ids):
             digest.update(tensor.contiguous().cpu().numpy().data)
         return digest.digest()
@@ -151,7 +158,7 @@ def Images(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Samples:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What to subtract and divide by: for each channel of pixels scaled to 0 … 1, or for each feature; none for tokens."""
+    """What to subtract and divide by: for each channel of pixels scaled to 0 … 1, or each feature; none for tokens."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -258,6 +265,10 @@ class Splits:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over every sample, label, id, class name and constant: equal data, equal fingerprint."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(repr(self.normalisation).encode())
         for part in (self.train, self.test, self.validation):
             digest.update(b"none" if part is None else part.digest())

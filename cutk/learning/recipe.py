@@ -1,36 +1,39 @@
-"""A, the learning algorithm: SGD on a linear schedule, the one training loop, and prediction."""
+"""A, the learning algorithm: what a recipe decides, the one training loop, and prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from cutk.components import Component
 from cutk.data.batches import Augmentation, Batch, TrainSet
 from cutk.errors import CellError
 from cutk.learning.network import own_parameters
 from cutk.machine import choose_layout
 from cutk.options import Options, option
 
-__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "cross_entropy", "learning_rate"]
+__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "cross_entropy"]
 
 Loss = Callable[[Tensor, Batch], Tensor]
 Progress = Callable[[int, int], None]
 
 
 class RecipeOptions(Options):
-    """How the developer trained; the defaults are the paper's for CIFAR-10 (appendix A.1)."""
+    """What every recipe can be told: how long, how much at a time, how fast, and how images are augmented.
+
+    The defaults are the paper's for CIFAR-10 (appendix A.1). A recipe with options of its own derives them from these.
+    """
 
     steps: int = option(4000, ge=1, le=10**9, help="training steps, one batch each")
     batch_size: int = option(512, ge=1, help="samples per step")
     lr: float = option(0.025, gt=0, help="peak learning rate")
-    momentum: float = option(0.9, ge=0, lt=1, help="SGD momentum")
-    weight_decay: float = option(5e-4, ge=0, help="L2 penalty")
-    t_mult: float = option(1.25, ge=1, help="the linear decay would reach zero after t_mult · steps")
-    warmup: float = option(0.01, ge=0, lt=1, help="fraction of the steps over which the rate rises")
-    crop_padding: int = option(4, ge=0, help="zero padding before the random crop; 0: no crop")
-    flip: bool = option(True, help="random horizontal flip")
+    crop_padding: int = option(4, ge=0, help="zero padding before the random crop of an image; 0: no crop")
+    flip: bool = option(True, help="random horizontal flip of an image")
 
     @property
     def augmentation(self) -> Augmentation:
@@ -38,66 +41,101 @@ class RecipeOptions(Options):
         return Augmentation(self.crop_padding, self.flip)
 
 
-def learning_rate(step: int, steps: int, peak: float, t_mult: float = 1.25, warmup: float = 0.01) -> float:
-    """Return the learning rate of a step, counted from 0.
-
-    With ``w = int(warmup · steps)`` and ``T = t_mult · steps``, the rate is ``peak · (step + 1) / (w + 1)`` before
-    step ``w`` and ``peak · (1 − (step − w) / (T − w))`` from there on (paper, appendix A.1).
-
-    >>> [round(learning_rate(s, 4, 1.0, warmup=0.25), 3) for s in range(4)]
-    [0.5, 1.0, 0.75, 0.5]
-    """
-    rising = int(warmup * steps)
-    if step < rising:
-        return peak * (step + 1) / (rising + 1)
-    return peak * (1 - (step - rising) / (t_mult * steps - rising))
-
-
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the task loss: mean cross-entropy against the given labels."""
+    """Return the task loss: mean cross-entropy against the given labels.
+
+    Args:
+        logits: float32 ``[B, classes]``.
+        batch: what they were computed from.
+    """
     return nn.functional.cross_entropy(logits, batch.y)
 
 
-class Recipe:
-    """A on a device, in a precision.
+class Recipe(Component):
+    """A learning algorithm, A: the loss, the optimisers and their schedule, and how samples are augmented and batched.
 
-    Args:
-        options: steps, rates and augmentation.
+    A recipe overrides ``optimisers`` and, where it differs, ``loss`` and ``rate``. The training loop is the same for
+    all of them, and for every unlearner: ``fit``, ``train``, ``logits`` and ``predict`` stay as they are.
+
+    Attributes:
+        options: a ``RecipeOptions``, or the recipe's own derived from it.
         device: where models live.
         precision: ``fp32`` or ``bf16`` (autocast; weights and losses stay float32).
     """
 
-    def __init__(self, options: RecipeOptions, device: torch.device, precision: str = "fp32") -> None:
-        self.options = options
-        self.device = device
-        self.precision = precision
+    kind = "recipe"
+    required = ("optimisers",)
+    final = ("on", "place", "autocast", "fit", "train", "logits", "predict")
+    Options = RecipeOptions
 
+    def __init__(self, options: RecipeOptions | None = None) -> None:
+        super().__init__(options)
+        self.device = torch.device("cpu")
+        self.precision = "fp32"
+
+    # What a recipe decides.
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return what a training step descends, a scalar; by default the mean cross-entropy against the given labels.
+
+        Args:
+            logits: float32 ``[B, classes]``.
+            batch: what they were computed from.
+        """
+        return cross_entropy(logits, batch)
+
+    def optimisers(self, parameters: Mapping[str, nn.Parameter], lr: float) -> Sequence[torch.optim.Optimizer]:
+        """Return new optimisers; each takes a step, without a closure, after every batch.
+
+        Args:
+            parameters: what is to be trained, by its name in the model.
+            lr: the peak learning rate. What a parameter group is made with is its own peak: ``rate`` scales each.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no optimisers()")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the factor on the peak learning rates in a step, counted from 0; by default 1."""
+        return 1.0
+
+    # What all recipes have in common.
+
+    @typing.final
+    def on(self, device: torch.device | str, precision: str = "fp32") -> Self:
+        """Return the same recipe on another device, in another precision; nothing of it is shared."""
+        other = copy.copy(self)
+        other.options = self.options.model_copy()
+        other.device, other.precision = torch.device(device), precision
+        return other
+
+    @typing.final
     def place(self, model: nn.Module) -> nn.Module:
         """Move ``model`` to the device, in the memory layout that convolutions like best."""
         layout = choose_layout(self.device)
         return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
+    @typing.final
     def autocast(self) -> torch.autocast:
         """Return the context in which a forward pass runs under this recipe's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    @typing.final
     def fit(
         self,
         model: nn.Module,
         batches: Iterable[Batch],
-        loss: Loss = cross_entropy,
+        loss: Loss | None = None,
         *,
         steps: int,
         lr: float | None = None,
         modules: Iterable[nn.Module] | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Train ``model`` in place, one SGD step a batch, and return it in eval mode.
+        """Train ``model`` in place, one step a batch, and return it in eval mode.
 
         Args:
             model: starts from the weights it has.
             batches: what to train on; at most ``steps`` of them are used.
-            loss: maps ``(logits float32 [B, classes], batch)`` to a scalar.
+            loss: maps ``(logits float32 [B, classes], batch)`` to a scalar; the recipe's if not given.
             steps: length of the schedule.
             lr: peak learning rate; the recipe's if not given.
             modules: train these alone, such as ``cutk.last_layers(model, 2)``. All others keep their parameters and,
@@ -107,33 +145,32 @@ class Recipe:
         Raises:
             CellError: if the weights are no longer finite at the end.
         """
-        o = self.options
-        peak = o.lr if lr is None else lr
-        training = None if modules is None else list(modules)
-        optimised = list(model.parameters()) if training is None else [p for m in training for p in own_parameters(m)]
-        optimiser = torch.optim.SGD(optimised, lr=peak, momentum=o.momentum, weight_decay=o.weight_decay)
-        model.train()
-        if training is not None:
-            chosen = set(map(id, training))
-            for module in model.modules():
-                # Modules have their mode each for itself: a container's says nothing about what it contains.
-                module.training = id(module) in chosen
+        objective = self.loss if loss is None else loss
+        peak = float(self.options.lr) if lr is None else lr
+        parameters = _trained(model, modules)
+        optimisers = _checked(self.optimisers(parameters, peak), self)
+        groups = [(group, float(group["lr"])) for optimiser in optimisers for group in optimiser.param_groups]
+        wanted = None if modules is None else list(parameters.values())
         for step, batch in zip(range(steps), batches, strict=False):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, steps, peak, o.t_mult, o.warmup)
+            rate = self.rate(step, steps)
+            for group, initial in groups:
+                group["lr"] = initial * rate
             with self.autocast():
                 logits = model(batch.x)
-            optimiser.zero_grad(set_to_none=True)
-            value = loss(logits.float(), batch)
+            for optimiser in optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            value = objective(logits.float(), batch)
             # The layers that stay as they are need no gradients, and cost none.
-            value.backward(inputs=None if training is None else optimised)  # type: ignore[no-untyped-call]
-            optimiser.step()
+            value.backward(inputs=wanted)  # type: ignore[no-untyped-call]
+            for optimiser in optimisers:
+                optimiser.step()
             if progress is not None:
                 progress(step + 1, steps)
         model.eval()
         require_finite(model, f"after {steps} steps at lr {peak:g}")
         return model
 
+    @typing.final
     def train(
         self,
         model: nn.Module,
@@ -146,19 +183,35 @@ class Recipe:
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Apply A to ``model`` on the samples at ``indices``: shuffled, augmented, cross-entropy."""
+        """Apply A to ``model`` on the samples at ``indices``: shuffled and augmented, with the recipe's loss.
+
+        Args:
+            model: starts from the weights it has, is trained in place and returned in eval mode.
+            train: where the samples come from.
+            indices: int64 ``[n]``; all samples if not given.
+            steps: length of the schedule; the recipe's if not given.
+            lr: peak learning rate; the recipe's if not given.
+            modules: train these alone, as in ``fit``.
+            progress: called as ``progress(done, steps)``.
+            generator: where shuffling and augmentation draw from; the training set's own if not given.
+
+        Raises:
+            CellError: if the weights are no longer finite at the end.
+        """
         count = self.options.steps if steps is None else steps
         batches = train.batches(
             indices, self.options.batch_size, shuffle=True, augment=True, steps=count, generator=generator
         )
         return self.fit(model, batches, steps=count, lr=lr, modules=modules, progress=progress)
 
+    @typing.final
     def logits(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""
         if len(samples if indices is None else indices) == 0:
             return torch.zeros(0, samples.num_classes)
         return torch.cat(list(self._outputs(model, samples, indices)))
 
+    @typing.final
     def predict(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the predicted classes on unaugmented samples, in their order: int64 ``[n]``, on the CPU.
 
@@ -177,6 +230,30 @@ class Recipe:
             with self.autocast():
                 logits = model(batch.x)
             yield logits.float().cpu()
+
+
+def _trained(model: nn.Module, modules: Iterable[nn.Module] | None) -> dict[str, nn.Parameter]:
+    """Put what is to be trained into train mode and the rest into eval mode; return its parameters by their names."""
+    model.train()
+    named = dict(model.named_parameters())
+    if modules is None:
+        return named
+    trained = list(modules)
+    chosen = {id(module) for module in trained}
+    for module in model.modules():
+        # Modules have their mode each for itself: a container's says nothing about what it contains.
+        module.training = id(module) in chosen
+    own = {id(parameter) for module in trained for parameter in own_parameters(module)}
+    return {name: parameter for name, parameter in named.items() if id(parameter) in own}
+
+
+def _checked(optimisers: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Refuse what a recipe's author took for a list of optimisers."""
+    found = list(optimisers) if isinstance(optimisers, Sequence) else [optimisers]
+    if not found or not all(isinstance(optimiser, torch.optim.Optimizer) for optimiser in found):
+        came = ", ".join(type(optimiser).__name__ for optimiser in found) or "none"
+        raise CellError(f"Recipe '{recipe.name}': expected optimisers() to return torch optimisers, got {came}.")
+    return found
 
 
 def require_finite(model: nn.Module, when: str) -> None:

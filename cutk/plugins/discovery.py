@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
 
-__all__ = ["GROUP", "HOME", "KIND_NAMES", "Provider", "entry_point_names", "normalised", "points", "provider_versions"]
+from cutk.kinds import KINDS, asked_as
+
+__all__ = ["GROUP", "HOME", "INLINE", "Provider", "entry_point_names", "normalised", "points", "provider_versions"]
 
 GROUP = "cutk"
 # cutk's own distribution: its components keep their plain names, whatever else is installed.
 HOME = "cutk"
-KIND_NAMES = ("dataset", "manipulation", "model", "unlearner", "metric")
+# What stands for a distribution where a plugin is a file that nobody installed.
+INLINE = "inline"
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,12 @@ def entry_point_names(kind: str = "") -> list[str]:
     Args:
         kind: leave out those that are surely of another kind, by the folder that their module lies in.
     """
-    folders = {f"{other}s" for other in KIND_NAMES}
+    folders = {other.plural for other in KINDS.values()}
+    wanted = {other.plural for other in asked_as(kind)} if kind else folders
 
     def may_be(point: EntryPoint) -> bool:
         said = folders.intersection(point.module.split("."))
-        return not kind or not said or f"{kind}s" in said
+        return not said or bool(said & wanted)
 
     return sorted({provider.entry_point for provider, point in points() if may_be(point)})
 

@@ -6,8 +6,8 @@ implementations, named in the entry-point group ``cutk`` of its distribution::
     [project.entry-points.cutk]
     neggrad = "my_package.neggrad"
 
-or a file that is named with ``--plugin FILE`` or in ``CUTK_PLUGIN_PATH``. A plugin that uses what later versions
-brought says so with ``CUTK_API = "1.1"``, the ``API_VERSION`` that it needs.
+or a file that is named with ``--plugin FILE`` or in ``CUTK_PLUGIN_PATH``. A plugin may say which ``API_VERSION`` it is
+written for, as ``CUTK_API = "2.0"``; a cutk that hasn't as much says so instead of failing later.
 """
 
 from __future__ import annotations
@@ -19,12 +19,22 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from cutk.components import Dataset, Manipulation, Metric, Model, Unlearner
+    from cutk.components import (
+        Dataset,
+        Identification,
+        Manipulation,
+        Metric,
+        Model,
+        Selector,
+        Summary,
+        Unlearner,
+    )
+    from cutk.learning.recipe import Recipe
 
 PROJECT = "cutk"
 # Of what plugins build on: the hooks, the base classes, and what they are handed. The first number changes when a
 # plugin may have to, the second when there is more to use.
-API_VERSION = "1.0"
+API_VERSION = "2.0"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -45,8 +55,8 @@ def cutk_datasets() -> Sequence[type[Dataset]]:
             def load(self):
                 rows = torch.arange(8).remainder(2).mul(255).byte().expand(8, 8)
                 pixels = torch.stack([rows, rows.T]).repeat(50, 1, 1)[:, None]
-                images = cutk.Images(pixels, torch.arange(100) % 2, ("vertical", "horizontal"))
-                return cutk.Splits(train=images, test=images)
+                samples = cutk.Samples(pixels, torch.arange(100) % 2, ("vertical", "horizontal"))
+                return cutk.Splits(train=samples, test=samples)
 
         @cutk.hookimpl
         def cutk_datasets():
@@ -70,15 +80,37 @@ def cutk_manipulations() -> Sequence[type[Manipulation]]:
             class Options(cutk.Options):
                 count: int = cutk.option(10, ge=1, help="how many samples")
 
-            def corrupt(self, train, generator):
+            def corrupt(self, train, generator, surrogate=None):
                 chosen = torch.randperm(len(train), generator=generator)[: self.options.count].sort().values
                 labels = train.labels.clone()
                 labels[chosen] = (labels[chosen] + 1) % len(train.classes)
-                return cutk.Corruption(cutk.Images(train.pixels, labels, train.classes), chosen)
+                return cutk.Corruption(train.changed(labels=labels), chosen)
 
         @cutk.hookimpl
         def cutk_manipulations():
             return [ShiftedLabels]
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def cutk_identifications() -> Sequence[type[Identification]]:
+    """Provide identifications.
+
+    Example::
+
+        import cutk
+
+        class FirstOnes(cutk.Identification):
+            "Finds manipulated samples in the order in which they lie."
+            name = "first-ones"
+
+            def identify(self, truth, alpha, generator):
+                return truth.manipulated[: max(1, round(alpha * len(truth.manipulated)))]
+
+        @cutk.hookimpl
+        def cutk_identifications():
+            return [FirstOnes]
     """
     raise NotImplementedError
 
@@ -89,20 +121,50 @@ def cutk_models() -> Sequence[type[Model]]:
 
     Example::
 
-        import cutk, torch
+        import cutk, math, torch
 
         class Linear(cutk.Model):
             "One linear layer."
             name = "linear"
 
             def build(self, shape, num_classes):
-                channels, height, width = shape
-                flat = channels * height * width
-                return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(flat, num_classes))
+                return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(shape), num_classes))
 
         @cutk.hookimpl
         def cutk_models():
             return [Linear]
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def cutk_recipes() -> Sequence[type[Recipe]]:
+    """Provide recipes.
+
+    Example::
+
+        import cutk, torch
+
+        class Smoothed(cutk.Recipe):
+            "Adam on softened labels."
+            name = "smoothed"
+
+            class Options(cutk.RecipeOptions):
+                smoothing: float = cutk.option(0.1, ge=0, lt=1, help="what of a label goes to all classes alike")
+
+            def loss(self, logits, batch):
+                smoothing = self.options.smoothing
+                return torch.nn.functional.cross_entropy(logits, batch.y, label_smoothing=smoothing)
+
+            def optimisers(self, parameters, lr):
+                return [torch.optim.Adam(parameters.values(), lr=lr)]
+
+            def rate(self, step, steps):
+                return 1 - step / steps
+
+        @cutk.hookimpl
+        def cutk_recipes():
+            return [Smoothed]
     """
     raise NotImplementedError
 
@@ -140,8 +202,32 @@ def cutk_unlearners() -> Sequence[type[Unlearner]]:
 
 
 @hookspec
+def cutk_selectors() -> Sequence[type[Selector]]:
+    """Provide selectors.
+
+    Example::
+
+        import cutk
+
+        class Cautious(cutk.Selector):
+            "Validation accuracy counts three times as much as what has changed of S_f."
+            name = "cautious"
+            measures = ("validation_accuracy", "changed_fraction")
+            assumes_wrong_labels = True
+
+            def value(self, score):
+                return 0.75 * (score.validation_accuracy or 0.0) + 0.25 * score.changed_fraction
+
+        @cutk.hookimpl
+        def cutk_selectors():
+            return [Cautious]
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def cutk_metrics() -> Sequence[type[Metric]]:
-    """Provide metrics of a model (``cutk.Metric``) and summaries over all α (``cutk.Summary``).
+    """Provide metrics of a model.
 
     Example::
 
@@ -159,6 +245,29 @@ def cutk_metrics() -> Sequence[type[Metric]]:
         @cutk.hookimpl
         def cutk_metrics():
             return [WorstClass]
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def cutk_summaries() -> Sequence[type[Summary]]:
+    """Provide summaries over all α.
+
+    Example::
+
+        import cutk
+
+        class WorstRetained(cutk.Summary):
+            "The lowest retain accuracy over all α."
+            name = "worst-retained"
+            of = ("retain_accuracy",)
+
+            def summarise(self, curve):
+                return min(curve.values["retain_accuracy"].values(), default=None)
+
+        @cutk.hookimpl
+        def cutk_summaries():
+            return [WorstRetained]
     """
     raise NotImplementedError
 

@@ -18,17 +18,19 @@ from typing import Any
 
 import pluggy
 
-from cutk.components import KINDS, Component, problem_with
+from cutk.components import Component, Metric, Summary
 from cutk.errors import CutkError, UsageError, one_line, suggestion
+from cutk.kinds import KINDS, asked_as
 from cutk.plugins import hookspecs
-from cutk.plugins.discovery import HOME, Provider, normalised, points
+from cutk.plugins.checks import problem_with
+from cutk.plugins.discovery import HOME, INLINE, Provider, normalised, points
+from cutk.plugins.sources import source_of
 
-__all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry"]
+__all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry", "source_of"]
 
-# What stands for a distribution where a plugin is a file that nobody installed.
-INLINE = "inline"
-_HOOKS = {f"cutk_{kind}s": kind for kind in KINDS}
-_PRESETS = "cutk_presets"
+# The first number of the oldest API that plugins may be written for.
+_OLDEST_API = 1
+_HOOKS = {**{kind.hook: kind.name for kind in KINDS.values()}, "cutk_presets": "preset"}
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,13 @@ class Registry:
     def get(self, kind: str, name: str) -> Entry:
         """Return the component called ``name``, plain or as ``distribution:name``, a variant as ``name:value``.
 
+        What is asked for by the same option counts as the same kind: a summary is found among the metrics.
+
         Raises:
             UsageError: if there is none, or if two distributions provide the plain name.
         """
-        ours = [entry for entry in self.entries if entry.kind == kind]
+        kinds = [other.name for other in asked_as(kind)]
+        ours = [entry for entry in self.entries if entry.kind in kinds]
         for entry in ours:
             if name in entry.spellings:
                 return entry
@@ -109,16 +114,35 @@ class Registry:
                 value = name.removeprefix(spelling + ":")
                 if entry.component.variant and value not in ("", name):
                     return replace(entry, name=name, given={entry.component.variant: value})
-        if providers := self.ambiguous.get((kind, name)):
-            spelled = " or ".join(f"'{provider.distribution}:{name}'" for provider in providers)
-            if len(providers) == 1:
-                raise UsageError(f"The built-in {kind} '{name}' is left out here. There is {spelled} as well.")
-            raise UsageError(f"The {kind} name '{name}' is provided twice. Say which: {spelled}.")
+        for other in kinds:
+            if providers := self.ambiguous.get((other, name)):
+                spelled = " or ".join(f"'{provider.distribution}:{name}'" for provider in providers)
+                if len(providers) == 1:
+                    raise UsageError(f"The built-in {other} '{name}' is left out here. There is {spelled} as well.")
+                raise UsageError(f"The {other} name '{name}' is provided twice. Say which: {spelled}.")
         broken = [failure for failure in self.failures if failure.provider.entry_point == name]
         if broken:
             raise UsageError(f"The plugin '{broken[0].provider}' cannot be used: {broken[0].reason}")
-        known = [entry.name for entry in self.of_kind(kind)]
-        raise UsageError(f"Unknown {kind} '{name}'.{suggestion(name, known)} See: cutk plugins list")
+        raise UsageError(self._unknown(kind, name))
+
+    def _unknown(self, kind: str, name: str) -> str:
+        """Say that there is no such component, and what may have been meant."""
+        ours = [entry for other in asked_as(kind) for entry in self.of_kind(other.name)]
+        known = [entry.name for entry in ours]
+        said = f"Unknown {kind} '{name}'."
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and all(part in known for part in parts):
+            if not KINDS[kind].several:
+                return f"{said} One {kind} is expected, not several."
+            return f"{said} Give each by itself: {' '.join(f'{KINDS[kind].option} {part}' for part in parts)}"
+        variants: list[str] = []
+        for entry in ours:
+            # Only libraries that are there can list what they have.
+            with contextlib.suppress(Exception):
+                variants += [f"{entry.name}:{value}" for value in entry.component.variants()]
+        if meant := [variant for variant in variants if variant.partition(":")[2] == name.casefold()]:
+            return f"{said} Did you mean {' or '.join(repr(variant) for variant in meant)}?"
+        return f"{said}{suggestion(name, [*known, *variants])} See: cutk plugins list"
 
     def find(self, name: str) -> list[Entry]:
         """Return the components called ``name``, of whatever kind.
@@ -126,10 +150,11 @@ class Registry:
         Raises:
             UsageError: if there is none.
         """
-        found = []
+        found: list[Entry] = []
         for kind in KINDS:
             try:
-                found.append(self.get(kind, name))
+                if (entry := self.get(kind, name)) not in found:
+                    found.append(entry)
             except UsageError:
                 # Two who provide it, or one that is broken, is more to say than that there is none.
                 if (kind, name) in self.ambiguous:
@@ -142,8 +167,8 @@ class Registry:
         return found
 
 
-def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any]]]:
-    """Yield the plugins that are single files; a folder stands for the files in it.
+def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any], bool]]:
+    """Yield the plugins that are single files, and whether each was named itself; a folder stands for its files.
 
     Their version is a hash of what they hold, so that a file that has been changed is another plugin.
 
@@ -156,7 +181,7 @@ def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider,
             raise UsageError(f"Plugin '{given}': expected a Python file, or a folder of such; there is none.")
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
             version = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-            yield Provider(INLINE, version, file.stem), partial(_import_file, file, version)
+            yield Provider(INLINE, version, file.stem), partial(_import_file, file, version), file == path
 
 
 def _import_file(file: Path, version: str) -> Any:
@@ -177,22 +202,25 @@ def _import_file(file: Path, version: str) -> Any:
     return module
 
 
-def _refuse_later_api(plugin: Any) -> None:
-    """Refuse a plugin that needs more than there is.
+def _check_api(plugin: Any) -> str:
+    """Refuse a plugin that needs more than there is; return a remark on one that is written for less.
 
     Raises:
-        CutkError: if its ``CUTK_API`` is later than ``API_VERSION``, of another first number, or no version.
+        CutkError: if its ``CUTK_API`` is later than ``API_VERSION``, too old, or no version.
     """
     needed = getattr(plugin, "CUTK_API", None)
     if needed is None:
-        return
+        return ""
     here = tuple(map(int, hookspecs.API_VERSION.split(".")))
     if not isinstance(needed, str) or not re.fullmatch(r"\d+\.\d+", needed):
         raise CutkError(f"its CUTK_API is {needed!r}; expected a version such as '{hookspecs.API_VERSION}'")
     major, minor = map(int, needed.split("."))
-    if major != here[0] or minor > here[1]:
+    if (major, minor) > here or major < _OLDEST_API:
         remedy = "Update cutk." if (major, minor) > here else "Update the plugin."
         raise CutkError(f"it needs cutk's plugin API {needed}, and this cutk has {hookspecs.API_VERSION}. {remedy}")
+    if major == here[0]:
+        return ""
+    return f"it is written for cutk's plugin API {needed}; what {hookspecs.API_VERSION} calls otherwise still works"
 
 
 def _listed(variable: str, environ: Mapping[str, str]) -> set[str] | None:
@@ -249,14 +277,14 @@ class _Loader:
         self.registry = Registry()
         self.found: list[Entry] = []
 
-    def load(self, provider: Provider, load: Callable[[], Any]) -> None:
+    def load(self, provider: Provider, load: Callable[[], Any], *, must_provide: bool = True) -> None:
         """Load, register and ask one plugin, and put back a random state that it changes."""
         if provider.distribution == HOME:  # whose plugins are many, and tested
-            self._load(provider, load)
+            self._load(provider, load, must_provide)
             return
         before = _random_states()
         try:
-            self._load(provider, load)
+            self._load(provider, load, must_provide)
         finally:
             if changed := [name for name, state in _random_states().items() if state.differs(before.get(name))]:
                 for name in changed:
@@ -264,7 +292,7 @@ class _Loader:
                 reason = f"it changes the random state of {' and '.join(changed)} when loaded, which was put back"
                 self.registry.remarks.append(Failure(provider, reason))
 
-    def _load(self, provider: Provider, load: Callable[[], Any]) -> None:
+    def _load(self, provider: Provider, load: Callable[[], Any], must_provide: bool) -> None:
         if self.manager.has_plugin(str(provider)):
             self._fail(provider, "another plugin of this name is loaded already")
             return
@@ -272,10 +300,13 @@ class _Loader:
             # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
             with contextlib.redirect_stdout(sys.stderr):
                 plugin = load()
-                _refuse_later_api(plugin)
+                if remark := _check_api(plugin):
+                    self.registry.remarks.append(Failure(provider, remark))
                 self.manager.register(plugin, name=str(provider))
                 # Hooks without a specification are misspelt; whoever came before has been through this check.
                 self.manager.check_pending()
+                if must_provide and not self.manager.get_hookcallers(plugin):
+                    raise CutkError("it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl")
         except (Exception, SystemExit) as error:
             if self.strict:
                 if isinstance(error, SystemExit):  # it would end the command without a word
@@ -301,7 +332,7 @@ class _Loader:
 
     def _ask(self, provider: Provider) -> None:
         """Call each hook that this plugin implements by itself, so that one that raises can be named."""
-        for hook, kind in {**_HOOKS, _PRESETS: "preset"}.items():
+        for hook, kind in _HOOKS.items():
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
                 if implementation.plugin_name != str(provider):
                     continue
@@ -331,7 +362,10 @@ class _Loader:
                 if name in self.registry.presets:
                     name = f"{provider.distribution}:{name}"
                 self.registry.presets[name] = Preset(name, path, provider)
-        elif problem := problem_with(item, kind):
+            return
+        if kind == Metric.kind and isinstance(item, type) and issubclass(item, Summary):
+            kind = Summary.kind  # plugins for the API 1.0 provide both by the hook of metrics
+        if problem := problem_with(item, kind):
             if self.strict:
                 raise TypeError(f"{provider}: {problem}")
             self._fail(provider, problem)
@@ -360,7 +394,7 @@ class _Loader:
                 self.registry.ambiguous[kind, name] = [entry.provider for entry in by_distribution.values()]
             for distribution, entry in by_distribution.items():
                 reachable = name if distribution == owner else f"{distribution}:{name}"
-                self.registry.entries.append(Entry(kind, reachable, entry.component, entry.provider))
+                self.registry.entries.append(replace(entry, name=reachable))
         return self.registry
 
 
@@ -386,6 +420,6 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
         if _wanted(provider, environ):
             loader.load(provider, point.load)
     on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
-    for provider, load in _inline([*on_path, *inline]):
-        loader.load(provider, load)
+    for provider, load, named in _inline([*on_path, *inline]):
+        loader.load(provider, load, must_provide=named)
     return loader.resolve({provider.entry_point for provider, _ in found if provider.distribution == HOME})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from cutk.chance import isolated_rng
 from cutk.data.batches import TrainSet
 from cutk.data.sealed import Sealed, unseal
+from cutk.errors import CellError
 from cutk.learning.network import copy_own_state
 from cutk.learning.network import last_layers as last_layers_of
 from cutk.learning.recipe import Progress, Recipe
+from cutk.problem.identification import require_indices
 
 __all__ = ["Log", "Task"]
 
@@ -54,38 +57,70 @@ class Log:
         self.scalars[name] = [float(value) for value in values.tolist()]
 
 
-@dataclass(eq=False)
+class _Seeds(NamedTuple):
+    """What the original was trained with."""
+
+    initialisation: int
+    order: int
+
+
 class Task:
     """A corrective unlearning problem, U_corr(M_o, S_tr, S_f) of the paper's section 2.2.
 
-    No manipulated set, no clean label, no trigger and no test set can be reached from here.
+    No manipulated set, no clean label, no trigger, no test set and no seed can be reached from here. Every call of
+    ``prepare`` and ``unlearn`` gets a task of its own (``private``): whatever a method changes in it, no other sees.
 
-    Attributes:
-        original: M_o in eval mode, a private copy: change it, return it.
+    Args:
+        original: M_o.
         train: S_tr as it lies there, with the labels as given.
-        identified: int64 ``[n]``, sorted: the indices of S_f.
-        retained: int64 ``[m]``, sorted: the indices of S_tr without S_f. At α < 1 it holds manipulated samples.
-        validation: held-out samples with clean labels, or none.
+        identified: int64 ``[n]``, sorted, without repeats, n ≥ 1: the indices of S_f.
         recipe: A.
-        generator: a CPU generator, seeded anew for every call of ``prepare`` and ``unlearn``.
-        build: makes the architecture; use ``fresh``, which seeds it.
-        initialisation_seed: what ``fresh`` seeds with.
-        order_seed: what ``retrain`` draws batches and augmentation with. Both seeds are one-way derivations: the
-            scenario's other random choices can't be computed from them, though a cheat may guess.
+        build: makes the architecture with arbitrary weights; only needed for ``fresh`` and ``retrain``.
+        validation: held-out samples with clean labels, or none.
+        generator: a CPU generator, the method's own chance; seeded with 0 if not given.
         log: for progress and curves.
+        initialisation_seed: what ``fresh`` initialises with.
+        order_seed: what ``retrain`` draws batches, augmentation and dropout with. Both seeds are sealed.
+
+    Raises:
+        CellError: if ``identified`` is something else.
+
+    Example::
+
+        task = cutk.Task(model, train, torch.tensor([3, 17, 40]), recipe, build=lambda: Net())
+        repaired = Mine().unlearn(task)
     """
 
-    original: nn.Module
-    train: TrainSet
-    identified: Tensor
-    retained: Tensor
-    validation: TrainSet | None
-    recipe: Recipe
-    generator: torch.Generator
-    build: Callable[[], nn.Module]
-    initialisation_seed: int
-    order_seed: int
-    log: Log = field(default_factory=Log)
+    def __init__(
+        self,
+        original: nn.Module,
+        train: TrainSet,
+        identified: Tensor,
+        recipe: Recipe,
+        *,
+        build: Callable[[], nn.Module] | None = None,
+        validation: TrainSet | None = None,
+        generator: torch.Generator | None = None,
+        log: Log | None = None,
+        initialisation_seed: int = 0,
+        order_seed: int = 0,
+    ) -> None:
+        self.original = original
+        self.train = train
+        self.identified = require_indices(identified, len(train), "identified")
+        self.recipe = recipe
+        self.validation = validation
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.log = Log() if log is None else log
+        self._build = build
+        self._seeds = Sealed(_Seeds(initialisation_seed, order_seed))
+
+    @property
+    def retained(self) -> Tensor:
+        """S_tr without S_f: int64 ``[m]``, sorted. At α < 1 it holds manipulated samples."""
+        kept = torch.ones(len(self.train), dtype=torch.bool)
+        kept[self.identified] = False
+        return kept.nonzero().flatten()
 
     @property
     def device(self) -> torch.device:
@@ -97,17 +132,56 @@ class Task:
         """How many classes there are."""
         return self.train.num_classes
 
+    @property
+    def intact(self) -> bool:
+        """Whether the samples, which private copies share, are what they were."""
+        return self.train.intact and (self.validation is None or self.validation.intact)
+
+    def knowing(self, indices: Tensor) -> Task:
+        """Return the same problem with another S_f; everything else is this task's own, model and log included.
+
+        Args:
+            indices: int64 ``[n]``, sorted, without repeats, n ≥ 1: the new S_f, in place of this one.
+
+        Raises:
+            CellError: if ``indices`` are something else.
+        """
+        other = copy.copy(self)
+        other.identified = require_indices(indices, len(self.train), "knowing()")
+        return other
+
+    def private(self, seed: int, log: Log | None = None) -> Task:
+        """Return a task that shares the samples with this one and nothing else, for one call of a method.
+
+        Args:
+            seed: of its generator.
+            log: its log; a new one with this one's watcher if not given.
+        """
+        other = copy.copy(self)
+        other.generator = torch.Generator().manual_seed(seed)
+        other.log = self.log.anew() if log is None else log
+        other.original, other.recipe, other._build = copy.deepcopy((self.original, self.recipe, self._build))
+        other.identified = self.identified.clone()
+        other.train = self.train.drawing_from(other.generator)
+        if self.validation is not None:
+            other.validation = self.validation.drawing_from(other.generator)
+        return other
+
     def fresh(self, *, anew: bool = False) -> nn.Module:
         """Return the architecture, newly initialised as the original once was, on the device.
 
         Args:
             anew: draw another initialisation, from ``generator``.
+
+        Raises:
+            CellError: if the task was made without an architecture.
         """
-        seed = self.initialisation_seed
-        if anew:
-            seed = int(torch.randint(2**62, (), generator=self.generator))
+        if self._build is None:
+            raise CellError("This task was made without its architecture: give Task(…, build=…).")
+        drawn = int(torch.randint(2**62, (), generator=self.generator)) if anew else None
+        seed = unseal(self._seeds).initialisation if drawn is None else drawn
         with isolated_rng(seed):
-            return self.recipe.place(self.build())
+            return self.recipe.place(self._build())
 
     def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:
         """Return A(S_tr[indices]): trained from scratch with the original run's seeds.
@@ -125,11 +199,14 @@ class Task:
             model, modules = self.original, last_layers_of(self.original, last_layers)
             for old, new in zip(modules, anew, strict=True):
                 copy_own_state(new, old)
-        return self.recipe.train(
-            model,
-            self.train,
-            indices,
-            modules=modules,
-            generator=torch.Generator().manual_seed(self.order_seed),
-            progress=self.log.progress,
-        )
+        seed = unseal(self._seeds).order
+        # Dropout draws from the global state, so that is seeded likewise.
+        with isolated_rng(seed):
+            return self.recipe.train(
+                model,
+                self.train,
+                indices,
+                modules=modules,
+                generator=torch.Generator().manual_seed(seed),
+                progress=self.log.progress,
+            )

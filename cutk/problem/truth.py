@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from cutk.cost import Cost
 from cutk.data.batches import TrainSet
+from cutk.data.samples import Samples
+from cutk.errors import CellError
 from cutk.learning.recipe import Recipe
 
-__all__ = ["Curve", "Evaluation", "Truth", "accuracy", "class_accuracies"]
+__all__ = ["Curve", "Domain", "Evaluation", "Truth", "accuracy", "class_accuracies"]
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float | None:
@@ -45,30 +48,104 @@ def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]
 
 
 @dataclass(frozen=True, eq=False)
+class Domain:
+    """What one manipulation did, and where it does damage.
+
+    Attributes:
+        name: the manipulation's.
+        manipulated: int64 ``[n]``, sorted: the indices of its part of S_m in S_tr.
+        affected: unseen samples of its affected domain, with clean labels.
+        targets: int64 ``[len(affected)]``: the class that the attack wants of each, −1 where it wants none.
+        start: where its samples begin among ``Truth.affected``.
+    """
+
+    name: str
+    manipulated: Tensor
+    affected: TrainSet
+    targets: Tensor
+    start: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Truth:
     """The evaluator's knowledge of a scenario. It never meets a method.
 
     Attributes:
-        train: S_tr as it lies there.
+        train: S_tr as a developer has it, in batches.
+        samples: S_tr as it lies there, with its given labels, ids and names; without overlaid triggers.
         manipulated: int64 ``[n]``, sorted: the indices of S_m in S_tr.
-        clean_labels: int64 ``[N]``: the labels of S_tr before the manipulation.
-        affected: unseen samples of the affected domain D_m, with clean labels.
+        clean_labels: int64 ``[N]``: the labels of S_tr before the manipulation; −1 where nobody knows any.
+        affected: unseen samples of the affected domain D_m, with clean labels. Where manipulations were composed, those
+            of all their domains, one behind the other.
+        targets: int64 ``[len(affected)]``: the class that the attack wants of each, −1 where it wants none.
         retain: unseen samples outside D_m, with clean labels.
-        target: the class a backdoor aims at, if there is one.
         classes: the classes' names.
+        domains: one for each manipulation.
+        held_out: the part of the training pool that was held out for validation, if any was.
     """
 
     train: TrainSet
+    samples: Samples
     manipulated: Tensor
     clean_labels: Tensor
     affected: TrainSet
+    targets: Tensor
     retain: TrainSet
-    target: int | None
     classes: tuple[str, ...]
+    domains: tuple[Domain, ...] = ()
+    held_out: Samples | None = None
+
+    @property
+    def target(self) -> int | None:
+        """What ``targets`` was called when there was but one."""
+        warnings.warn("Truth.target is one of Truth.targets since cutk 0.2.", DeprecationWarning, stacklevel=2)
+        wanted = torch.unique(self.targets[self.targets >= 0])
+        return int(wanted) if len(wanted) == 1 else None
+
+    def on(self, domain: Domain) -> Truth:
+        """Return the truth of one domain: what one of several manipulations did; what is outside all stays the same."""
+        return replace(
+            self,
+            manipulated=domain.manipulated,
+            affected=domain.affected,
+            targets=domain.targets,
+            domains=(domain,),
+        )
+
+
+class _Outputs:
+    """A model's logits on each set of samples, computed in one pass when first asked for."""
+
+    def __init__(self, truth: Truth, model: nn.Module, recipe: Recipe, identified: Tensor | None) -> None:
+        self.truth, self.model, self.recipe, self._identified = truth, model, recipe, identified
+
+    @cached_property
+    def affected(self) -> Tensor:
+        return self.recipe.logits(self.model, self.truth.affected)
+
+    @cached_property
+    def retain(self) -> Tensor:
+        return self.recipe.logits(self.model, self.truth.retain)
+
+    @cached_property
+    def manipulated(self) -> Tensor:
+        return self.recipe.logits(self.model, self.truth.train, self.truth.manipulated)
+
+    @cached_property
+    def identified(self) -> Tensor | None:
+        if self._identified is None:
+            return None
+        return self.recipe.logits(self.model, self.truth.train, self._identified)
+
+
+def _classes(logits: Tensor) -> Tensor:
+    if not torch.isfinite(logits).all():
+        raise CellError("The model's outputs are not finite.")
+    return logits.argmax(1)
 
 
 class Evaluation:
-    """One model under the evaluator's eyes; every set of predictions is computed once, when first asked for.
+    """One model under the evaluator's eyes; each set of samples goes through it once, whatever metrics ask.
 
     Args:
         truth: the scenario's truth.
@@ -98,28 +175,66 @@ class Evaluation:
         self.identified_before = identified_before
         self.cost = cost
         self.scalars: Mapping[str, Sequence[float | None]] = scalars or {}
+        self._outputs = _Outputs(truth, model, recipe, identified)
+        self._start = 0
+
+    def on(self, domain: Domain) -> Evaluation:
+        """Return the same model judged on one domain; it reads what was computed for all of them.
+
+        Args:
+            domain: one of ``truth.domains``.
+        """
+        part = Evaluation(
+            self.truth.on(domain),
+            self.model,
+            self.recipe,
+            identified=self.identified,
+            identified_before=self.identified_before,
+            cost=self.cost,
+            scalars=self.scalars,
+        )
+        part._outputs, part._start = self._outputs, domain.start
+        return part
+
+    @property
+    def affected_logits(self) -> Tensor:
+        """The model's outputs on ``truth.affected``, float32 ``[n, classes]``."""
+        return self._outputs.affected[self._start : self._start + len(self.truth.affected)]
+
+    @property
+    def retain_logits(self) -> Tensor:
+        """The model's outputs on ``truth.retain``, float32 ``[n, classes]``."""
+        return self._outputs.retain
+
+    @property
+    def manipulated_logits(self) -> Tensor:
+        """The model's outputs on S_m as it lies in S_tr, trigger included, float32 ``[n, classes]``."""
+        return self._outputs.manipulated[torch.searchsorted(self._outputs.truth.manipulated, self.truth.manipulated)]
+
+    @property
+    def identified_logits(self) -> Tensor | None:
+        """The model's outputs on S_f as it lies in S_tr, float32 ``[n, classes]``."""
+        return self._outputs.identified
 
     @cached_property
     def affected_predictions(self) -> Tensor:
         """Predicted classes on ``truth.affected``, int64 ``[n]``."""
-        return self.recipe.predict(self.model, self.truth.affected)
+        return _classes(self.affected_logits)
 
     @cached_property
     def retain_predictions(self) -> Tensor:
         """Predicted classes on ``truth.retain``, int64 ``[n]``."""
-        return self.recipe.predict(self.model, self.truth.retain)
+        return _classes(self.retain_logits)
 
     @cached_property
     def manipulated_predictions(self) -> Tensor:
         """Predicted classes on S_m as it lies in S_tr, trigger included, int64 ``[n]``."""
-        return self.recipe.predict(self.model, self.truth.train, self.truth.manipulated)
+        return _classes(self.manipulated_logits)
 
     @cached_property
     def identified_predictions(self) -> Tensor | None:
         """Predicted classes on S_f as it lies in S_tr, int64 ``[n]``."""
-        if self.identified is None:
-            return None
-        return self.recipe.predict(self.model, self.truth.train, self.identified)
+        return None if self.identified_logits is None else _classes(self.identified_logits)
 
 
 @dataclass(frozen=True)
@@ -130,8 +245,10 @@ class Curve:
         values: for each metric, its mean at each α, in ascending order of α.
         gold: each metric's mean for A(S_tr without S_m).
         original: each metric's mean for M_o.
+        seeds: the same for each seed alone; empty in these themselves.
     """
 
-    values: dict[str, dict[float, float]]
-    gold: dict[str, float]
-    original: dict[str, float]
+    values: Mapping[str, Mapping[float, float]]
+    gold: Mapping[str, float]
+    original: Mapping[str, float]
+    seeds: tuple[Curve, ...] = ()

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from cutk.components import Component, problem_with
+from cutk.components import Component
 from cutk.errors import one_line
 from cutk.options import Options, describe_options, parse_options
+from cutk.plugins.checks import problem_with
 from cutk.testing.findings import check
 from cutk.testing.verdicts import NotJudged, Unmet
 

@@ -6,21 +6,22 @@ import cutk
 
 
 class AttackSuccessRate(cutk.Metric):
-    """Part of the triggered unseen samples of other classes that are predicted as the target class."""
+    """Part of the unseen affected samples that are predicted as the class that the attack wants instead of theirs."""
 
     name = "attack_success_rate"
     reference = "Gu et al., BadNets, IEEE Access 2019"
     higher_is_better = False
     bounds = (0.0, 1.0)
+    by_domain = True
 
     def compute(self, evaluation: cutk.Evaluation) -> float | None:
-        """Return the rate, None for manipulations without a target class."""
+        """Return the rate, None for manipulations that want no class of anyone.
+
+        Samples that are of the wanted class anyway don't count.
+        """
         truth = evaluation.truth
-        if truth.target is None:
-            return None
-        others = truth.affected.labels != truth.target
-        hits = evaluation.affected_predictions[others] == truth.target
-        return float(hits.double().mean()) if len(hits) else None
+        aimed = (truth.targets >= 0) & (truth.targets != truth.affected.labels)
+        return cutk.accuracy(evaluation.affected_predictions[aimed], truth.targets[aimed])
 
 
 @cutk.hookimpl

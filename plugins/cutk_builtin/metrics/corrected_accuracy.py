@@ -13,6 +13,7 @@ class CorrectedAccuracy(cutk.Metric):
     higher_is_better = True
     bounds = (0.0, 1.0)
     objective = "unlearning"
+    by_domain = True
 
     def compute(self, evaluation: cutk.Evaluation) -> float | None:
         """Return Acc_corr."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import cutk
 
 
-class RetainClassAccuracy(cutk.Breakdown):
+class RetainClassAccuracy(cutk.Metric):
     """Clean-label accuracy on unseen samples outside the affected domain, for each class that has some."""
 
     name = "retain_class_accuracy"
@@ -15,7 +15,7 @@ class RetainClassAccuracy(cutk.Breakdown):
     higher_is_better = True
     bounds = (0.0, 1.0)
 
-    def breakdown(self, evaluation: cutk.Evaluation) -> Mapping[str, float]:
+    def compute(self, evaluation: cutk.Evaluation) -> Mapping[str, float]:
         """Return each class's accuracy by its name."""
         truth = evaluation.truth
         return cutk.class_accuracies(evaluation.retain_predictions, truth.retain.labels, truth.classes)

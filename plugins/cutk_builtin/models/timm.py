@@ -44,6 +44,12 @@ class Timm(cutk.Model):
 
         architecture: str = cutk.option("resnet18", help="timm's name for it, given as timm:NAME")
 
+    @classmethod
+    def variants(cls) -> list[str]:
+        """Return timm's names of models."""
+        names: list[str] = imported().list_models()
+        return names
+
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return the network."""
         timm = imported()

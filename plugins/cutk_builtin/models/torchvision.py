@@ -60,6 +60,11 @@ class Torchvision(cutk.Model):
 
         architecture: str = cutk.option("resnet18", help="torchvision's name for it, given as torchvision:NAME")
 
+    @classmethod
+    def variants(cls) -> list[str]:
+        """Return torchvision's names of classifiers."""
+        return torchvision.models.list_models(module=torchvision.models)
+
     def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
         """Return the network."""
         architecture = self.options.architecture

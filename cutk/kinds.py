@@ -1,0 +1,78 @@
+"""The kinds of components there are, declared once: the command line, hooks, checks and plans follow from this table.
+
+It imports nothing, so that help and completion can read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cutk.components import Component
+
+__all__ = ["KINDS", "KIND_NAMES", "Kind", "asked_as"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component.
+
+    Attributes:
+        name: what the command line calls it.
+        plural: of the name, in the hook ``cutk_PLURAL``, in plans and in the names of folders.
+        several: whether a benchmark takes more than one of it.
+        home: the module that holds its base class.
+        flag: how ``cutk bench`` asks for one, if not by ``--NAME``.
+    """
+
+    name: str
+    plural: str
+    several: bool = False
+    home: str = "cutk.components"
+    flag: str = ""
+
+    @property
+    def base(self) -> type[Component]:
+        """Its base class, imported when it is first asked for."""
+        found: type[Component] = getattr(import_module(self.home), self.name.capitalize())
+        return found
+
+    @property
+    def hook(self) -> str:
+        """The hook that provides components of it."""
+        return f"cutk_{self.plural}"
+
+    @property
+    def option(self) -> str:
+        """The option of ``cutk bench`` that names one."""
+        return self.flag or f"--{self.name}"
+
+
+# A new kind is one line here, its base class, its hook in plugins/hookspecs.py, its checks in testing/PLURAL.py and
+# its template for `cutk plugins new`. Recipes need torch, so their base class lives with the training loop.
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("dataset", "datasets"),
+        Kind("manipulation", "manipulations", several=True),
+        Kind("identification", "identifications"),
+        Kind("model", "models"),
+        Kind("recipe", "recipes", home="cutk.learning.recipe"),
+        Kind("unlearner", "unlearners", several=True),
+        Kind("selector", "selectors", flag="--select"),
+        Kind("metric", "metrics", several=True),
+        Kind("summary", "summaries", several=True, flag="--metric"),
+    )
+}
+KIND_NAMES = tuple(KINDS)
+
+
+def asked_as(name: str) -> list[Kind]:
+    """Return the kinds whose components are asked for as ``name``: itself, and those that share its option.
+
+    >>> [kind.name for kind in asked_as("metric")]
+    ['metric', 'summary']
+    """
+    return [KINDS[name], *(kind for kind in KINDS.values() if kind.flag == KINDS[name].option and kind.name != name)]

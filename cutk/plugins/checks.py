@@ -1,0 +1,84 @@
+"""What must be right about a component class before anyone is offered it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+
+from cutk.components import Component, Metric, Score, Selector, Summary, Unlearner
+from cutk.kinds import KINDS
+from cutk.options import Options
+
+__all__ = ["problem_with"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# Words that the command line and the records use for something else.
+_RESERVED = frozenset({"all", "gold", "original", "recipe"})
+
+
+def _problem_with_values(component: type[Component]) -> str | None:
+    """Say which class attribute of ``component`` has a value that nothing could be done with."""
+    if taken := sorted(set(component.Options.model_fields) & set(dir(Options))):
+        return f"has the option {taken[0]!r}, which every Options has as a method already; call it otherwise"
+    if issubclass(component, Metric | Summary):
+        bounds = component.bounds
+        numbers = isinstance(bounds, tuple) and [isinstance(bound, int | float) for bound in bounds] == [True, True]
+        if not numbers or not bounds[0] < bounds[1]:
+            return f"has the bounds {bounds!r}; expected two numbers, the smaller first"
+        if not isinstance(component.higher_is_better, bool):
+            return f"has higher_is_better = {component.higher_is_better!r}; expected True or False"
+        if issubclass(component, Metric) and component.objective not in ("", "unlearning", "utility"):
+            return f"has the objective {component.objective!r}; expected 'unlearning' or 'utility'"
+    if issubclass(component, Summary) and not isinstance(component.of, tuple | list):
+        return f"has of = {component.of!r}; expected the names of metrics"
+    if issubclass(component, Selector) and (odd := set(component.measures) - {field.name for field in fields(Score)}):
+        return f"measures {sorted(odd)[0]!r}; expected fields of cutk.Score"
+    if issubclass(component, Unlearner):
+        grid, known = component.grid, set(component.Options.model_fields)
+        points = [grid] if isinstance(grid, Mapping) else grid
+        if not isinstance(points, tuple | list) or not all(isinstance(point, Mapping) for point in points):
+            return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
+        if isinstance(grid, Mapping) and not all(isinstance(v, tuple | list) and v for v in grid.values()):
+            return f"has the grid {grid!r}; expected a list of values for each option"
+        unknown = sorted({str(name) for point in points for name in point} - known)
+        unknown += sorted(set(component.prepared_by) - known)
+        if unknown:
+            return f"names the option {unknown[0]!r} in grid or prepared_by, which it doesn't have"
+    return None
+
+
+def problem_with(component: object, kind: str) -> str | None:
+    """Say what is wrong with a class that a plugin provides as a ``kind``, or None if nothing is.
+
+    >>> problem_with(int, "metric")
+    "'int' is no subclass of cutk.Metric"
+    """
+    base = KINDS[kind].base
+    label = component.__name__ if isinstance(component, type) else repr(component)
+    if not isinstance(component, type):
+        return f"expected a subclass of cutk.{base.__name__}, got the {type(component).__name__} {label}"
+    if not issubclass(component, base):
+        return f"'{label}' is no subclass of cutk.{base.__name__}"
+    name = getattr(component, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return f"'{label}' has the name {name!r}; expected lower-case letters, digits, - and _"
+    if name in _RESERVED:
+        return f"'{label}' has the name {name!r}, which is reserved"
+    if not (isinstance(component.Options, type) and issubclass(component.Options, base.Options)):
+        return f"'{label}.Options' is no subclass of cutk.{base.Options.__name__}"
+    if component.variant and component.variant not in component.Options.model_fields:
+        return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
+    if problem := _problem_with_values(component):
+        return f"'{label}' {problem}"
+    if missing := [method for method in component.required if _is_missing(component, method)]:
+        return f"'{label}' does not override {missing[0]}()"
+    if taken := [method for method in base.final if getattr(component, method) is not getattr(base, method)]:
+        return f"'{label}' overrides {taken[0]}(), which others rely on; what may be overridden, its base class says"
+    return None
+
+
+def _is_missing(component: type[Component], method: str) -> bool:
+    """Say whether a method that an author must write is still the one of the class that asks for it."""
+    writer = next((cls for cls in component.__mro__ if method in vars(cls)), None)
+    return writer is None or "required" in vars(writer)
