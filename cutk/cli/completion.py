@@ -20,9 +20,10 @@ from cutk.plugins.discovery import points
 if TYPE_CHECKING:
     from cutk.components import Component
 
-__all__ = ["distributions", "names", "options", "plans", "recipe_words", "recipes", "variables"]
+__all__ = ["distributions", "names", "options", "options_of_kind", "plans", "recipe", "recipe_words"]
 
 _PRESETS = "presets"
+_RECIPE = "recipe"
 Completer = Callable[[click.Context, click.Parameter, str], list[Any]]
 
 
@@ -62,7 +63,7 @@ def _points_of(kinds: Collection[str]) -> Iterator[tuple[str, EntryPoint]]:
             yield provider.entry_point, point
 
 
-def names_of(kinds: Collection[str]) -> list[str]:
+def _names_of(kinds: Collection[str]) -> list[str]:
     """Return the names of the components of ``kinds``, as the entry points call them."""
     return sorted({name for name, _ in _points_of(kinds)})
 
@@ -93,14 +94,13 @@ def _components(name: str, kinds: Collection[str] = tuple(KINDS)) -> Iterator[ty
                 yield from (found for found in _provided(point, KINDS[kind].hook) if found.name == plain)
 
 
-def options_of(name: str, kinds: Collection[str] = tuple(KINDS)) -> list[str]:
-    """Return the options of the components called ``name``."""
+def _options_of(name: str, kinds: Collection[str] = tuple(KINDS)) -> list[str]:
     return sorted({option for component in _components(name, kinds) for option in component.Options.model_fields})
 
 
-def recipes_options() -> list[str]:
-    """Return every option that some installed recipe has."""
-    return sorted({option for name in names_of(["recipe"]) for option in options_of(name, ["recipe"])})
+def options_of_kind(kind: str) -> list[str]:
+    """Return every option that some component of ``kind`` has, loading all of these."""
+    return sorted({option for name in _names_of([kind]) for option in _options_of(name, [kind])})
 
 
 def _starting(words: Collection[str], incomplete: str) -> list[Any]:
@@ -120,7 +120,7 @@ def names(option: str = "") -> Completer:
     def complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
         before, plus, last = incomplete.rpartition("+")
         taken = before.split("+")
-        return [f"{before}{plus}{name}" for name in _starting(names_of(kinds), last) if name not in taken]
+        return [f"{before}{plus}{name}" for name in _starting(_names_of(kinds), last) if name not in taken]
 
     return complete
 
@@ -131,24 +131,24 @@ def options(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
     if "=" in incomplete:
         return []
     if not dot:
-        found = _starting(names_of(KINDS), incomplete)
+        found = _starting(_names_of(KINDS), incomplete)
         if len(found) != 1:
             return [f"{name}." for name in found]
         (component,) = found
-    return _starting([f"{component}.{name}=" for name in options_of(component)], incomplete)
+    return _starting([f"{component}.{name}=" for name in _options_of(component)], incomplete)
 
 
-def variables(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
+def recipe(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Complete what may follow ``--recipe``: a name, or an option."""
-    named = _starting(names_of(["recipe"]), incomplete)
-    return named or _starting([f"{option}=" for option in recipes_options()], incomplete)
+    named = _starting(_names_of([_RECIPE]), incomplete)
+    return named or _starting([f"{option}=" for option in options_of_kind(_RECIPE)], incomplete)
 
 
 def recipe_words(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Complete what follows ``--recipe NAME``: that recipe's options."""
-    words = ctx.params.get("recipe") or ()
+    words = ctx.params.get(_RECIPE) or ()
     named = [word for word in words if "=" not in word]
-    found = options_of(named[0], ["recipe"]) if named else recipes_options() if words else []
+    found = _options_of(named[0], [_RECIPE]) if named else options_of_kind(_RECIPE) if words else []
     return _starting([f"{option}=" for option in found], incomplete)
 
 
