@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from cutk.problem.truth import Truth as Truth
     from cutk.problem.truth import accuracy as accuracy
     from cutk.problem.truth import class_accuracies as class_accuracies
-    from cutk.run.study import Observer as Observer
+    from cutk.run.observer import Observer as Observer
 
 _HOMES = {
     "cutk.api": "Report bench",
@@ -81,7 +81,7 @@ _HOMES = {
     "cutk.plugins.registry": "load_registry",
     "cutk.problem.task": "Log Task",
     "cutk.problem.truth": "Curve Domain Evaluation Truth accuracy class_accuracies",
-    "cutk.run.study": "Observer",
+    "cutk.run.observer": "Observer",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 # What the plugin API 1.0 had: where it still is, and what to use instead.

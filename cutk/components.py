@@ -164,6 +164,11 @@ class Corruption:
         """Return the targets of an attack that wants one class of every sample."""
         return (target,) * classes
 
+    @staticmethod
+    def all_to_all(classes: int) -> tuple[int, ...]:
+        """Return the targets of an attack that wants each class taken for the next."""
+        return tuple((label + 1) % classes for label in range(classes))
+
 
 class Surrogate(ABC):
     """What an adversary needs who trains a model of its own first: the recipe and the architecture."""

@@ -1,4 +1,4 @@
-"""What can go wrong, by whose doing."""
+"""What can go wrong, by whose doing, and how to say it in one line."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ class CellError(CutkError):
     """One computation gave no usable result; the sweep goes on without it."""
 
 
+def printable(text: str) -> str:
+    r"""Return ``text`` with everything but its line ends shown that a terminal, a file or a parser might trip over.
+
+    Control characters, escape sequences, marks that turn the direction of writing, and lone surrogates are written
+    as Python writes them.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(error: BaseException) -> str:
     """Describe ``error`` in one line: cutk's own errors by their message, others with their type.
 
@@ -28,8 +42,8 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     if isinstance(error, CutkError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return printable(text)
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

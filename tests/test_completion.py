@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 import cutk
-from cutk.plugins.discovery import entry_point_names
 
 
 def completed(shell, python, cwd, words):
@@ -34,17 +33,6 @@ def completed(shell, python, cwd, words):
 )
 def test_names_are_completed(shell, python, tmp_path, words, offered):
     assert completed(shell, python, tmp_path, words) == offered
-
-
-def test_a_name_whose_kind_is_not_known_is_offered_for_each(monkeypatch, tmp_path):
-    folder = tmp_path / "third_party-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[cutk]\nmine = third_party.mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert "mine" in entry_point_names("unlearner")
-    assert "mine" in entry_point_names("dataset")
-    assert "digits" not in entry_point_names("unlearner")
 
 
 def test_completion_loads_neither_torch_nor_a_plugin(shell, python, tmp_path):

@@ -75,7 +75,10 @@ def measure(
         identity = measurement.identity
         if identity in attempt.metrics:
             continue
-        view = evaluation.on(measurement.domain) if measurement.domain else evaluation
+        view = evaluation
+        for domain in evaluation.truth.domains:
+            if domain.name == measurement.domain:
+                view = evaluation.on(domain)
         try:
             with as_exceptions(), watched() as changed:
                 component: Metric = measurement.metric.make()

@@ -55,8 +55,9 @@ def swap_between(
 class InterclassConfusion(cutk.Manipulation):
     """Labels part of two classes as each other, equally many of both.
 
-    The affected domain is every image of the two classes. Images are drawn uniformly within each class; by default
-    half of the smaller class from both (paper, section 3.1).
+    The affected domain is every sample of the two classes. Samples are drawn uniformly within each class; by default
+    half of the smaller class from both (paper, section 3.1). ``fraction`` is of the training set as it is left by the
+    hold-out; ``count`` is a number of samples, both classes together.
     """
 
     name = "interclass-confusion"
@@ -70,13 +71,15 @@ class InterclassConfusion(cutk.Manipulation):
             None, gt=0, le=1, help="mislabelled part of the whole training set; none: half of the smaller class, twice"
         )
         count: int | None = cutk.option(
-            None, ge=2, multiple_of=2, help="mislabelled images, both classes together, in place of fraction"
+            None, ge=2, multiple_of=2, help="mislabelled samples, both classes together, in place of fraction"
         )
         selection: Literal["random", "first"] = cutk.option(
-            "random", help="draw the images within each class, or take the first ones"
+            "random", help="draw the samples within each class, or take the first ones"
         )
 
-    def corrupt(self, train: cutk.Images, generator: torch.Generator) -> cutk.Corruption:
+    def corrupt(
+        self, train: cutk.Samples, generator: torch.Generator, surrogate: cutk.Surrogate | None = None
+    ) -> cutk.Corruption:
         """Mislabel a uniformly drawn part of both classes."""
         o = self.options
         first, second = (class_index(name, train.classes) for name in o.classes)
@@ -94,16 +97,16 @@ class InterclassConfusion(cutk.Manipulation):
             each = smaller // 2
         if not 0 < each <= smaller:
             raise cutk.UsageError(
-                f"interclass-confusion: expected 2 to {2 * smaller} mislabelled images, as many as "
+                f"interclass-confusion: expected 2 to {2 * smaller} mislabelled samples, as many as "
                 f"'{train.classes[first]}' and '{train.classes[second]}' both have, got {2 * each}. "
                 "Change interclass-confusion.count or interclass-confusion.fraction."
             )
         chance = generator if o.selection == "random" else None
         labels, mislabelled = swap_between(train.labels, (first, second), each, chance)
         return cutk.Corruption(
-            cutk.Images(train.pixels, labels, train.classes),
+            train.changed(labels=labels),
             manipulated=mislabelled,
-            affected_classes=tuple(sorted((first, second))),
+            affected=tuple(sorted((first, second))),
         )
 
 

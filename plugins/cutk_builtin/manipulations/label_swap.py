@@ -32,27 +32,30 @@ def exchange(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class LabelSwap(cutk.Manipulation):
-    """Lets a random subset exchange labels at random, so that each of its images has a wrong one.
+    """Lets a random subset exchange labels at random, so that each of its samples has a wrong one.
 
-    The whole domain is affected: nothing is outside it that a retain accuracy could be measured on.
+    The whole domain is affected: nothing is outside it that a retain accuracy could be measured on. ``fraction`` is of
+    the training set as it is left by the hold-out; ``count`` is a number of samples.
     """
 
     name = "label-swap"
     reference = "the random label swap of the code for Goel et al., TMLR 2024"
 
     class Options(cutk.Options):
-        """How many images."""
+        """How many samples."""
 
         fraction: float = cutk.option(0.1, gt=0, le=1, help="part of the training set that is mislabelled")
-        count: int | None = cutk.option(None, ge=2, help="number of mislabelled images, in place of fraction")
+        count: int | None = cutk.option(None, ge=2, help="number of mislabelled samples, in place of fraction")
 
-    def corrupt(self, train: cutk.Images, generator: torch.Generator) -> cutk.Corruption:
+    def corrupt(
+        self, train: cutk.Samples, generator: torch.Generator, surrogate: cutk.Surrogate | None = None
+    ) -> cutk.Corruption:
         """Mislabel a uniformly drawn subset."""
         o = self.options
         count = round(o.fraction * len(train)) if o.count is None else o.count
         if not 2 <= count <= len(train):
             raise cutk.UsageError(
-                f"label-swap: expected 2 to {len(train)} mislabelled images, as many as there are to train on, got "
+                f"label-swap: expected 2 to {len(train)} mislabelled samples, as many as there are to train on, got "
                 f"{count}. Change label-swap.count or label-swap.fraction."
             )
         chosen = torch.randperm(len(train), generator=generator)[:count].sort().values
@@ -61,10 +64,10 @@ class LabelSwap(cutk.Manipulation):
             labels[chosen] = exchange(labels[chosen], generator)
         except ValueError as error:
             raise cutk.UsageError(
-                f"label-swap: its {count} images cannot all get another label by exchange: {error}. "
+                f"label-swap: its {count} samples cannot all get another label by exchange: {error}. "
                 "Change label-swap.count or label-swap.fraction."
             ) from None
-        return cutk.Corruption(cutk.Images(train.pixels, labels, train.classes), manipulated=chosen)
+        return cutk.Corruption(train.changed(labels=labels), manipulated=chosen)
 
 
 @cutk.hookimpl

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 import cutk
-from cutk.components import KINDS, problem_with
-from cutk.plugins.discovery import KIND_NAMES, entry_point_names
 from cutk.plugins.registry import load_registry
 
-BROKEN = Path(__file__).parent / "broken_plugins"
+BROKEN = Path(__file__).parents[1] / "broken_plugins"
 
 
 @pytest.fixture
@@ -151,7 +149,7 @@ PRESETS = """
         (METRIC.format(line="bounds = (1, 0)"), "has the bounds (1, 0)"),
         (METRIC.format(line="higher_is_better = 'yes'"), "has higher_is_better = 'yes'"),
         (METRIC.format(line="objective = 'glory'"), "has the objective 'glory'"),
-        (METRIC.format(line="required = ('nothing_there',)"), "which cannot be used: AttributeError"),
+        (METRIC.format(line="required = 5"), "which cannot be used: TypeError"),
         (UNLEARNER.format(line="grid = 5"), "has the grid 5; expected a mapping"),
         (UNLEARNER.format(line="grid = {'lr': 3}"), "expected a list of values for each option"),
         (UNLEARNER.format(line="grid = {'lr': [1.0]}"), "names the option 'lr' in grid or prepared_by"),
@@ -249,48 +247,6 @@ def test_asking_for_a_broken_plugin_says_that_it_is_broken(with_distributions):
         load_registry({}).get("unlearner", "broken")
 
 
-def test_entry_point_names_load_nothing(with_distributions):
-    with_distributions("import_error")
-    assert {"broken", "ssd", "digits"} <= set(entry_point_names())
-
-
-def test_what_is_no_component_is_described():
-    assert problem_with(3, "metric") == "expected a subclass of cutk.Metric, got the int 3"
-
-    class Gold(cutk.Unlearner):
-        name = "gold"
-
-    assert problem_with(Gold, "unlearner") == "'Gold' has the name 'gold', which is reserved"
-
-    class BadOptions(cutk.Unlearner):
-        name = "bad-options"
-        Options = dict
-
-    assert problem_with(BadOptions, "unlearner") == "'BadOptions.Options' is no subclass of cutk.Options"
-
-    class HalfSummary(cutk.Summary):
-        name = "half"
-
-        def compute(self, evaluation):
-            return 1.0
-
-    assert problem_with(HalfSummary, "metric") == "'HalfSummary' does not override summarise()"
-
-
-def test_the_examples_of_the_hook_specifications_work():
-    from cutk.plugins import hookspecs
-
-    for hook, kind in {f"cutk_{kind}s": kind for kind in KINDS}.items():
-        docstring = getattr(hookspecs, hook).__doc__
-        code = docstring.partition("Example::\n")[2]
-        indented = [line for line in code.splitlines() if line.strip()]
-        depth = len(indented[0]) - len(indented[0].lstrip())
-        namespace: dict[str, object] = {"__name__": f"example_of_{kind}"}
-        exec("\n".join(line[depth:] for line in code.splitlines()), namespace)  # noqa: S102
-        (component,) = namespace[hook]()
-        assert problem_with(component, kind) is None
-
-
 def test_a_variant_is_named_after_a_colon(registry):
     entry = registry.get("model", "torchvision:resnet18")
     assert entry.name == "torchvision:resnet18"
@@ -303,18 +259,84 @@ def test_a_variant_is_named_after_a_colon(registry):
             registry.get("model", name)
 
 
-def test_a_variant_has_to_be_an_option():
-    class Family(cutk.Model):
-        """Varies."""
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("unlearner", "ssd,rewod", "Give each by itself: --unlearner ssd --unlearner rewod"),
+        ("dataset", "digits, fake", "One dataset is expected, not several."),
+        ("unlearner", "SSD", "Did you mean 'ssd'? See: cutk plugins list"),
+        ("model", "vgg11_bn", "Did you mean 'timm:vgg11_bn' or 'torchvision:vgg11_bn'?"),
+        ("model", "resnet18", "Did you mean 'timm:resnet18' or 'torchvision:resnet18'?"),
+        ("metric", "alpha_sta", "Did you mean 'alpha_star'? See: cutk plugins list"),
+    ],
+)
+def test_what_may_have_been_meant(registry, kind, name, said):
+    with pytest.raises(cutk.UsageError) as error:
+        registry.get(kind, name)
+    assert str(error.value) == f"Unknown {kind} '{name}'. {said}"
 
-        name = "family"
-        variant = "architecture"
 
-        def build(self, shape, num_classes):
-            return None
+def test_a_summary_is_asked_for_as_a_metric(registry):
+    entry = registry.get("metric", "alpha_star")
+    assert entry.kind == "summary"
+    assert registry.get("summary", "alpha_star") == entry
+    assert registry.find("alpha_star") == [entry]
+    with pytest.raises(cutk.UsageError, match="Unknown summary 'corrected_accuracy'"):
+        registry.get("summary", "corrected_accuracy")
 
-    assert "names the option 'architecture', which it doesn't have" in problem_with(Family, "model")
+
+SUMMARY = """
+    import cutk
+
+    class Odd(cutk.Summary):
+        "Odd."
+        name = "odd"
+        of = ("retain_accuracy",)
+
+        def summarise(self, curve):
+            return 1.0
+
+    @cutk.hookimpl
+    def cutk_metrics():
+        return [Odd]
+"""
+BREAKDOWN = """
+    import warnings
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        from cutk import Breakdown
+    import cutk
+
+    class Odd(Breakdown):
+        "Odd."
+        name = "odd"
+
+        def breakdown(self, evaluation):
+            return {"a": 1.0}
+
+    @cutk.hookimpl
+    def cutk_metrics():
+        return [Odd]
+"""
 
 
-def test_discovery_knows_the_kinds():
-    assert tuple(KINDS) == KIND_NAMES
+def test_a_summary_from_the_hook_of_metrics_is_taken_as_one(installed):
+    installed(SUMMARY)
+    registry = load_registry({})
+    assert [f.reason for f in registry.failures if f.provider.distribution == "cutk-test-odd"] == []
+    assert registry.get("metric", "odd").kind == "summary"
+
+
+def test_a_breakdown_is_a_metric_that_returns_its_values(installed):
+    installed(BREAKDOWN)
+    entry = load_registry({}).get("metric", "odd")
+    assert entry.component().compute(None) == {"a": 1.0}
+    installed(BREAKDOWN.replace("breakdown(self", "compute_it(self"), name="cutk_test_lazy")
+    (failure,) = [f for f in load_registry({}).failures if f.provider.distribution == "cutk-test-lazy"]
+    assert failure.reason == "'Odd' does not override breakdown()"
+
+
+def test_a_module_without_a_hook_is_named(installed):
+    installed(METRIC.format(line="").replace("@cutk.hookimpl", ""))
+    (failure,) = [f for f in load_registry({}).failures if f.provider.distribution == "cutk-test-odd"]
+    assert failure.reason == "it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl"

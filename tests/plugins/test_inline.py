@@ -90,21 +90,47 @@ def test_a_file_that_is_not_there(run, tmp_path, missing):
         ("import cutk\ndef broken(:\n", "SyntaxError: invalid syntax (bad.py, line 2)"),
         ("import surely_not_there", "ModuleNotFoundError: No module named 'surely_not_there'"),
         ("raise SystemExit(3)", "it calls sys.exit(3) when imported"),
-        (METHOD + "CUTK_API = '1.7'", "it needs cutk's plugin API 1.7, and this cutk has 1.0. Update cutk."),
-        (METHOD + "CUTK_API = '2.0'", "it needs cutk's plugin API 2.0, and this cutk has 1.0. Update cutk."),
-        (METHOD + "CUTK_API = '0.9'", "it needs cutk's plugin API 0.9, and this cutk has 1.0. Update the plugin."),
-        (METHOD + "CUTK_API = 1", "its CUTK_API is 1; expected a version such as '1.0'"),
+        ("x = 1", "it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl"),
+        (METHOD + "CUTK_API = '2.7'", "it needs cutk's plugin API 2.7, and this cutk has 2.0. Update cutk."),
+        (METHOD + "CUTK_API = '3.0'", "it needs cutk's plugin API 3.0, and this cutk has 2.0. Update cutk."),
+        (METHOD + "CUTK_API = '0.9'", "it needs cutk's plugin API 0.9, and this cutk has 2.0. Update the plugin."),
+        (METHOD + "CUTK_API = 1", "its CUTK_API is 1; expected a version such as '2.0'"),
     ],
 )
-def test_a_broken_file_is_named_in_a_line_and_the_rest_goes_on(run, tmp_path, source, reason):
+def test_a_broken_file_is_named_in_a_line_and_the_rest_goes_on(tmp_path, source, reason):
     (tmp_path / "bad.py").write_text(source)
+    registry = load_registry(ALONE, inline=[tmp_path / "bad.py"])
+    assert [(str(failure.provider), failure.reason) for failure in registry.failures] == [("inline:bad", reason)]
+    assert registry.get("unlearner", "ssd")
+    with pytest.raises(cutk.UsageError) as error:
+        registry.get("unlearner", "bad")
+    assert str(error.value) == f"The plugin 'inline:bad' cannot be used: {reason}"
+
+
+def test_a_broken_file_is_said_on_the_command_line(run, tmp_path):
+    (tmp_path / "bad.py").write_text("x = 1")
+    reason = "it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl"
     ran = run("bench", "-u", "ssd", "-d", "fake", "--plugin", "bad.py", "--dry-run")
     assert ran.code == 0
     assert ran.err == f"Warning: the plugin inline:bad is left out: {reason}\n"
     assert f"broken: {reason}" in " ".join(run("plugins", "list", "--plugin", "bad.py").out.split())
-    asked = run("bench", "-u", "bad", "--plugin", "bad.py")
-    assert asked.code == 2
-    assert f"Error: The plugin 'inline:bad' cannot be used: {reason}" in asked.err
+
+
+def test_a_file_of_a_folder_may_be_a_helper(tmp_path):
+    (tmp_path / "helper.py").write_text("x = 1")
+    (tmp_path / "mine.py").write_text(METHOD)
+    registry = load_registry(ALONE, inline=[tmp_path])
+    assert registry.failures == []
+    assert registry.get("unlearner", "mine")
+
+
+def test_a_plugin_for_the_first_api_is_taken_with_a_remark(file):
+    file.write_text('CUTK_API = "1.0"\n' + METHOD)
+    registry = load_registry(ALONE, inline=[file])
+    assert registry.get("unlearner", "mine")
+    assert [remark.reason for remark in registry.remarks] == [
+        "it is written for cutk's plugin API 1.0; what 2.0 calls otherwise still works"
+    ]
 
 
 def test_a_plugin_that_asks_for_what_there_is(file):
@@ -135,22 +161,26 @@ def test_the_first_hour_of_research(run, file):
         ("import numpy; numpy.random.seed(1)", "numpy"),
     ],
 )
-def test_a_plugin_that_changes_a_random_state_is_named_and_the_state_put_back(file, run, line, library):
+def test_a_plugin_that_changes_a_random_state_is_named_and_the_state_put_back(file, line, library):
     torch.manual_seed(5)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     file.write_text(f"{line}\n{METHOD}")
-    ran = run("bench", "-u", "mine", "-d", "fake", "--plugin", file, "--dry-run")
-    assert ran.code == 0
+    registry = load_registry(ALONE, inline=[file])
+    assert registry.get("unlearner", "mine")
     reason = f"it changes the random state of {library} when loaded, which was put back"
-    assert ran.err == f"Warning: the plugin inline:my_method: {reason}\n"
+    assert [remark.reason for remark in registry.remarks] == [reason]
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
 
 
-def test_a_plugin_whose_options_collide_is_named(file, run):
-    options = "    class Options(cutk.Options):\n        copy: int = cutk.option(1, help='collides')\n\n    def unlearn"
-    file.write_text("import warnings\nwarnings.simplefilter('ignore')\n" + METHOD.replace("    def unlearn", options))
-    ran = run("bench", "-u", "ssd", "-d", "fake", "--plugin", file, "--dry-run")
-    assert ran.code == 0
-    assert "the plugin inline:my_method is left out: 'Mine' has the option 'copy', which every Options has" in ran.err
-    assert ran.err.count("\n") == 1
+def test_a_plugin_whose_options_collide_is_named(file):
+    quiet = (
+        "    import warnings\n"
+        "    with warnings.catch_warnings():\n"
+        "        warnings.simplefilter('ignore')\n"
+        "        class Options(cutk.Options):\n"
+        "            copy: int = cutk.option(1, help='collides')\n\n"
+    )
+    file.write_text(METHOD.replace("    def unlearn", quiet + "    def unlearn"))
+    (failure,) = load_registry(ALONE, inline=[file]).failures
+    assert failure.reason.startswith("'Mine' has the option 'copy', which every Options has")
