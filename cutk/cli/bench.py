@@ -219,21 +219,36 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     cutk bench --unlearner cf --recipe adamw steps=500 --select validation
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
     """  # noqa: D301  # click looks for the character itself
-    setup = _setup(ctx, options)
-    study, results = _carry_out(ctx, setup, options)
+    study, results = _carry_out(ctx, _setup(ctx, options), options)
     if results is None:
-        from cutk.report.dry_run import print_dry_run
-
-        print_dry_run(study)
+        _print_costs(study)
         return 0
     if options["as_json"]:
         click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
     else:
-        from cutk.report.tables import print_failures, print_results
+        from cutk.api import contents_of
+        from cutk.report.terminal import print_failures, print_results
 
-        print_results(results, setup)
+        print_results(contents_of(study, results))
         print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
     return 1 if any(failed.what != "point" for failed in results.failures) else 0
+
+
+def _print_costs(study: Study) -> None:
+    """Print what each cell of a plan would cost."""
+    from cutk.report.dry_run import CellCost, print_dry_run
+    from cutk.run.estimate import cell_costs, seconds_per_pass
+
+    there = study.worker.environment
+    costs = []
+    for cost in cell_costs(study):
+        about = cost.cell.labels
+        what, alpha = about.get("unlearner", about["role"]), about.get("alpha")
+        numbers = (cost.points, cost.work, cost.evaluation, cost.stored)
+        costs.append(CellCost(about["manipulation"], about["seed"], what, alpha, *numbers))
+    each = 0.0 if all(cost.stored for cost in costs) else seconds_per_pass(study)
+    samples = study.sizes(study.cells[0]).train
+    print_dry_run(costs, samples, each, f"{there.hardware}, {there.threads} threads, {there.precision}")
 
 
 def _setup(ctx: click.Context, options: dict[str, Any]) -> Setup:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pdb
 import sys
-import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -13,15 +11,6 @@ from cutk.cli.messages import say
 from cutk.errors import one_line
 
 __all__ = ["PostMortem"]
-
-# What an author hasn't written: cutk itself, and what is installed.
-_OTHERS = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-_CUTK = str(Path(__file__).resolve().parents[1])
-
-
-def _is_authors(frame: FrameType) -> bool:
-    file = str(Path(frame.f_code.co_filename).resolve())
-    return not file.startswith((_CUTK, *_OTHERS, "<frozen"))
 
 
 def _root_of(error: BaseException) -> BaseException:
@@ -31,15 +20,34 @@ def _root_of(error: BaseException) -> BaseException:
     return error
 
 
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _folder(frame: FrameType) -> Path:
+    return Path(frame.f_code.co_filename).parent
+
+
+def _authors(frames: list[FrameType]) -> int:
+    """Return the position of the last frame of the package, or the folder, that cutk called; the last one otherwise."""
+    ours = False
+    for frame in frames:
+        if ours and _package(frame) not in ({"cutk"} | sys.stdlib_module_names):
+            package, folder = _package(frame), _folder(frame)
+            return max(i for i, f in enumerate(frames) if _package(f) == package or _folder(f) == folder)
+        ours = ours or _package(frame) == "cutk"
+    return len(frames) - 1
+
+
 class _Debugger(pdb.Pdb):
     """Begins at the last frame that the author wrote, from where ``down`` leads to what it called."""
 
     def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
-        stack, last = super().get_stack(f, t)
-        return stack, next((i for i in range(last, -1, -1) if _is_authors(stack[i][0])), last)
+        stack, _ = super().get_stack(f, t)
+        return stack, _authors([frame for frame, _ in stack])
 
     @property
-    def quit(self) -> bool:
+    def quitted(self) -> bool:
         """Whether the user has seen enough."""
         return bool(getattr(self, "_user_requested_quit", False))
 
@@ -64,5 +72,5 @@ class PostMortem:
         debugger = _Debugger(stdout=sys.stderr)
         debugger.reset()
         debugger.interaction(None, root.__traceback__)
-        if debugger.quit:
+        if debugger.quitted:
             raise KeyboardInterrupt

@@ -11,9 +11,11 @@ from typing import TextIO
 
 import click
 
+from cutk.errors import printable
+
 __all__ = ["python_warnings", "say", "visible", "warn"]
 
-# How cutk's own deprecations begin or end: others' are their authors' business.
+# How cutk's own deprecations read: others' are their authors' business.
 _DEPRECATED = r".*\bsince cutk \d"
 
 
@@ -23,7 +25,7 @@ def visible(text: str) -> str:
     >>> visible("red \x1b[31m and\nnext")
     'red \\x1b[31m and next'
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def say(text: str) -> None:

@@ -20,17 +20,13 @@ __all__ = ["PlainObserver", "RichObserver", "watching"]
 
 # Lines about one long cell come this many seconds apart at least.
 _QUIET = 30.0
-OnError = Callable[[BaseException], None]
-
-
-def _ignore(error: BaseException) -> None:
-    """Leave an error to whoever prints the failures at the end."""
+OnError = Callable[[BaseException], None] | None
 
 
 class PlainObserver(Observer):
     """One line for each cell, for logs and pipes."""
 
-    def __init__(self, on_error: OnError = _ignore) -> None:
+    def __init__(self, on_error: OnError = None) -> None:
         self._on_error = on_error
         self._done = self._cells = 0
         self._spoke = 0.0
@@ -66,13 +62,14 @@ class PlainObserver(Observer):
 
     def error(self, error: BaseException) -> None:
         """Pass it on."""
-        self._on_error(error)
+        if self._on_error:
+            self._on_error(error)
 
 
 class RichObserver(Observer):
     """A bar for the cells and one for the current cell."""
 
-    def __init__(self, console: Console, on_error: OnError = _ignore) -> None:
+    def __init__(self, console: Console, on_error: OnError = None) -> None:
         self._on_error = on_error
         self._bars = Progress(
             TextColumn("{task.description}", table_column=None),
@@ -122,19 +119,19 @@ class RichObserver(Observer):
 
     def error(self, error: BaseException) -> None:
         """Pass it on, the bars out of the way."""
-        if self._on_error is not _ignore:
+        if self._on_error:
             self._bars.stop()
             self._on_error(error)
             self._bars.start()
 
 
 @contextmanager
-def watching(runs: Path, on_error: OnError = _ignore) -> Iterator[Observer]:
+def watching(runs: Path, on_error: OnError = None) -> Iterator[Observer]:
     """Yield the observer that suits stderr; on Ctrl-C say how to go on.
 
     Args:
         runs: the folder where finished cells are, as the user calls it.
-        on_error: told what failed, while it can still be looked at.
+        on_error: told what failed while it can still be looked at, if there is somebody to tell.
     """
     console = Console(stderr=True)
     try:

@@ -86,6 +86,7 @@ class Candidate:
     attempt: Attempt
     model: nn.Module | None = None
     score: Score | None = None
+    error: Exception | None = None
 
 
 class Problem(Protocol):
@@ -192,7 +193,7 @@ class Search:
         except Exception as error:
             self.problem.failed(error)
             attempt.error, attempt.traceback = reason(error), traceback_of(error)
-            candidate.model = candidate.score = None
+            candidate.model, candidate.score, candidate.error = None, None, error
         return candidate
 
     def run(
@@ -214,10 +215,12 @@ class Search:
         """
         attempts: list[Attempt] = []
         scores: list[Score | None] = []
+        first: Exception | None = None
         kept: tuple[int, nn.Module] | None = None  # one model at a time: a grid of large ones wouldn't fit
         for position, options in enumerate(self.points):
             candidate = self.attempt(options)
             attempts.append(candidate.attempt)
+            first = first or candidate.error
             scores.append(candidate.score)
             if candidate.model is not None:
                 if judge_all:
@@ -227,7 +230,8 @@ class Search:
             if len(self.points) > 1:
                 progress(position + 1, len(self.points))
         if kept is None:
-            raise CellError(f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}")
+            told = f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"
+            raise CellError(told) from first
         selected = self.selector.choose(scores)
         model = kept[1]
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point
