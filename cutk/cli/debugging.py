@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pdb
 import sys
-from pathlib import Path
 from types import FrameType, TracebackType
 
 from cutk.cli.messages import say
-from cutk.errors import one_line
+from cutk.errors import is_authors_frame, one_line
 
 __all__ = ["PostMortem"]
 
@@ -20,31 +19,12 @@ def _root_of(error: BaseException) -> BaseException:
     return error
 
 
-def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
-def _folder(frame: FrameType) -> Path:
-    return Path(frame.f_code.co_filename).parent
-
-
-def _authors(frames: list[FrameType]) -> int:
-    """Return the position of the last frame of the package, or the folder, that cutk called; the last one otherwise."""
-    ours = False
-    for frame in frames:
-        if ours and _package(frame) not in ({"cutk"} | sys.stdlib_module_names):
-            package, folder = _package(frame), _folder(frame)
-            return max(i for i, f in enumerate(frames) if _package(f) == package or _folder(f) == folder)
-        ours = ours or _package(frame) == "cutk"
-    return len(frames) - 1
-
-
 class _Debugger(pdb.Pdb):
     """Begins at the last frame that the author wrote, from where ``down`` leads to what it called."""
 
     def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
-        stack, _ = super().get_stack(f, t)
-        return stack, _authors([frame for frame, _ in stack])
+        stack, last = super().get_stack(f, t)
+        return stack, next((i for i in range(last, -1, -1) if is_authors_frame(stack[i][0])), last)
 
     @property
     def quitted(self) -> bool:

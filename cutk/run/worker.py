@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cutk.components import Score, Unlearner
 from cutk.cost import Cost, measured
 from cutk.data.samples import Splits
-from cutk.errors import CellError, CutkError, as_exceptions, reason
+from cutk.errors import Caught, CellError, UsageError
 from cutk.guard import watched
 from cutk.learning.recipe import Recipe, require_finite
 from cutk.machine import choose_device, choose_precision, describe_machine
@@ -197,8 +197,7 @@ class Worker:
             CellError: if it gives none. Any other error is a component's, or the machine's.
         """
         try:
-            with as_exceptions():
-                return self._obtain(cell)
+            return self._obtain(cell)
         except Spoilt:
             # What is in memory isn't what it was: the data are read again.
             self._scenario = None
@@ -346,7 +345,9 @@ class Worker:
         scalars = run.prepared.get(chosen.state, {}) | chosen.scalars
         measure(measurements, self._evaluation(cell, model, before, cost, scalars), chosen, self._note)
         described_now = {m.identity: described(m) for m in measurements}
-        return self.store.update(run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now}))
+        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now})
+        self.store.update(complete)
+        return complete
 
     def _lacks_points(self, run: Run) -> bool:
         """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
@@ -459,14 +460,13 @@ def _cost_of(attempt: Attempt) -> Cost | None:
 @contextmanager
 def _blaming(*chosen: Chosen) -> Iterator[None]:
     """Turn an error of a component into one line that names it, its provider and where it happened."""
-    try:
-        with as_exceptions():
-            yield
-    except CutkError:
-        raise
-    except Exception as error:
+    with Caught() as caught:
+        yield
+    if isinstance(caught.error, UsageError):
+        raise caught.error
+    if caught.error is not None:
         those = " or ".join(f"'{c.name}' of {c.entry.provider.requirement}" for c in chosen)
-        raise CellError(f"The {chosen[0].entry.kind} {those} failed: {reason(error)}") from error
+        raise CellError(f"The {chosen[0].entry.kind} {those} failed: {caught.reason}") from caught.error
 
 
 @contextmanager
