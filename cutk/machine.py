@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cutk.errors import UsageError
+from cutk.errors import UsageError, suggestion
 
 __all__ = ["choose_device", "choose_layout", "choose_precision", "describe_machine", "synchronise"]
 
@@ -27,6 +27,14 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError:
+        meant = (
+            " Did you mean 'cuda'?" if name.casefold() == "gpu" else suggestion(name, ("auto", "cpu", "cuda", "mps"))
+        )
+        raise UsageError(
+            f"Device '{name}' cannot be used here: expected auto, cpu, cuda, cuda:1 or mps.{meant}"
+        ) from None
+    try:
         torch.zeros(1, device=device).item()  # which a device without memory of its own ("meta") can't give
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
@@ -91,5 +99,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": device.type,
         "hardware": name,
+        "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
         "threads": torch.get_num_threads(),
     }

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from cutk.errors import UsageError, suggestion
 
-__all__ = ["OptionInfo", "Options", "alternatives", "describe_options", "in_words", "option", "parse_options"]
+__all__ = ["OptionInfo", "Options", "alternatives", "describe_options", "in_words", "option", "parse_options", "shown"]
 
 
 class Options(BaseModel):
@@ -90,6 +90,19 @@ def describe_options(cls: type[Options]) -> list[OptionInfo]:
     ]
 
 
+def shown(value: Any) -> str:
+    """Return ``value`` as it was given, cut where it is too long for a line.
+
+    >>> shown("a" * 200)[-3:]
+    'aa…'
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes out
+        text = f"{type(value).__name__} of great length"
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
 def _info(cls: type[Options], name: str, owner: str) -> OptionInfo:
     known = {info.name: info for info in describe_options(cls)}
     if name not in known:
@@ -100,7 +113,7 @@ def _info(cls: type[Options], name: str, owner: str) -> OptionInfo:
 
 def _refuse(cls: type[Options], name: str, value: Any, owner: str) -> UsageError:
     expected = _info(cls, name, owner).expected
-    return UsageError(f"Option '{owner}.{name}': expected {expected}, got {value!r}.")
+    return UsageError(f"Option '{owner}.{name}': expected {expected}, got {shown(value)}.")
 
 
 def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[Any]:
@@ -117,21 +130,30 @@ def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[
     >>> alternatives(Mine, "lr", "0.1,0.2", "mine")
     [0.1, 0.2]
     """
-    info = _info(cls, name, owner)
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if "a comma-separated list" in info.expected:
-        several = [parts]
-    else:
-        several = list(parts) if isinstance(parts, list | tuple) else [parts]
+    if "a comma-separated list" in _info(cls, name, owner).expected:
+        return [_read(cls, name, value, owner)]
+    several = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     if not several:
         raise _refuse(cls, name, value, owner)
-    if info.expected.endswith("or none"):
-        several = [None if isinstance(v, str) and v.lower() == "none" else v for v in several]
+    try:
+        return [_read(cls, name, one, owner) for one in several]
+    except UsageError:
+        raise _refuse(cls, name, value, owner) from None
+
+
+def _read(cls: type[Options], name: str, value: Any, owner: str) -> Any:
+    """Return one validated value; a text is read as the command line's."""
+    expected = _info(cls, name, owner).expected
+    if isinstance(value, str):
+        value = value.strip()
+        if value.lower() == "none" and expected.endswith("or none"):
+            value = None
+        elif "a comma-separated list" in expected:
+            value = [part.strip() for part in value.split(",")]
     field = cls.model_fields[name]
     annotated: Any = Annotated[field.annotation, field]
-    adapter = TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False))
     try:
-        return [adapter.validate_python(v) for v in several]
+        return TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError:
         raise _refuse(cls, name, value, owner) from None
 
@@ -145,12 +167,7 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) ->
     Raises:
         UsageError: names the option as ``owner.option``, what was expected, and what came.
     """
-    single = {}
-    for name, value in values.items():
-        several = alternatives(cls, name, value, owner)
-        if len(several) != 1:
-            raise _refuse(cls, name, value, owner)
-        single[name] = several[0]
+    single = {name: _read(cls, name, value, owner) for name, value in values.items()}
     try:
         return cls(**single)
     except ValidationError as error:

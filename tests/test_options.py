@@ -81,6 +81,19 @@ def test_a_wrong_option_is_named_with_what_was_expected_and_what_came(values, me
     assert str(error.value) == message
 
 
+def test_a_comma_is_part_of_a_single_text():
+    assert parse_options(Mine, {"root": "a,b.npz", "classes": "cat,dog"}, "mine").root == Path("a,b.npz")
+    assert alternatives(Mine, "root", "a,b", "mine") == [Path("a"), Path("b")]
+
+
+@pytest.mark.parametrize("value", [10**5000, "9" * 5000, ["x" * 5000], "\ud800"], ids=["int", "text", "list", "lone"])
+def test_whatever_came_is_said_in_a_line(value):
+    with pytest.raises(cutk.UsageError, match=r"Option 'mine.steps': expected an integer") as error:
+        parse_options(Mine, {"steps": value}, "mine")
+    assert len(str(error.value)) < 200
+    assert str(error.value).isprintable()
+
+
 def test_a_missing_option_says_how_to_give_it():
     with pytest.raises(cutk.UsageError, match=r"'needy.path' is required: a text \(where it is\). Give it with -o"):
         parse_options(Needy, {}, "needy")

@@ -32,3 +32,7 @@ def test_help_of_a_command_loads_no_plugin(shell, python, tmp_path):
 def test_every_public_name_is_there():
     assert all(hasattr(cutk, name) for name in cutk.__all__)
     assert set(cutk.__all__) <= set(dir(cutk))
+
+
+def test_kinds_can_be_read_without_anything_heavy(shell, python, tmp_path):
+    assert loaded_after(shell, python, tmp_path, "from cutk.kinds import KINDS; import cutk.plugins.discovery") == "[]"

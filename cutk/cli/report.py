@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from cutk.report.contents import Contents
 
 # More say no more than these do.
 SHOWN_FAILURES = 10
@@ -14,7 +17,9 @@ _FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
 def _warn(text: str) -> None:
-    click.echo(f"Warning: {text}", err=True)
+    from cutk.errors import printable
+
+    click.echo(f"Warning: {printable(text)}", err=True)
 
 
 @click.command(context_settings={"max_content_width": 100})
@@ -46,56 +51,58 @@ def report(runs: Path, **options: Any) -> int:
     import cutk
     from cutk.plugins.registry import load_registry
     from cutk.report.console import make_console
-    from cutk.report.experiments import experiments_of
-    from cutk.report.formats import as_csv, as_json, as_latex, as_markdown, print_sheet
-    from cutk.report.runs import read_failures, read_runs
-    from cutk.report.sheets import sheets_of, summarised, tidy
+    from cutk.report.contents import Contents, installed_summaries
+    from cutk.report.formats import as_csv, as_json, as_latex, as_markdown
+    from cutk.report.origins import mixed
+    from cutk.report.terminal import described, print_sheet
+    from cutk.run.store import Store
 
-    for failure in read_failures(runs)[:SHOWN_FAILURES]:
-        _warn(f"{failure}; it is in no table. The same cutk bench tries it again")
-    experiments = experiments_of(read_runs(runs, _warn), options["dataset"], options["manipulation"])
-    failed = sum(len(setting.failures) for experiment in experiments for setting in experiment.settings)
+    store = Store(runs)
+    found = list(store.runs(warn=_warn))
+    failures = list(store.failures())
+    for failure in failures[:SHOWN_FAILURES]:
+        _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")
+    summaries = installed_summaries(load_registry(), _warn)
+    contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures)
+    failed = sum(len(setting.failures) for experiment in contents.experiments for setting in experiment.settings)
     if failed:
         _warn(f"{failed} models or metrics gave no number; the records on the page (--html) say why")
-    registry = load_registry()
-    summaries = [summarised(experiment, registry, _warn) for experiment in experiments]
-    tables = [sheets_of(experiment, found) for experiment, found in zip(experiments, summaries, strict=True)]
+    for failure in contents.failed_summaries:
+        _warn(described(failure))
+    environments = (environment for experiment in contents.experiments for environment in experiment.environments)
+    if differing := mixed(environments):
+        _warn(f"the runs come from different environments, which changes results ({differing})")
     if options["html"] or options["figures"]:
-        _write(experiments, tables, options["html"], options["figures"])
+        _write(contents, options["html"], options["figures"])
 
-    sheets = [sheet for of_experiment in tables for sheet in of_experiment]
-    rows = [row for e, found in zip(experiments, summaries, strict=True) for row in tidy(e, found)]
+    sheets = [sheet for of_experiment in contents.sheets for sheet in of_experiment]
     form = options["form"]
     if form == "table":
         console = make_console()
         for sheet in sheets:
             print_sheet(sheet, console)
     elif form == "csv":
-        click.echo(as_csv(rows), nl=False)
+        click.echo(as_csv(contents.rows()), nl=False)
     elif form == "json":
-        click.echo(as_json(cutk.__version__, experiments, rows, sheets))
+        click.echo(as_json(cutk.__version__, contents.experiments, list(contents.rows()), sheets))
     else:
         click.echo({"markdown": as_markdown, "latex": as_latex}[form](sheets), nl=False)
     return 0
 
 
-def _write(experiments: list[Any], tables: list[Any], html: Path | None, folder: Path | None) -> None:
+def _write(contents: Contents, html: Path | None, folder: Path | None) -> None:
     """Write figures and page, and say so."""
-    import cutk
-    from cutk.report.figures import figures_of
     from cutk.report.files import write_file
-    from cutk.report.page import page
-    from cutk.report.style import marks_for, png, svg
+    from cutk.report.style import png, svg
 
-    marks = marks_for(method for experiment in experiments for method in experiment.methods)
-    drawings = [list(figures_of(experiment, marks)) for experiment in experiments]
     if html:
-        write_file(html, page(experiments, tables, drawings, cutk.__version__))
+        write_file(html, contents.html())
         click.echo(f"Wrote '{html}'.", err=True)
     if folder:
         home = os.path.relpath(html, folder) if html else None
-        for drawing in (drawing for of_experiment in drawings for drawing in of_experiment):
+        drawings = [drawing for of_experiment in contents.drawings for drawing in of_experiment]
+        for drawing in drawings:
             text = svg(drawing.figure, drawing.name, drawing.tips, page=home, origin=drawing.origin)
             write_file(folder / f"{drawing.name}.svg", text)
             write_file(folder / f"{drawing.name}.png", png(drawing.figure, drawing.origin))
-        click.echo(f"Wrote {sum(map(len, drawings))} figures, as SVG and PNG each, to '{folder}'.", err=True)
+        click.echo(f"Wrote {len(drawings)} figures, as SVG and PNG each, to '{folder}'.", err=True)

@@ -8,7 +8,6 @@ from dataclasses import fields
 
 from cutk.components import Component, Metric, Score, Selector, Summary, Unlearner
 from cutk.kinds import KINDS
-from cutk.options import Options
 
 __all__ = ["problem_with"]
 
@@ -17,10 +16,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _RESERVED = frozenset({"all", "gold", "original", "recipe"})
 
 
-def _problem_with_values(component: type[Component]) -> str | None:
+def _problem_with_values(component: type[Component], base: type[Component]) -> str | None:
     """Say which class attribute of ``component`` has a value that nothing could be done with."""
-    if taken := sorted(set(component.Options.model_fields) & set(dir(Options))):
+    options = component.Options.model_fields
+    if taken := sorted(set(options) & set(dir(base.Options))):
         return f"has the option {taken[0]!r}, which every Options has as a method already; call it otherwise"
+    if base.kind == "recipe" and "name" in options:
+        return "has the option 'name', which is how a plan names the recipe; call it otherwise"
     if issubclass(component, Metric | Summary):
         bounds = component.bounds
         numbers = isinstance(bounds, tuple) and [isinstance(bound, int | float) for bound in bounds] == [True, True]
@@ -35,7 +37,7 @@ def _problem_with_values(component: type[Component]) -> str | None:
     if issubclass(component, Selector) and (odd := set(component.measures) - {field.name for field in fields(Score)}):
         return f"measures {sorted(odd)[0]!r}; expected fields of cutk.Score"
     if issubclass(component, Unlearner):
-        grid, known = component.grid, set(component.Options.model_fields)
+        grid, known = component.grid, set(options)
         points = [grid] if isinstance(grid, Mapping) else grid
         if not isinstance(points, tuple | list) or not all(isinstance(point, Mapping) for point in points):
             return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
@@ -69,7 +71,7 @@ def problem_with(component: object, kind: str) -> str | None:
         return f"'{label}.Options' is no subclass of cutk.{base.Options.__name__}"
     if component.variant and component.variant not in component.Options.model_fields:
         return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
-    if problem := _problem_with_values(component):
+    if problem := _problem_with_values(component, base):
         return f"'{label}' {problem}"
     if missing := [method for method in component.required if _is_missing(component, method)]:
         return f"'{label}' does not override {missing[0]}()"

@@ -9,7 +9,17 @@ from importlib.metadata import EntryPoint, distributions
 
 from cutk.kinds import KINDS, asked_as
 
-__all__ = ["GROUP", "HOME", "INLINE", "Provider", "entry_point_names", "normalised", "points", "provider_versions"]
+__all__ = [
+    "GROUP",
+    "HOME",
+    "INLINE",
+    "Provider",
+    "entry_point_names",
+    "kinds_of",
+    "normalised",
+    "points",
+    "provider_versions",
+]
 
 GROUP = "cutk"
 # cutk's own distribution: its components keep their plain names, whatever else is installed.
@@ -58,20 +68,20 @@ def points() -> Iterator[tuple[Provider, EntryPoint]]:
     yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
 
 
+def kinds_of(point: EntryPoint) -> set[str]:
+    """Return which kinds an entry point may provide, loading nothing: by the folder that its module lies in, or all."""
+    folders = {kind.plural: kind.name for kind in KINDS.values()}
+    return {folders[part] for part in point.module.split(".") if part in folders} or set(KINDS)
+
+
 def entry_point_names(kind: str = "") -> list[str]:
     """Return the names of all entry points, loading nothing: for shell completion.
 
     Args:
-        kind: leave out those that are surely of another kind, by the folder that their module lies in.
+        kind: leave out those that are surely of another kind than what is asked for as this one.
     """
-    folders = {other.plural for other in KINDS.values()}
-    wanted = {other.plural for other in asked_as(kind)} if kind else folders
-
-    def may_be(point: EntryPoint) -> bool:
-        said = folders.intersection(point.module.split("."))
-        return not said or bool(said & wanted)
-
-    return sorted({provider.entry_point for provider, point in points() if may_be(point)})
+    wanted = {other.name for other in asked_as(kind)} if kind else set(KINDS)
+    return sorted({provider.entry_point for provider, point in points() if wanted & kinds_of(point)})
 
 
 def provider_versions() -> dict[str, str]:

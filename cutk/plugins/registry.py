@@ -9,7 +9,6 @@ import os
 import random
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,11 +18,11 @@ from typing import Any
 import pluggy
 
 from cutk.components import Component, Metric, Summary
-from cutk.errors import CutkError, UsageError, one_line, suggestion
+from cutk.errors import Caught, CutkError, UsageError, suggestion
 from cutk.kinds import KINDS, asked_as
 from cutk.plugins import hookspecs
 from cutk.plugins.checks import problem_with
-from cutk.plugins.discovery import HOME, INLINE, Provider, normalised, points
+from cutk.plugins.discovery import HOME, INLINE, Provider, kinds_of, normalised, points
 from cutk.plugins.sources import source_of
 
 __all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry", "source_of"]
@@ -105,7 +104,24 @@ class Registry:
             UsageError: if there is none, or if two distributions provide the plain name.
         """
         kinds = [other.name for other in asked_as(kind)]
-        ours = [entry for entry in self.entries if entry.kind in kinds]
+        for other in kinds:
+            if entry := self._named(other, name):
+                return entry
+        raise UsageError(self._refusal(kinds, name))
+
+    def find(self, name: str) -> list[Entry]:
+        """Return the components called ``name``, of whatever kind.
+
+        Raises:
+            UsageError: if there is none, or if two distributions provide the plain name of one kind.
+        """
+        found = [entry for kind in KINDS if (entry := self._named(kind, name))]
+        if not found or any((kind, name) in self.ambiguous for kind in KINDS):
+            raise UsageError(self._refusal(list(KINDS), name))
+        return found
+
+    def _named(self, kind: str, name: str) -> Entry | None:
+        ours = [entry for entry in self.entries if entry.kind == kind]
         for entry in ours:
             if name in entry.spellings:
                 return entry
@@ -114,57 +130,35 @@ class Registry:
                 value = name.removeprefix(spelling + ":")
                 if entry.component.variant and value not in ("", name):
                     return replace(entry, name=name, given={entry.component.variant: value})
-        for other in kinds:
-            if providers := self.ambiguous.get((other, name)):
+        return None
+
+    def _refusal(self, kinds: Sequence[str], name: str) -> str:
+        """Say why there is no such component: it is provided twice, it is broken, or nobody knows it."""
+        for kind in kinds:
+            if providers := self.ambiguous.get((kind, name)):
                 spelled = " or ".join(f"'{provider.distribution}:{name}'" for provider in providers)
                 if len(providers) == 1:
-                    raise UsageError(f"The built-in {other} '{name}' is left out here. There is {spelled} as well.")
-                raise UsageError(f"The {other} name '{name}' is provided twice. Say which: {spelled}.")
-        broken = [failure for failure in self.failures if failure.provider.entry_point == name]
-        if broken:
-            raise UsageError(f"The plugin '{broken[0].provider}' cannot be used: {broken[0].reason}")
-        raise UsageError(self._unknown(kind, name))
-
-    def _unknown(self, kind: str, name: str) -> str:
-        """Say that there is no such component, and what may have been meant."""
-        ours = [entry for other in asked_as(kind) for entry in self.of_kind(other.name)]
-        known = [entry.name for entry in ours]
-        said = f"Unknown {kind} '{name}'."
+                    return f"The built-in {kind} '{name}' is left out here. There is {spelled} as well."
+                return f"The {kind} name '{name}' is provided twice. Say which: {spelled}."
+        for failure in self.failures:
+            if failure.provider.entry_point == name:
+                return f"The plugin '{failure.provider}' cannot be used: {failure.reason}"
+        ours = [entry for kind in kinds for entry in self.of_kind(kind)]
+        known = {entry.name for entry in ours}
+        said = f"Unknown {kinds[0] if len(kinds) < len(KINDS) else 'component'} '{name}'."
         parts = [part.strip() for part in name.split(",")]
-        if len(parts) > 1 and all(part in known for part in parts):
-            if not KINDS[kind].several:
-                return f"{said} One {kind} is expected, not several."
-            return f"{said} Give each by itself: {' '.join(f'{KINDS[kind].option} {part}' for part in parts)}"
+        if len(parts) > 1 and known.issuperset(parts):
+            asked = KINDS[kinds[0]]
+            if not asked.several:
+                return f"{said} One {asked.name} is expected, not several."
+            return f"{said} Give each by itself: {' '.join(f'{asked.option} {part}' for part in parts)}"
         variants: list[str] = []
         for entry in ours:
-            # Only libraries that are there can list what they have.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # a library that isn't there can't list what it has
                 variants += [f"{entry.name}:{value}" for value in entry.component.variants()]
         if meant := [variant for variant in variants if variant.partition(":")[2] == name.casefold()]:
             return f"{said} Did you mean {' or '.join(repr(variant) for variant in meant)}?"
-        return f"{said}{suggestion(name, [*known, *variants])} See: cutk plugins list"
-
-    def find(self, name: str) -> list[Entry]:
-        """Return the components called ``name``, of whatever kind.
-
-        Raises:
-            UsageError: if there is none.
-        """
-        found: list[Entry] = []
-        for kind in KINDS:
-            try:
-                if (entry := self.get(kind, name)) not in found:
-                    found.append(entry)
-            except UsageError:
-                # Two who provide it, or one that is broken, is more to say than that there is none.
-                if (kind, name) in self.ambiguous:
-                    raise
-        if not found and any(failure.provider.entry_point == name for failure in self.failures):
-            self.get(next(iter(KINDS)), name)
-        if not found:
-            known = [entry.name for entry in self.entries]
-            raise UsageError(f"Unknown component '{name}'.{suggestion(name, known)} See: cutk plugins list")
-        return found
+        return f"{said}{suggestion(name, [*sorted(known), *variants])} See: cutk plugins list"
 
 
 def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any], bool]]:
@@ -296,39 +290,34 @@ class _Loader:
         if self.manager.has_plugin(str(provider)):
             self._fail(provider, "another plugin of this name is loaded already")
             return
-        try:
-            # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
-            with contextlib.redirect_stdout(sys.stderr):
-                plugin = load()
-                if remark := _check_api(plugin):
-                    self.registry.remarks.append(Failure(provider, remark))
-                self.manager.register(plugin, name=str(provider))
-                # Hooks without a specification are misspelt; whoever came before has been through this check.
-                self.manager.check_pending()
-                if must_provide and not self.manager.get_hookcallers(plugin):
-                    raise CutkError("it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl")
-        except (Exception, SystemExit) as error:
-            if self.strict:
-                if isinstance(error, SystemExit):  # it would end the command without a word
-                    raise RuntimeError(f"{provider}: {self._reason(error)}") from error
-                raise
-            if self.manager.has_plugin(str(provider)):
-                self.manager.unregister(name=str(provider))
-            self._fail(provider, self._reason(error))
+        # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
+        with Caught() as caught, contextlib.redirect_stdout(sys.stderr):
+            plugin = load()
+            if remark := _check_api(plugin):
+                self.registry.remarks.append(Failure(provider, remark))
+            self.manager.register(plugin, name=str(provider))
+            # Hooks without a specification are misspelt; whoever came before has been through this check.
+            self.manager.check_pending()
+            if must_provide and not self.manager.get_hookcallers(plugin):
+                raise CutkError("it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl")
+        if caught.error is None:
+            self._ask(provider)
             return
-        self._ask(provider)
+        if self.manager.has_plugin(str(provider)):
+            self.manager.unregister(name=str(provider))
+        said = caught.reason
+        if isinstance(caught.error, SystemExit):
+            said = f"it calls sys.exit({caught.error.code!r}) when imported"
+        elif isinstance(caught.error, pluggy.PluginValidationError):
+            said = " ".join(str(caught.error).split())
+        self._fail(provider, said, caught)
 
-    @staticmethod
-    def _reason(error: BaseException) -> str:
-        if isinstance(error, SystemExit):
-            return f"it calls sys.exit({error.code!r}) when imported"
-        if isinstance(error, pluggy.PluginValidationError):
-            return " ".join(str(error).split())
-        return one_line(error)
-
-    def _fail(self, provider: Provider, reason: str) -> None:
-        text = traceback.format_exc() if sys.exc_info()[0] else ""
-        self.registry.failures.append(Failure(provider, reason, text))
+    def _fail(self, provider: Provider, reason: str, caught: Caught | None = None) -> None:
+        if self.strict:
+            if caught and isinstance(caught.error, Exception):
+                raise caught.error
+            raise RuntimeError(f"{provider}: {reason}") from (caught.error if caught else None)
+        self.registry.failures.append(Failure(provider, reason, caught.traceback if caught else ""))
 
     def _ask(self, provider: Provider) -> None:
         """Call each hook that this plugin implements by itself, so that one that raises can be named."""
@@ -336,25 +325,24 @@ class _Loader:
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
                 if implementation.plugin_name != str(provider):
                     continue
-                try:
-                    with contextlib.redirect_stdout(sys.stderr):
-                        provided = implementation.function()
+                provided: Any = ()
+                with Caught() as caught, contextlib.redirect_stdout(sys.stderr):
+                    provided = implementation.function()
                     if isinstance(provided, str) or not isinstance(provided, Sequence):
                         raise TypeError(f"expected a list, got {type(provided).__name__}")
-                except (Exception, SystemExit) as error:
-                    if self.strict:
-                        raise
-                    self._fail(provider, f"{hook}() raised {one_line(error)}")
+                if caught.error:
+                    self._fail(provider, f"{hook}() raised {caught.reason}", caught)
                     continue
                 for item in provided:
-                    try:
-                        self._keep(provider, kind, item)
-                    except (Exception, SystemExit) as error:
-                        if self.strict:
-                            raise
-                        self._fail(provider, f"{hook}() provides {item!r}, which cannot be used: {one_line(error)}")
+                    with Caught() as caught:
+                        problem = self._keep(provider, kind, item)
+                    if caught.error:
+                        problem = f"{hook}() provides {item!r}, which cannot be used: {caught.reason}"
+                    if problem:
+                        self._fail(provider, problem, caught)
 
-    def _keep(self, provider: Provider, kind: str, item: Any) -> None:
+    def _keep(self, provider: Provider, kind: str, item: Any) -> str | None:
+        """Keep what a hook provides, or say what is wrong with it."""
         if kind == "preset":
             folder = Path(item)
             for path in sorted(folder.rglob("*.toml")):
@@ -362,21 +350,19 @@ class _Loader:
                 if name in self.registry.presets:
                     name = f"{provider.distribution}:{name}"
                 self.registry.presets[name] = Preset(name, path, provider)
-            return
+            return None
         if kind == Metric.kind and isinstance(item, type) and issubclass(item, Summary):
             kind = Summary.kind  # plugins for the API 1.0 provide both by the hook of metrics
         if problem := problem_with(item, kind):
-            if self.strict:
-                raise TypeError(f"{provider}: {problem}")
-            self._fail(provider, problem)
-        else:
-            self.found.append(Entry(kind, item.name, item, provider))
+            return problem
+        self.found.append(Entry(kind, item.name, item, provider))
+        return None
 
-    def resolve(self, reserved: Set[str]) -> Registry:
+    def resolve(self, reserved: Set[tuple[str, str]]) -> Registry:
         """Give out the names: built-ins keep the plain one, a clash of third parties leaves it to nobody.
 
         Args:
-            reserved: names of built-ins, which are nobody else's even where the built-in itself is left out.
+            reserved: kinds and names of built-ins, which are nobody else's even where the built-in is left out.
         """
         claims: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.found:
@@ -388,7 +374,7 @@ class _Loader:
                 if twin is not entry and twin.component is not entry.component:
                     self._fail(entry.provider, f"its distribution provides the {kind} '{name}' twice")
             owner = HOME if HOME in by_distribution else None
-            if owner is None and len(by_distribution) == 1 and name not in reserved:
+            if owner is None and len(by_distribution) == 1 and (kind, name) not in reserved:
                 owner = next(iter(by_distribution))
             if owner is None:
                 self.registry.ambiguous[kind, name] = [entry.provider for entry in by_distribution.values()]
@@ -422,4 +408,5 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
     on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
     for provider, load, named in _inline([*on_path, *inline]):
         loader.load(provider, load, must_provide=named)
-    return loader.resolve({provider.entry_point for provider, _ in found if provider.distribution == HOME})
+    ours = [(provider.entry_point, point) for provider, point in found if provider.distribution == HOME]
+    return loader.resolve({(kind, name) for name, point in ours for kind in kinds_of(point)})

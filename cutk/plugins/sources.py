@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["source_of"]
 
-CORE = "cutk"
+_CORE = "cutk"
 
 
 def source_of(entry: Entry) -> str:
@@ -34,7 +34,7 @@ def source_of(entry: Entry) -> str:
 
     It has none if it was typed in or lies in an archive. What it imports from other distributions isn't part of it.
     """
-    return _source(entry.component, entry.provider.distribution)
+    return _source(entry.component, entry.provider.distribution)  # type: ignore[arg-type]  # classes are hashable
 
 
 @cache
@@ -57,7 +57,7 @@ def _source(component: type[Component], owner: str) -> str:
 def _written(component: type[Component]) -> Iterator[type]:
     """Yield the component's class and those of its bases that aren't cutk's own."""
     for cls in component.__mro__:
-        if issubclass(cls, Component) and cls.__module__.partition(".")[0] != CORE:
+        if issubclass(cls, Component) and cls.__module__.partition(".")[0] != _CORE:
             yield cls
 
 
@@ -113,4 +113,4 @@ def _imported(file: Path) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names.add(node.module.partition(".")[0])
-    return names - {CORE}
+    return names - {_CORE}

@@ -1,9 +1,9 @@
-"""Figures of what is several numbers: histograms, and accuracies class by class."""
+"""Figures of metrics that are several numbers: histograms, and accuracies class by class."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,87 +11,98 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from cutk.report.experiments import SHOWN, Experiment, Point
+from cutk.errors import printable
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
 from cutk.report.naming import natural, slug
 from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis, swatch
-from cutk.report.runs import Measured
 from cutk.report.style import colours_for
-from cutk.run.records import GOLD, ORIGINAL
+from cutk.run.records import Measured
 
-__all__ = ["breakdowns_of"]
+__all__ = ["breakdown"]
 
 _ROW = 22  # characters of a line of a row's name
 _MOST_WRITTEN = 12  # columns whose cells have room for their number
 
-
-def breakdowns_of(experiment: Experiment) -> Iterator[Drawing]:
-    """Yield a figure for each metric that is several numbers."""
-    for metric in experiment.breakdowns.values():
-        draw = _histogram if _is_histogram(experiment, metric) else _heat_map
-        yield from draw(experiment, metric)
+Values = dict[str, float]
 
 
-def _values(points: Sequence[Point], metric: str) -> dict[str, float]:
-    """Return a breakdown averaged over the seeds that have each label, in natural order."""
-    found: dict[str, list[float]] = {}
-    for point in points:
-        for label, value in (point.record["breakdowns"].get(metric) or {}).items():
-            found.setdefault(label, []).append(value)
-    return {label: statistics.fmean(found[label]) for label in sorted(found, key=natural)}
+def breakdown(experiment: Experiment, metric: Measured) -> Drawing | None:
+    """Draw a metric that is several numbers."""
+    draw = _histogram if _is_histogram(experiment, metric) else _heat_map
+    return draw(experiment, metric)
+
+
+def _values(setting: Setting, metric: str, method: str, alpha: float | None) -> Values:
+    return {label: value.mean for label, value in setting.broken_down(metric, method, alpha).items()}
 
 
 def _is_histogram(experiment: Experiment, metric: Measured) -> bool:
-    """Say whether a breakdown counts by the lower edges of bins: labels are numbers, and values are no fractions."""
-    labels = {
-        label
-        for setting in experiment.settings
-        for point in setting.points
-        for label in point.record["breakdowns"].get(metric.name) or ()
-    }
+    """Say whether a metric counts by the lower edges of bins: labels are numbers, and values are no fractions."""
+    points = (point for setting in experiment.settings for point in setting.points if point.selected)
+    labels = {label for point in points for label in point.parts(metric.name)}
     return not metric.is_fraction and all(map(_is_number, labels))
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
-def _histogram(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
+def _histogram(experiment: Experiment, metric: Measured) -> Drawing | None:
+    """Draw counts by bins; where these are logarithmic also linearly, up to the largest (the paper's figure 3)."""
     found = {
         (method, setting.title): values
         for method in experiment.methods
         for setting in experiment.settings
-        if setting.alphas and (values := _values(setting.selected(method, setting.alphas[-1]), metric.name))
+        if setting.alphas and (values := _values(setting, metric.name, method, setting.alphas[-1]))
     }
     methods = [method for method in experiment.methods if any(key[0] == method for key in found)]
     if not methods:
-        return
+        return None
     titles = [setting.title for setting in experiment.settings]
     colours = colours_for(titles)
-    panels = Panels(methods, size=(4.2, 2.6))
-    for ax, method in zip(panels.axes, methods, strict=True):
-        for title in titles:
-            if (method, title) in found:
-                edges, counts = _bins(found[method, title])
-                ax.stairs(counts, edges, baseline=None, color=colours[title], linewidth=1.4)
-                panels.entry(title, Line2D([], [], color=colours[title]))
+    axes = [(method, log) for method in methods for log in (_scales(v for k, v in found.items() if k[0] == method))]
+    both = len(axes) > len(methods)
+    names = [f"{method}{'' if not both else ', logarithmic' if log else ', linear'}" for method, log in axes]
+    panels = Panels(names, size=(3.5, 2.6))
+    for ax, (method, log) in zip(panels.axes, axes, strict=True):
+        for title in (title for title in titles if (method, title) in found):
+            edges, counts = _bins(found[method, title])
+            if both and not log:
+                last = max((i for i, count in enumerate(counts[:-1]) if count > 0), default=0)
+                edges, counts = edges[: last + 2], counts[: last + 1]
+                end = (edges[-1], counts[-1] or 1.0)
+                ax.plot(*end, marker="o", markersize=4, color=colours[title])
+                place: Any = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+                ax.annotate(f"{edges[-1]:.3g}", end, color=colours[title], **place)
+            ax.stairs(counts, edges, baseline=None, color=colours[title], linewidth=1.4)
+            panels.entry(title, Line2D([], [], color=colours[title]))
         ax.set_yscale("log")
         log_axis(ax.yaxis)
-        if _is_logarithmic(found[next(key for key in found if key[0] == method)]):
+        if log:
             ax.set_xscale("log")
             log_axis(ax.xaxis, ticks=7)
+        elif both:
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.margins(x=0.08)
     panels.label(label_of(metric.name), "Count")
-    yield panels.finish(
+    linear = " Linear panels leave that one out and end at the largest value, the upper end of its bin." if both else ""
+    return panels.finish(
         f"{experiment.slug}-{slug(metric.name)}",
         "Histograms",
         label_of(metric.name),
-        f"{metric.summary} Of the selected models at the largest α, means over the seeds; the first bin holds "
-        "all that is smaller, the last one all that is larger.",
+        f"{metric.summary} Of the selected models at the largest α, means over the seeds; the first bin holds all that "
+        f"is smaller, the last one all that is larger.{linear}",
     )
+
+
+def _scales(histograms: Iterable[Values]) -> tuple[bool, ...]:
+    """Return whether to draw logarithmic bins and whether to draw linear ones."""
+    return (True, False) if any(map(_is_logarithmic, histograms)) else (False,)
 
 
 def _is_logarithmic(values: dict[str, float]) -> bool:
@@ -115,22 +126,19 @@ def _bins(values: dict[str, float]) -> tuple[list[float], list[float]]:
     return [*edges, edges[-1] + width], counts
 
 
-def _heat_map(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
-    tables: dict[str, dict[str, tuple[dict[str, float], Point]]] = {}
+def _heat_map(experiment: Experiment, metric: Measured) -> Drawing | None:
+    tables: dict[str, dict[str, tuple[Values, Point]]] = {}
     for setting in experiment.settings:
-        if not setting.alphas:
-            continue
-        at: list[tuple[str, float | None]] = [(SHOWN[ORIGINAL], None)]
-        at += [(method, setting.middle) for method in setting.methods]
-        rows: dict[str, tuple[dict[str, float], Point]] = {}
-        for method, alpha in [*at, (SHOWN[GOLD], None)]:
-            points = setting.selected(method, alpha)
-            if values := _values(points, metric.name):
-                rows[method] = (values, points[0])
+        at: list[tuple[str, float | None]] = [(method, setting.middle) for method in setting.methods if setting.alphas]
+        rows: dict[str, tuple[Values, Point]] = {}
+        for method, alpha in [(ORIGINAL, None), *at, (GOLD, None)]:
+            if values := _values(setting, metric.name, method, alpha):
+                rows[method] = (values, setting.selected(method, alpha)[0])
         if rows:
-            tables[f"{setting.heading}, α = {setting.middle:g}"] = rows
+            middle = f", α = {setting.middle:g}" if setting.alphas else ""
+            tables[f"{setting.heading}{middle}"] = rows
     if not tables:
-        return
+        return None
     labels = {
         title: sorted({label for v, _ in rows.values() for label in v}, key=natural) for title, rows in tables.items()
     }
@@ -149,7 +157,7 @@ def _heat_map(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
     for part in (1.0, 0.75, 0.5, 0.25, 0.0):
         value = low + part * (high - low)
         panels.entry(f"{value:.0%}" if metric.is_fraction else f"{value:.3g}", swatch(_heat_colour(part)))
-    yield panels.finish(
+    return panels.finish(
         f"{experiment.slug}-{slug(metric.name)}",
         "Broken down",
         label_of(metric.name),
@@ -159,6 +167,7 @@ def _heat_map(experiment: Experiment, metric: Measured) -> Iterator[Drawing]:
 
 
 def _short(label: str) -> str:
+    label = printable(label)
     return label if len(label) <= _ROW else f"{label[: _ROW - 1]}…"
 
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
-from cutk.machine import describe_machine
 from cutk.report.console import make_console
-from cutk.run.benchmark import Benchmark
-from cutk.run.estimate import cell_costs, seconds_per_pass, total
+from cutk.report.terminal import safe
+from cutk.run.estimate import CellCost, total
 
 __all__ = ["duration", "print_dry_run"]
 
 
-def print_dry_run(benchmark: Benchmark) -> None:
-    """Print the cells of a plan, and what they cost in trainings, passes over the training data and hours."""
+def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: float, machine: str) -> None:
+    """Print the cells of a plan, and what they cost in trainings, passes over the training data and hours.
+
+    Args:
+        costs: of all cells.
+        samples: how many training samples a pass goes over.
+        seconds_per_pass: as measured here; not asked for where nothing is to be computed.
+        machine: what it was measured on.
+    """
     console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Manipulation", "Seed", "Cell", "α", "Points", "Passes", "Evaluation", "State"):
         table.add_column(heading, justify="left" if heading in ("Manipulation", "Cell", "State") else "right")
-    costs = cell_costs(benchmark)
     for cost in costs:
-        cell = cost.cell
+        labels = cost.cell.labels
+        alpha = labels.get("alpha")
         table.add_row(
-            escape(cell.manipulation.name),
-            str(cell.seed),
-            escape(cell.unlearner.name if cell.unlearner else cell.role),
-            "" if cell.alpha is None else f"{cell.alpha:g}",
+            safe(cost.cell.manipulation),
+            str(cost.cell.seed),
+            safe(labels.get("unlearner", labels["role"])),
+            "" if alpha is None else f"{alpha:g}",
             str(cost.points),
             "unknown" if cost.work is None else f"{cost.work:.1f}",
             f"{cost.evaluation:.1f}",
@@ -37,20 +44,18 @@ def print_dry_run(benchmark: Benchmark) -> None:
     to_do = [cost for cost in costs if not cost.stored]
     passes, unknown = total(costs)
     lines = [
-        f"{len(to_do)} of {len(costs)} cells to compute, {sum(cost.cell.unlearner is None for cost in to_do)} of them "
+        f"{len(to_do)} of {len(costs)} cells to compute, {sum(cost.cell.kind == 'train' for cost in to_do)} of them "
         "trainings of an original or gold model.",
-        f"About {passes:.0f} passes, forward and backward, over {benchmark.sizes(costs[0].cell).train} training "
-        "samples, evaluation included" + (f", and {unknown} cells whose unlearner does not tell." if unknown else "."),
+        f"About {passes:.0f} passes, forward and backward, over {samples} training samples, evaluation included"
+        + (f", and {unknown} cells whose unlearner does not tell." if unknown else "."),
     ]
     if to_do:
-        each = seconds_per_pass(benchmark)
-        machine = describe_machine(benchmark.recipe.device)
         lines.append(
-            f"A pass takes about {duration(each)} here ({machine['hardware']}, {machine['threads']} threads, "
-            f"{benchmark.recipe.precision}; measured just now), so all of it about {duration(each * passes)}."
+            f"A pass takes about {duration(seconds_per_pass)} here ({machine}; measured just now), so all of it about "
+            f"{duration(seconds_per_pass * passes)}."
         )
     for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(safe(line), highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

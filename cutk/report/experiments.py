@@ -2,85 +2,85 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from cutk.errors import UsageError, suggestion
-from cutk.report.naming import compact, natural, slugs, told_apart, traits_of
-from cutk.report.runs import Measured, StoredRun, Training
-from cutk.run.records import GOLD, ORIGINAL, Reading, Record, records_of
-from cutk.run.unlearning import Attempt
+from cutk.report.naming import compact, listed, natural, slugs, told_apart, traits_of
+from cutk.run.records import Attempt, Environment, Failure, Identity, Measured, Record, Run, Trained
+from cutk.run.summary import Stat, best_on_test, nothing_to_correct, stat
 
-__all__ = ["SHOWN", "Experiment", "Point", "Setting", "Stat", "anchor", "experiments_of", "stat"]
+__all__ = ["GOLD", "ORIGINAL", "Experiment", "Point", "Setting", "experiments_of"]
 
-# What a figure or a table calls the reference rows.
-SHOWN = {ORIGINAL: "original", GOLD: "gold"}
+# The references stand in figures and tables under their roles; an unlearner's name always goes with an α.
+ORIGINAL, GOLD = "original", "gold"
 
 _MIDDLE = 0.5
+# Traits that say less to a person than the others.
+_LAST = ("points", "provider", "source", "data")
 
 
-class Stat(NamedTuple):
-    """A mean, the sample standard deviation (None for a single value), and how many values they are over."""
-
-    mean: float
-    sd: float | None
-    n: int
-
-
-def stat(values: Sequence[float]) -> Stat | None:
-    """Return the statistics of ``values``, None if there are none.
-
-    >>> stat([1.0, 3.0])
-    Stat(mean=2.0, sd=1.4142135623730951, n=2)
-    """
-    if not values:
-        return None
-    return Stat(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """One model: a training, or a point of an unlearner's grid.
 
     Attributes:
-        record: the same as ``cutk bench`` makes of it, with the method's name in this report as ``unlearner``.
-        attempt: how it came about.
-        anchor: its address on the page.
+        run: which it is from.
+        position: which of the run's attempts it is.
+        method: the unlearner, told apart from others of its name; a reference's role.
+        identities: each metric's identity, by its name in the report.
+        oracle: whether it is the one that is best on the test set.
     """
 
-    record: Record
-    attempt: Attempt
-    anchor: str
+    run: Run
+    position: int
+    method: str
+    identities: Mapping[str, str]
+    oracle: bool = False
+
+    @property
+    def attempt(self) -> Attempt:
+        """How it came about."""
+        return self.run.attempts[self.position]
 
     @property
     def alpha(self) -> float | None:
         """The identified fraction, None for the references."""
-        alpha: float | None = self.record["alpha"]
-        return alpha
-
-    @property
-    def method(self) -> str:
-        """The unlearner, told apart from others of its name."""
-        return str(self.record["unlearner"])
+        return self.run.labels.alpha
 
     @property
     def seed(self) -> int:
         """Which repetition it belongs to."""
-        return int(self.record["seed"])
+        return self.run.labels.seed
 
     @property
     def selected(self) -> bool:
-        """Say whether it is what the test-free rule took."""
-        return bool(self.record["selected"])
+        """Whether it is what the test-free rule took."""
+        return self.position == self.run.selected
+
+    @property
+    def anchor(self) -> str:
+        """Its address on the page."""
+        return f"record-{self.run.key[:16]}-{self.position}"
 
     def value(self, metric: str) -> float | None:
         """Return a metric's value, None if it has none."""
-        number: float | None = self.record["metrics"].get(metric)
-        return number
+        value = self.attempt.metrics.get(self.identities.get(metric, ""))
+        return None if isinstance(value, dict) else value
+
+    def parts(self, metric: str) -> dict[str, float]:
+        """Return the values of a metric that is several numbers, by their labels."""
+        value = self.attempt.metrics.get(self.identities.get(metric, ""))
+        return value if isinstance(value, dict) else {}
+
+    def record(self, manipulation: str) -> Record:
+        """Return it as a line of a table, with the names that the method and the setting have in the report."""
+        record = self.run.record_of(self.position, {identity: name for name, identity in self.identities.items()})
+        unlearner = None if self.alpha is None else self.method
+        return record.model_copy(update={"unlearner": unlearner, "manipulation": manipulation})
 
 
 @dataclass
@@ -101,9 +101,9 @@ class Setting:
     name: str
     options: dict[str, Any]
     manipulated: list[int]
-    runs: list[tuple[str, StoredRun]] = field(default_factory=list)
+    runs: list[tuple[str, Run]] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    failures: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def size(self) -> str:
@@ -126,23 +126,23 @@ class Setting:
         """The α nearest the one at which the paper sets unlearning against utility."""
         return min(self.alphas, key=lambda alpha: abs(alpha - _MIDDLE))
 
-    @property
+    @cached_property
     def methods(self) -> list[str]:
         """The unlearners, by name."""
         return sorted({name for name, run in self.runs if run.unlearner is not None}, key=natural)
 
-    @property
+    @cached_property
     def alphas(self) -> list[float]:
         """Every identified fraction that there is, ascending."""
         return sorted({point.alpha for point in self.points if point.alpha is not None})
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         """Every seed that there is, ascending."""
         return sorted({run.labels.seed for _, run in self.runs})
 
     @cached_property
-    def _selected(self) -> dict[tuple[str, float | None], list[Point]]:
+    def _chosen(self) -> dict[tuple[str, float | None], list[Point]]:
         found: dict[tuple[str, float | None], list[Point]] = {}
         for point in self.points:
             if point.selected:
@@ -151,36 +151,55 @@ class Setting:
 
     def selected(self, method: str, alpha: float | None = None) -> list[Point]:
         """Return one point for each seed: what the method's rule took at ``alpha``, or a reference."""
-        return self._selected.get((method, alpha), [])
+        return self._chosen.get((method, alpha), [])
 
     def measured(self, metric: str, method: str, alpha: float | None = None) -> Stat | None:
         """Return a metric over the seeds."""
-        values = (point.value(metric) for point in self.selected(method, alpha))
-        return stat([value for value in values if value is not None])
+        return stat([value for p in self.selected(method, alpha) if (value := p.value(metric)) is not None])
 
-    def broken_down(self, breakdown: str, method: str, alpha: float | None = None) -> dict[str, Stat]:
-        """Return each value of a breakdown over the seeds, by its label."""
+    def change(self, metric: str, method: str, alpha: float | None = None) -> float | None:
+        """Return by how much a metric differs from the original of the same seed, averaged over seeds."""
+        before = {point.seed: point.value(metric) for point in self.selected(ORIGINAL)}
+        pairs = [(point.value(metric), before.get(point.seed)) for point in self.selected(method, alpha)]
+        found = stat([after - start for after, start in pairs if after is not None and start is not None])
+        return found and found.mean
+
+    def broken_down(self, metric: str, method: str, alpha: float | None = None) -> dict[str, Stat]:
+        """Return each of a metric's several values over the seeds that have it, by its label, in natural order."""
         by_label: dict[str, list[float]] = {}
         for point in self.selected(method, alpha):
-            for label, value in point.record["breakdowns"].get(breakdown, {}).items():
+            for label, value in point.parts(metric).items():
                 by_label.setdefault(label, []).append(value)
-        return {label: found for label, values in by_label.items() if (found := stat(values)) is not None}
+        return {label: found for label in sorted(by_label, key=natural) if (found := stat(by_label[label]))}
+
+    @cached_property
+    def _identified(self) -> dict[float, float]:
+        sizes: dict[float, list[int]] = {}
+        for _, run in self.runs:
+            if run.labels.alpha is not None:
+                sizes.setdefault(run.labels.alpha, []).append(run.labels.identified or 0)
+        return {alpha: statistics.fmean(found) for alpha, found in sizes.items()}
 
     def identified(self, alpha: float) -> float:
         r"""Return \|S_f\|, averaged over seeds."""
-        return statistics.fmean(p.record["identified"] for p in self.points if p.alpha == alpha)
+        return self._identified[alpha]
+
+    def nothing_to_correct(self, metric: Measured) -> str:
+        """Say why there is nothing to correct by this metric, if there isn't."""
+        original, gold = (self.measured(metric.name, reference) for reference in (ORIGINAL, GOLD))
+        return nothing_to_correct(metric.name, original, gold, metric.higher_is_better)
 
 
 @dataclass
 class Experiment:
-    """Everything that shares data, model, recipe, precision and device.
+    """Everything that shares data, model, recipe, precision, device and threads.
 
     Attributes:
         name: dataset and model, told apart from other experiments by what differs.
         slug: the same for files and addresses.
         dataset: its name.
         model: its name.
-        training: what decides its trainings; the manipulation is the settings' own.
+        training: what decides its trainings; manipulation and seed are the settings' own.
         settings: by manipulation and size of S_m.
         metrics: every metric with values, the two objectives first.
         breakdowns: the same for metrics that are several numbers.
@@ -191,11 +210,11 @@ class Experiment:
     slug: str
     dataset: str
     model: str
-    training: Training
+    training: Trained
     settings: list[Setting]
     metrics: dict[str, Measured]
     breakdowns: dict[str, Measured]
-    environments: list[dict[str, Any]]
+    environments: list[Environment]
 
     @property
     def methods(self) -> list[str]:
@@ -206,9 +225,23 @@ class Experiment:
         """Return the metrics that measure one of the two aims: ``unlearning`` or ``utility``."""
         return [name for name, metric in self.metrics.items() if metric.objective == aim]
 
+    def caution(self, setting: Setting) -> str:
+        """Say that there is nothing to correct in a setting, if there isn't."""
+        aims = self.objectives("unlearning")
+        return setting.nothing_to_correct(self.metrics[aims[0]]) if aims else ""
+
+    def records(self) -> list[Record]:
+        """Return the selected models as lines of a table, each manipulation under its setting's title."""
+        return [p.record(setting.title) for setting in self.settings for p in setting.points if p.selected]
+
 
 def experiments_of(
-    runs: Sequence[StoredRun], datasets: Collection[str] = (), manipulations: Collection[str] = ()
+    runs: Iterable[Run],
+    datasets: Collection[str] = (),
+    manipulations: Collection[str] = (),
+    metrics: Mapping[str, str] | None = None,
+    *,
+    oracle: bool = False,
 ) -> list[Experiment]:
     """Put runs in order.
 
@@ -216,24 +249,31 @@ def experiments_of(
         runs: all that were read.
         datasets: the ones to report, all if empty.
         manipulations: likewise.
+        metrics: the ones to show in their order, names by identity; all of them in an order of their own if not given.
+        oracle: whether the grid point that is best on the test set is told.
 
     Raises:
         UsageError: if no run is of such a dataset or manipulation.
     """
-    runs = _only(runs, "dataset", datasets, lambda run: run.labels.dataset)
+    runs = _only(sorted(runs, key=_order), "dataset", datasets, lambda run: run.labels.dataset)
     runs = _only(runs, "manipulation", manipulations, lambda run: run.labels.manipulation)
-    groups = _grouped(runs, lambda run: _canonical(run.training.model_dump(exclude={"manipulation"})))
+    without: Any = {"role", "corruption", "manipulation", "seed"}
+    groups = _grouped(runs, lambda run: run.trained.model_dump_json(exclude=without))
     names = {key: f"{group[0].labels.dataset}, {group[0].labels.model}" for key, group in groups.items()}
-    traits = {key: _training_traits(group[0].training) for key, group in groups.items()}
-    told = told_apart(names, traits, last=("provider", "source", "data"))
+    told = told_apart(names, {key: _traits_of(group[0].trained) for key, group in groups.items()}, _LAST)
     addresses = slugs(told.values())
-    experiments = [_experiment(told[key], addresses[told[key]], group) for key, group in groups.items()]
+    experiments = [
+        _experiment(told[key], addresses[told[key]], group, metrics, oracle) for key, group in groups.items()
+    ]
     return sorted(experiments, key=lambda experiment: natural(experiment.name))
 
 
-def _only(
-    runs: Sequence[StoredRun], what: str, wanted: Collection[str], name_of: Callable[[StoredRun], str]
-) -> Sequence[StoredRun]:
+def _order(run: Run) -> tuple[Any, ...]:
+    of = run.labels
+    return (of.dataset, of.model, of.manipulation, of.unlearner or "", of.alpha or 0, of.seed, run.key)
+
+
+def _only(runs: list[Run], what: str, wanted: Collection[str], name_of: Callable[[Run], str]) -> list[Run]:
     there = sorted({name_of(run) for run in runs})
     for name in wanted:
         if name not in there:
@@ -243,127 +283,121 @@ def _only(
     return [run for run in runs if name_of(run) in wanted] if wanted else runs
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _grouped(runs: Iterable[StoredRun], key_of: Callable[[StoredRun], str]) -> dict[str, list[StoredRun]]:
-    groups: dict[str, list[StoredRun]] = {}
+def _grouped(runs: Iterable[Run], key_of: Callable[[Run], str]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(key_of(run), []).append(run)
     return groups
 
 
-def _training_traits(training: Training) -> dict[str, str]:
-    model = {name: text for name, text in traits_of(training.model).items() if name != "points"}
+def _traits_of(training: Trained) -> dict[str, str]:
     return {
-        **model,
-        **{name: compact(value) for name, value in training.recipe.items()},
+        **{name: text for name, text in traits_of(training.model).items() if not name.endswith("points")},
+        "recipe": training.recipe.name,
+        **{name: compact(value) for point in training.recipe.options[:1] for name, value in point.items()},
         "precision": training.precision,
         "device": training.device,
+        "threads": str(training.threads),
         "validation_fraction": compact(training.validation_fraction),
+        "recipe provider": training.recipe.provider,
+        "recipe source": training.recipe.source[:6],
         "data": training.data[:8],
     }
 
 
-def _experiment(name: str, address: str, runs: list[StoredRun]) -> Experiment:
-    metrics = _metrics(runs)
-    groups = _grouped(runs, lambda run: _canonical(run.training.manipulation.model_dump()))
+def _experiment(name: str, address: str, runs: list[Run], shown: Mapping[str, str] | None, oracle: bool) -> Experiment:
+    found: dict[str, Measured] = {}
+    for run in runs:
+        found |= run.measured
+    names = shown or told_apart(
+        {identity: metric.name for identity, metric in found.items()},
+        {identity: {"identity": identity[:6]} for identity in found},
+    )
+    identities = {name: identity for identity, name in names.items() if identity in found}
+    metrics = [found[identity].model_copy(update={"name": name}) for name, identity in identities.items()]
+    groups = _grouped(runs, lambda run: "\n".join(part.model_dump_json() for part in run.trained.manipulation))
     sizes = {key: sorted({run.labels.manipulated for run in group}) for key, group in groups.items()}
     # The size tells settings apart wherever they are shown, so that only those of one size need more than that.
     ids = {key: f"{group[0].labels.manipulation}\n{sizes[key]}" for key, group in groups.items()}
-    traits = {key: traits_of(group[0].training.manipulation) for key, group in groups.items()}
-    told = {key: text.replace(f"\n{sizes[key]}", "") for key, text in told_apart(ids, traits, ("provider",)).items()}
-    settings = [_setting(told[key], group, metrics) for key, group in groups.items()]
+    traits = {key: _traits_of_all(group[0].trained.manipulation) for key, group in groups.items()}
+    told = {key: text.replace(f"\n{sizes[key]}", "") for key, text in told_apart(ids, traits, _LAST).items()}
+    methods = _methods(runs)
+    settings = [_setting(told[key], group, sizes[key], methods, identities, oracle) for key, group in groups.items()]
     settings.sort(key=lambda s: (natural(s.manipulation), s.manipulated, natural(s.name)))
-    _name_methods(settings)
+    kinds: dict[type, set[str]] = {dict: set(), float: set()}
+    for run in runs:
+        for identity, value in run.chosen.metrics.items():
+            if value is not None:
+                kinds[dict if isinstance(value, dict) else float].add(identity)
 
-    def having(part: str) -> dict[str, Measured]:
-        there = {name for s in settings for p in s.points for name in p.record[part]}
-        found = {metric.name: metric for metric in metrics.values() if metric.name in there}
-        return dict(sorted(found.items(), key=lambda item: _rank(item[1])))
+    def having(kind: type) -> dict[str, Measured]:
+        mine = [metric for metric in metrics if identities[metric.name] in kinds[kind]]
+        return {metric.name: metric for metric in (mine if shown else sorted(mine, key=_rank))}
 
-    environments = [json.loads(text) for text in dict.fromkeys(_canonical(run.environment) for run in runs)]
-    first = runs[0]
-    return Experiment(
-        name,
-        address,
-        first.labels.dataset,
-        first.labels.model,
-        first.training,
-        settings,
-        having("metrics"),
-        having("breakdowns"),
-        environments,
-    )
+    labels, training = runs[0].labels, runs[0].trained
+    environments = list({run.environment.model_dump_json(): run.environment for run in runs}.values())
+    about = (name, address, labels.dataset, labels.model, training)
+    return Experiment(*about, settings, having(float), having(dict), environments)
 
 
 def _rank(metric: Measured) -> tuple[int, bool, tuple[Any, ...]]:
     aims = ("unlearning", "utility", "")
-    return (
-        aims.index(metric.objective) if metric.objective in aims else 2,
-        not metric.is_fraction,
-        natural(metric.name),
-    )
+    return aims.index(metric.objective), not metric.is_fraction, natural(metric.name)
 
 
-def _metrics(runs: Iterable[StoredRun]) -> dict[str, Measured]:
-    """Return every metric by its identity, named apart from others of its name (another version, other options)."""
-    found: dict[str, Measured] = {}
+def _traits_of_all(parts: Sequence[Identity]) -> dict[str, str]:
+    """Return the traits of everything that was composed, under their names where it is more than one."""
+    return {n: t for part in parts for n, t in traits_of(part, f"{part.name}." if len(parts) > 1 else "").items()}
+
+
+def _methods(runs: Iterable[Run]) -> dict[str, str]:
+    """Return a name of its own for every unlearner of an experiment, by run; the same in all settings."""
+    chosen: dict[str, tuple[str, dict[str, str]]] = {}
+    of_run: dict[str, str] = {}
     for run in runs:
-        found |= run.measured
-    names = told_apart(
-        {identity: metric.name for identity, metric in found.items()},
-        {identity: {"identity": identity[:6]} for identity in found},
-    )
-    return {identity: metric.model_copy(update={"name": names[identity]}) for identity, metric in found.items()}
+        how = run.decided_by
+        if isinstance(how, Trained):
+            of_run[run.key] = run.labels.role
+            continue
+        parts = (how.unlearner, how.identification, how.selector)
+        identity = "\n".join(part.model_dump_json() for part in parts)
+        if identity not in chosen:
+            traits = traits_of(how.unlearner)
+            for what, part in (("identification", how.identification), ("select", how.selector)):
+                options = listed(part.options[0]) if part.options else ""
+                traits |= {what: f"{part.name} ({options})" if options else part.name}
+                traits |= {f"{what} provider": part.provider, f"{what} source": part.source[:6]}
+            chosen[identity] = (how.unlearner.name if run.labels.unlearner is None else run.labels.unlearner, traits)
+        of_run[run.key] = identity
+    names = told_apart({k: name for k, (name, _) in chosen.items()}, {k: t for k, (_, t) in chosen.items()}, _LAST)
+    return {key: names.get(identity, identity) for key, identity in of_run.items()}
 
 
-def _setting(name: str, runs: list[StoredRun], metrics: dict[str, Measured]) -> Setting:
-    reading = Reading({identity: metric.model_dump() for identity, metric in metrics.items()}, every=True)
-    sizes = sorted({run.labels.manipulated for run in runs})
-    options = runs[0].training.manipulation.options[0] if runs[0].training.manipulation.options else {}
+def _setting(
+    name: str,
+    runs: list[Run],
+    sizes: list[int],
+    methods: Mapping[str, str],
+    identities: Mapping[str, str],
+    oracle: bool,
+) -> Setting:
+    parts = runs[0].trained.manipulation
+    options = {
+        f"{part.name}.{option}" if len(parts) > 1 else option: value
+        for part in parts
+        for point in part.options[:1]
+        for option, value in point.items()
+    }
     setting = Setting(runs[0].labels.manipulation, name, options, sizes)
+    names = {identity: shown for shown, identity in identities.items()}
     for run in runs:
-        records, failures = records_of(run.model_dump(), reading)
-        setting.runs.append((run.labels.unlearner, run))
-        setting.failures += failures
-        positions = [position for position, attempt in enumerate(run.attempts) if not attempt.error]
+        method = methods[run.key]
+        best = best_on_test(run, names) if oracle and len(run.attempts) > 1 else None
+        setting.runs.append((method, run))
+        setting.failures += run.failures(names)
         setting.points += [
-            Point(record, run.attempts[position], anchor(run, position))
-            for position, record in zip(positions, records, strict=True)
+            Point(run, position, method, identities, position == best)
+            for position, attempt in enumerate(run.attempts)
+            if not attempt.error
         ]
     return setting
-
-
-def anchor(run: StoredRun, position: int) -> str:
-    """Return the address of one model on the page."""
-    return f"record-{run.key[:16]}-{position}"
-
-
-def _name_methods(settings: Sequence[Setting]) -> None:
-    """Give every unlearner of an experiment a name of its own, the same in all settings."""
-    chosen = {
-        _canonical(run.unlearner.model_dump()): (run.labels.unlearner, traits_of(run.unlearner))
-        for setting in settings
-        for _, run in setting.runs
-        if run.unlearner is not None
-    }
-    names = told_apart(
-        {key: name for key, (name, _) in chosen.items()},
-        {key: traits for key, (_, traits) in chosen.items()},
-        last=("points", "provider", "source"),
-    )
-
-    def name_of(run: StoredRun) -> str:
-        return (
-            names[_canonical(run.unlearner.model_dump())]
-            if run.unlearner
-            else SHOWN.get(run.labels.unlearner, run.labels.unlearner)
-        )
-
-    for setting in settings:
-        by_key = {run.key: name_of(run) for _, run in setting.runs}
-        setting.runs = [(by_key[run.key], run) for _, run in setting.runs]
-        for point in setting.points:
-            point.record["unlearner"] = by_key[point.record["key"]]

@@ -1,4 +1,4 @@
-"""Telling things of one name apart by what differs."""
+"""Names: told apart by what differs, and sorted as people count."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cutk.report.runs import Identity
+from cutk.run.records import Identity
 
-__all__ = ["compact", "natural", "slug", "slugs", "told_apart", "traits_of"]
+__all__ = ["compact", "listed", "natural", "slug", "slugs", "told_apart", "traits_of"]
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -30,7 +30,7 @@ def slug(text: str) -> str:
     >>> slug("ssd [selection_weight=0.5]")
     'ssd-selection_weight-0.5'
     """
-    return re.sub(r"[^\w.]+", "-", text).strip("-.").lower() or "unnamed"
+    return re.sub(r"[^\w.]+", "-", text, flags=re.ASCII)[:80].strip("-.").lower() or "unnamed"
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
@@ -65,17 +65,26 @@ def compact(value: Any) -> str:
     return str(value)
 
 
+def listed(options: Mapping[str, Any]) -> str:
+    """Return options in a row.
+
+    >>> listed({"steps": 20, "lr": 0.1})
+    'steps=20, lr=0.1'
+    """
+    return ", ".join(f"{name}={compact(value)}" for name, value in options.items())
+
+
 def _alternatives(values: Sequence[Any]) -> str:
     texts = list(dict.fromkeys(textwrap.shorten(compact(value), 24, placeholder="…") for value in values))
     return "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
 
 
-def traits_of(identity: Identity) -> dict[str, str]:
+def traits_of(identity: Identity, prefix: str = "") -> dict[str, str]:
     """Return what tells two choices of one component apart: each option's values, then how many points, then whose."""
     names = list(dict.fromkeys(name for point in identity.options for name in point))
     traits = {name: _alternatives([point.get(name) for point in identity.options]) for name in names}
-    whose = {"provider": identity.provider, "source": identity.source[:6]}
-    return {**traits, "points": str(len(identity.options)), **whose}
+    whose = {"points": str(len(identity.options)), "provider": identity.provider, "source": identity.source[:6]}
+    return {prefix + name: text for name, text in {**traits, **whose}.items()}
 
 
 def told_apart(
@@ -86,27 +95,29 @@ def told_apart(
     Args:
         names: what each is called; one that is called as no other keeps that name.
         traits: what each is like.
-        last: traits that are looked at only where the others leave two of them alike.
+        last: the ends of traits that are looked at only where the others leave two of them alike.
 
     >>> told_apart({1: "ssd", 2: "ssd", 3: "cf"}, {1: {"weight": "1"}, 2: {"weight": "10"}, 3: {}})
     {1: 'ssd [weight=1]', 2: 'ssd [weight=10]', 3: 'cf'}
     """
-    result: dict[Key, str] = {}
+    groups: dict[str, list[Key]] = {}
     for key, name in names.items():
-        alike = [other for other in names if names[other] == name]
-        known = dict.fromkeys(trait for other in alike for trait in traits[other])
-        differing = [trait for trait in known if len({traits[other].get(trait) for other in alike}) > 1]
-        shown = [trait for trait in differing if trait not in last]
-        for trait in [*(t for t in differing if t in last), None]:
-            if trait is None or len({tuple(traits[o].get(t) for t in shown) for o in alike}) == len(alike):
-                break
-            shown.append(trait)
-        text = ", ".join(f"{trait}={traits[key][trait]}" for trait in shown if trait in traits[key])
-        result[key] = f"{name} [{text}]" if text else name
-    # Where nothing that people wrote differs (say, two orders of one grid), a number has to do.
+        groups.setdefault(name, []).append(key)
+    shown_of: dict[str, list[str]] = {}
+    for name, alike in groups.items():
+        known = dict.fromkeys(trait for key in alike for trait in traits[key])
+        differing = [trait for trait in known if len({traits[key].get(trait) for key in alike}) > 1]
+        later = [trait for trait in differing if trait.endswith(tuple(last))] if last else []
+        shown = [trait for trait in differing if trait not in later]
+        while later and len({tuple(traits[key].get(t) for t in shown) for key in alike}) < len(alike):
+            shown.append(later.pop(0))
+        shown_of[name] = shown
+    result: dict[Key, str] = {}
     seen: dict[str, int] = {}
-    for key, name in result.items():
-        seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 1:
-            result[key] = f"{name} #{seen[name]}"
+    for key, name in names.items():
+        text = ", ".join(f"{trait}={traits[key][trait]}" for trait in shown_of[name] if trait in traits[key])
+        full = f"{name} [{text}]" if text else name
+        seen[full] = seen.get(full, 0) + 1
+        # Where nothing that people wrote differs (say, two orders of one grid), a number has to do.
+        result[key] = full if seen[full] == 1 else f"{full} #{seen[full]}"
     return result

@@ -2,65 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from cutk.report.experiments import Experiment
-from cutk.report.naming import compact
+from cutk.report.naming import compact, listed
+from cutk.run.records import Environment, Identity
 
-__all__ = ["facts_of", "listed", "machine", "origin_of", "versions"]
-
-
-def listed(options: dict[str, Any]) -> str:
-    """Return options in a row."""
-    return ", ".join(f"{name}={compact(value)}" for name, value in options.items())
+__all__ = ["facts_of", "machine", "mixed", "origin_of", "versions"]
 
 
 def facts_of(experiment: Experiment) -> list[tuple[str, list[str]]]:
-    """Return what a reader has to know of where the numbers come from."""
+    """Return what a reader has to know of where the numbers come from, under a word each."""
     training = experiment.training
-    model = listed(training.model.options[0]) if training.model.options else ""
-    manipulations = []
-    for setting in experiment.settings:
-        seeds = f"{len(setting.seeds)} seed{'s' if len(setting.seeds) != 1 else ''}"
-        options = listed(setting.options) or "no options"
-        manipulations.append(f"{setting.name}, |S_m| = {setting.size}, {seeds} ({options})")
+    manipulations = [
+        f"{setting.name}, |S_m| = {setting.size}, {counted(len(setting.seeds), 'seed')} "
+        f"({listed(setting.options) or 'no options'})"
+        for setting in experiment.settings
+    ]
     machines = dict.fromkeys(machine(environment) for environment in experiment.environments)
     software = dict.fromkeys(versions(environment) for environment in experiment.environments)
+    recipe = f"{_chosen(training.recipe)}, validation_fraction={compact(training.validation_fraction)}"
     return [
         ("Data", [f"{experiment.dataset}, fingerprint {training.data[:12]}"]),
         ("Manipulation", manipulations),
-        ("Model", [f"{experiment.model} ({model})" if model else experiment.model]),
-        ("Recipe", [listed(training.recipe) + f", validation_fraction={compact(training.validation_fraction)}"]),
-        ("Hardware", [f"{found}, {training.precision}" for found in machines]),
+        ("Model", [_chosen(training.model)]),
+        ("Recipe", [recipe]),
+        ("Hardware", list(machines)),
         ("Versions", list(software)),
     ]
 
 
-def machine(environment: dict[str, Any]) -> str:
-    """Return the hardware in words."""
-    threads = environment.get("threads")
-    count = f", {threads} thread{'s' if threads != 1 else ''}" if threads is not None else ""
-    return f"{environment.get('device', 'unknown device')} ({environment.get('hardware', 'unknown')}{count})"
+def _chosen(identity: Identity) -> str:
+    options = listed(identity.options[0]) if identity.options else ""
+    return f"{identity.name} ({options})" if options else identity.name
 
 
-def versions(environment: dict[str, Any]) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "seed"), counted(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def machine(environment: Environment) -> str:
+    """Return the hardware and how it was used, in words."""
+    capability = f", {environment.capability}" if environment.capability else ""
+    threads = counted(environment.threads, "thread")
+    return f"{environment.device} ({environment.hardware}{capability}, {threads}), {environment.precision}"
+
+
+def versions(environment: Environment) -> str:
     """Return the versions in words."""
-    providers = environment.get("providers")
-    found = {
-        **(providers if isinstance(providers, dict) else {}),
-        "torch": environment.get("torch", "unknown"),
-        "Python": environment.get("python", "unknown"),
-    }
+    found = {**environment.providers, "torch": environment.torch, "Python": environment.python}
     return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def mixed(environments: Iterable[Environment]) -> str:
+    """Say in what the environments of runs that are shown together differ, nothing if in nothing that changes digits.
+
+    >>> one = Environment(torch="2.4", python="3.11", device="cpu", hardware="A", threads=1, precision="fp32")
+    >>> mixed([one, one.model_copy(update={"threads": 2})])
+    'threads: 1, 2'
+    """
+    fields = ("torch", "device", "hardware", "capability", "threads", "precision")
+    found = list(environments)
+    values = {name: sorted({str(getattr(environment, name)) for environment in found}) for name in fields}
+    return "; ".join(f"{name}: {', '.join(texts)}" for name, texts in values.items() if len(texts) > 1)
 
 
 def origin_of(experiment: Experiment) -> str:
     """Return in one line what a figure of an experiment was made of."""
-    settings = "; ".join(f"{setting.title}, seeds {listed_seeds(setting.seeds)}" for setting in experiment.settings)
+    settings = "; ".join(f"{setting.title}, seeds {seeds(setting.seeds)}" for setting in experiment.settings)
     machines = dict.fromkeys(f"{machine(found)}; {versions(found)}" for found in experiment.environments)
-    return f"{experiment.name}: {settings}. {'; '.join(machines)}, {experiment.training.precision}."
+    return f"{experiment.name}: {settings}. {'; '.join(machines)}."
 
 
-def listed_seeds(seeds: list[int]) -> str:
+def seeds(numbers: Sequence[int]) -> str:
     """Return seeds in a row."""
-    return ", ".join(map(str, seeds))
+    return ", ".join(map(str, numbers))

@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from cutk.report.experiments import SHOWN, Experiment, Setting, anchor
-from cutk.report.naming import compact, natural, slug
-from cutk.report.origins import facts_of, listed, machine, versions
+from cutk.errors import printable
+from cutk.report.experiments import ORIGINAL, Experiment, Setting
+from cutk.report.naming import compact, listed, natural, slug
+from cutk.report.origins import facts_of, machine, versions
 from cutk.report.panels import Drawing
-from cutk.report.runs import StoredRun
 from cutk.report.sheets import Sheet
 from cutk.report.style import svg
-from cutk.run.records import ORIGINAL
+from cutk.report.terminal import described
+from cutk.report.verdicts import verdict_of
+from cutk.run.records import Run
+
+if TYPE_CHECKING:
+    from cutk.report.contents import Contents
 
 __all__ = ["excerpt", "page"]
 
-_SMALLEST = 0.8  # of its natural width; below that a figure is scrolled and not shrunk
+
+def page(contents: Contents) -> str:
+    """Return a report as an HTML page."""
+    parts = zip(contents.experiments, contents.sheets, contents.drawings, strict=True)
+    sections = [_section(*of_one) for of_one in parts]
+    failures = [described(failure) for failure in (*contents.failures, *contents.failed_summaries)]
+    return _template("page.html.j2").render(sections=sections, failures=failures, version=version("cutk"))
 
 
-def page(
-    experiments: Sequence[Experiment],
-    sheets: Sequence[Sequence[Sheet]],
-    drawings: Sequence[Sequence[Drawing]],
-    version: str,
-) -> str:
-    """Return the page as HTML.
-
-    Args:
-        experiments: what to show.
-        sheets: the tables of each experiment.
-        drawings: the figures of each experiment.
-        version: of cutk, as it writes the page.
-    """
-    sections = [_section(*of_one) for of_one in zip(experiments, sheets, drawings, strict=True)]
-    return _template("page.html.j2").render(sections=sections, version=version)
-
-
-def excerpt(
-    experiments: Sequence[Experiment], sheets: Sequence[Sequence[Sheet]], drawings: Sequence[Sequence[Drawing]]
-) -> str:
-    """Return what a notebook shows: the first figure and the results' tables of each experiment, as HTML."""
-    sections = []
-    for experiment, of_sheets, of_drawings in zip(experiments, sheets, drawings, strict=True):
-        shown = _section(experiment, of_sheets, of_drawings[:1])
-        figures = [drawing for group in shown["figures"] for drawing in group["drawings"]]
-        sections.append({"drawings": figures, "tables": shown["results"]})
+def excerpt(contents: Contents) -> str:
+    """Return what a notebook shows: the verdicts, the first figure and the results' tables, as HTML."""
+    parts = zip(contents.experiments, contents.sheets, contents.drawings, strict=True)
+    sections = [_section(experiment, sheets, drawings[:1]) for experiment, sheets, drawings in parts]
     return _template("excerpt.html.j2").render(sections=sections)
 
 
@@ -61,26 +49,28 @@ def _template(name: str) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters["symbols"] = _symbols
     return environment.get_template(name)
 
 
-def _section(experiment: Experiment, sheets: Sequence[Sheet], drawings: Sequence[Drawing]) -> dict[str, Any]:
+def _section(experiment: Experiment, sheets: list[Sheet], drawings: list[Drawing]) -> dict[str, Any]:
     name = experiment.slug
     groups: dict[str, list[dict[str, Any]]] = {}
     for drawing in drawings:
-        figure = {
-            "id": drawing.name,
-            "title": drawing.title,
-            "caption": drawing.caption,
-            "origin": drawing.origin,
-            "svg": _inline(drawing),
-        }
+        # matplotlib wrote it, and style.svg escaped what it put in.
+        inline = Markup(svg(drawing.figure, drawing.name, drawing.tips))  # noqa: S704
+        figure = {"id": drawing.name, "title": drawing.title, "caption": drawing.caption, "svg": inline}
         groups.setdefault(drawing.group, []).append(figure)
     return {
         "id": name,
         "name": experiment.name,
+        "verdicts": [
+            {"name": setting.name, "sentences": said, "table": _address(experiment, i)}
+            for i, setting in enumerate(experiment.settings)
+            if (said := verdict_of(experiment, setting))
+        ],
         "facts": facts_of(experiment),
         "overview": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is None],
         "results": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is not None],
@@ -96,6 +86,10 @@ def _section(experiment: Experiment, sheets: Sequence[Sheet], drawings: Sequence
     }
 
 
+def _address(experiment: Experiment, number: int) -> str:
+    return f"{experiment.slug}-table-{number}"
+
+
 def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
     """Return a table for the template, its title without the experiment's name, under which it stands."""
     title = sheet.title.removeprefix(f"{experiment.name}: ")
@@ -105,11 +99,11 @@ def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
     while last > first and sheet.lines[last - 1].reference:
         last -= 1
     return {
-        "id": f"{experiment.slug}-table-{number}",
+        "id": _address(experiment, number),
         "title": title[:1].upper() + title[1:] if sheet.setting is None else title,
+        "caution": sheet.caution,
         "note": sheet.note,
-        # An arrow stays on the line of the word before it.
-        "columns": [c._replace(heading=re.sub(r" (?=[↑↓]$)", "\u00a0", c.heading)) for c in sheet.columns],
+        "columns": sheet.columns,
         "heads": sheet.heads,
         # References stay where they are when what is between them is sorted.
         "parts": [("reference", sheet.lines[:first]), ("", sheet.lines[first:last]), ("reference", sheet.lines[last:])],
@@ -118,20 +112,25 @@ def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
 
 def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
     """Return every run of a setting, with all that was tried in it."""
-    twins: dict[tuple[str, float | None], list[StoredRun]] = {}
+    twins: dict[tuple[str, float | None], list[tuple[str, int]]] = {}
     for method, run in setting.runs:
-        twins.setdefault((method, run.labels.alpha), []).append(run)
-    measured = {point.anchor: point.record["metrics"] for point in setting.points}
+        address = f"record-{run.key[:16]}-{run.selected}"
+        twins.setdefault((method, run.labels.alpha), []).append((address, run.labels.seed))
+    values: dict[str, dict[str, float]] = {}
+    for point in setting.points:
+        there = {name: value for name in experiment.metrics if (value := point.value(name)) is not None}
+        values[point.anchor] = there
     result = []
     for method, run in sorted(setting.runs, key=_order):
-        alpha = run.labels.alpha
-        values = [measured.get(anchor(run, position), {}) for position in range(len(run.attempts))]
-        metrics = [name for name in experiment.metrics if any(name in found for found in values)]
+        alpha, address = run.labels.alpha, f"record-{run.key[:16]}"
+        measured = [values.get(f"{address}-{position}", {}) for position in range(len(run.attempts))]
+        metrics = [name for name in experiment.metrics if any(name in found for found in measured)]
         names = list(dict.fromkeys(name for attempt in run.attempts for name in attempt.options))
         varying = [n for n in names if len({compact(attempt.options.get(n)) for attempt in run.attempts}) > 1]
+        selected = f"{address}-{run.selected}"
         result.append(
             {
-                "id": anchor(run, 0).rpartition("-")[0],
+                "id": address,
                 "title": method if alpha is None else f"{method}, α = {alpha:g}",
                 "seed": run.labels.seed,
                 "identified": run.labels.identified,
@@ -140,17 +139,13 @@ def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
                 "environment": f"{machine(run.environment)}; {versions(run.environment)}",
                 "options": listed({n: run.attempts[0].options.get(n) for n in names if n not in varying}),
                 "headings": [name.replace("_", " ") for name in (*varying, *metrics)],
-                "others": [
-                    (anchor(other, other.selected), other.labels.seed)
-                    for other in twins[method, alpha]
-                    if other is not run
-                ],
+                "others": [twin for twin in twins[method, alpha] if twin[0] != selected],
                 "attempts": [
                     {
-                        "id": anchor(run, position),
+                        "id": f"{address}-{position}",
                         "selected": position == run.selected,
                         "cells": [compact(attempt.options.get(name)) for name in varying]
-                        + [_value(values[position].get(n), experiment.metrics[n].is_fraction) for n in metrics],
+                        + [_value(measured[position].get(n), experiment.metrics[n].is_fraction) for n in metrics],
                         "score": _value(attempt.score, fraction=True),
                         "seconds": _value(attempt.seconds),
                         "error": attempt.error,
@@ -163,29 +158,19 @@ def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
     return result
 
 
-def _order(item: tuple[str, StoredRun]) -> tuple[Any, ...]:
+def _order(item: tuple[str, Run]) -> tuple[Any, ...]:
     """Sort by method, the references first: original, then gold."""
     method, run = item
     if run.labels.alpha is None:
-        return (0, method != SHOWN[ORIGINAL], run.labels.seed)
+        return (0, method != ORIGINAL, run.labels.seed)
     return (1, natural(method), run.labels.alpha, run.labels.seed)
 
 
 def _symbols(text: str) -> Markup:
-    """Return ``text`` with what it calls S_f set as the paper sets it."""
-    return Markup(re.sub(r"\b([A-Z])_([a-z])\b", r"<i>\1</i><sub>\2</sub>", str(Markup.escape(text))))  # noqa: S704
+    """Return ``text`` with what it calls S_f set as the paper sets it, and an arrow on the line of the word before."""
+    shown = str(Markup.escape(printable(text))).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
+    return Markup(re.sub(r"\b([A-Z])_([a-z])\b", r"<i>\1</i><sub>\2</sub>", shown))  # noqa: S704  # it was escaped
 
 
 def _value(number: float | None, fraction: bool = False) -> str:
     return "–" if number is None else f"{number:.4f}" if fraction else f"{number:.4g}"
-
-
-def _inline(drawing: Drawing) -> Markup:
-    text = svg(drawing.figure, drawing.name, drawing.tips)
-    match = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
-    if match:
-        width, height = (float(size) * 4 / 3 for size in match.groups())
-        size = f'style="min-width:{_SMALLEST * width:.0f}px;max-width:{width:.0f}px"'
-        text = text.replace(match[0], f'width="{width:.0f}" height="{height:.0f}" {size} role="group"', 1)
-    # matplotlib wrote it, and style.svg escaped what it put in.
-    return Markup(text)  # noqa: S704

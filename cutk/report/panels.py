@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -16,10 +15,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from cutk.report.experiments import Point, Stat
-from cutk.report.style import INK, MUTED, RC, Mark
+from cutk.errors import printable
+from cutk.report.experiments import Point
+from cutk.report.style import INK, MUTED, Mark
+from cutk.run.summary import Stat
 
-__all__ = ["Drawing", "Panels", "folded", "label_of", "said"]
+__all__ = ["Drawing", "Panels", "folded", "label_of"]
 
 _PANEL = (2.75, 2.2)  # inches
 _WIDTH = 8.4  # for all panels of a row
@@ -58,7 +59,7 @@ def label_of(name: str) -> str:
     >>> label_of("retain_accuracy")
     'Retain accuracy'
     """
-    text = name.replace("_", " ")
+    text = printable(name).replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
@@ -68,7 +69,7 @@ def folded(text: str, width: int) -> str:
     >>> folded("ssd [weight=0.1, dampening=10]", 20).splitlines()
     ['ssd [weight=0.1,', 'dampening=10]']
     """
-    return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" …"))
+    return "\n".join(textwrap.wrap(printable(text), width, max_lines=3, placeholder=" …"))
 
 
 def said(point: Point, values: str) -> str:
@@ -78,7 +79,11 @@ def said(point: Point, values: str) -> str:
 
 
 def spread(value: Stat) -> str:
-    """Return a mean in words as short as they get."""
+    """Return a mean in words as short as they get.
+
+    >>> spread(Stat(0.5, None, 1, 0.5, 0.5))
+    '0.5 (n = 1)'
+    """
     if value.sd is None:
         return f"{value.mean:.3g} (n = {value.n})"
     return f"{value.mean:.3f} ±{value.sd:.3f} (n = {value.n})"
@@ -101,16 +106,15 @@ class Panels:
         self.rows = math.ceil(len(titles) / self.columns)
         self.tips: dict[str, str] = {}
         self._entries: list[tuple[str, Any]] = []
-        with mpl.rc_context(RC):
-            width, height = size[0] * self.columns, size[1] * self.rows + 0.35
-            layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.07, w_pad=0.05, h_pad=0.05)
-            self.figure = Figure(figsize=(width, height), layout=layout)
-            grid = self.figure.subplots(self.rows, self.columns, squeeze=False, sharey=share)
-            self.axes: list[Axes] = list(grid.flat)[: len(titles)]
-            for unused in list(grid.flat)[len(titles) :]:
-                unused.remove()
-            for ax, title in zip(self.axes, titles, strict=True):
-                ax.set_title("\n".join(folded(line, _TITLE) for line in title.splitlines()))
+        width, height = size[0] * self.columns, size[1] * self.rows + 0.35
+        layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.07, w_pad=0.05, h_pad=0.05)
+        self.figure = Figure(figsize=(width, height), layout=layout)
+        grid = self.figure.subplots(self.rows, self.columns, squeeze=False, sharey=share)
+        self.axes: list[Axes] = list(grid.flat)[: len(titles)]
+        for unused in list(grid.flat)[len(titles) :]:
+            unused.remove()
+        for ax, title in zip(self.axes, titles, strict=True):
+            ax.set_title("\n".join(folded(line, _TITLE) for line in title.splitlines()))
 
     def label(self, x: str, y: str) -> None:
         """Name the axes, each once where panels share it."""
@@ -147,24 +151,23 @@ class Panels:
         marks = ax.scatter(xs, means, s=26, color=mark.colour, marker=mark.marker, zorder=3)
         marks.set_urls([self.link(p, spread(v)) for p, v in zip(points, values, strict=True)])
 
-    def reference(self, ax: Axes, name: str, value: Stat | None, points: Sequence[Point], dash: Any) -> None:
-        """Draw a horizontal line in the ink of the text."""
+    def reference(self, ax: Axes, name: str, value: Stat, point: Point, dash: Any) -> None:
+        """Draw a horizontal line in the ink of the text, which leads to a record."""
         style = {"color": INK, "linestyle": dash, "linewidth": 1.1, "alpha": MUTED + 0.15}
         self.entry(name, Line2D([], [], **style))
-        if value is not None:
-            ax.axhline(value.mean, zorder=1.5, url=self.link(points[0], spread(value)) if points else None, **style)
+        ax.axhline(value.mean, zorder=1.5, url=self.link(point, spread(value)), **style)
 
     def finish(self, name: str, group: str, title: str, caption: str) -> Drawing:
         """Set the legend and return the figure."""
         if self._entries:
             names, handles = zip(*self._entries, strict=True)
-            labels = [folded(text, _ENTRY) for text in names]
+            # matplotlib leaves out what begins with an underscore.
+            labels = [f"\u00a0{text}" if text.startswith("_") else text for text in (folded(n, _ENTRY) for n in names)]
             lines = [line for label in labels for line in label.splitlines()]
             width, height = self.figure.get_size_inches()
             beside = 0.55 + _CHARACTER * max(map(len, lines))
             self.figure.set_size_inches(width + beside, max(height, 0.3 + _LINE * len(lines)))
-            with mpl.rc_context(RC):
-                self.figure.legend(handles, labels, loc="outside right upper")
+            self.figure.legend(handles, labels, loc="outside right upper")
         return Drawing(name, group, title, caption, self.figure, self.tips)
 
 

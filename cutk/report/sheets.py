@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cutk.components import Summary
-from cutk.errors import UsageError
-from cutk.options import parse_options
-from cutk.plugins.registry import Registry
-from cutk.report.experiments import SHOWN, Experiment, Point, Setting, Stat, stat
-from cutk.report.runs import Measured
-from cutk.report.tables import best_row
-from cutk.run.plan import Chosen
-from cutk.run.records import GOLD, ORIGINAL, summarise
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
+from cutk.run.records import Measured
+from cutk.run.summary import Stat, Summarised, stat
 
-__all__ = ["Cell", "Column", "Line", "Sheet", "sheets_of", "tidy"]
+__all__ = ["Cell", "Column", "Line", "Sheet", "number_cell", "setting_sheet", "sheets_of", "tidy"]
 
 MINUS = "−"
+_NEVER = "not reached"
 
 
 class Cell(NamedTuple):
@@ -26,9 +22,9 @@ class Cell(NamedTuple):
 
     Attributes:
         text: a name, or a mean.
-        spread: ``±`` and the standard deviation, if there is one.
+        spread: ``±`` and the standard deviation, or an interval, if there is one.
         number: what to sort by, if it isn't the text.
-        best: whether no other method is better in this column.
+        best: whether no other method is better here.
     """
 
     text: str
@@ -49,7 +45,7 @@ class Column(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line; a reference competes with nobody, and a rule may follow a section."""
+    """One line; what isn't chosen by a method competes with nobody, and a rule may follow a section."""
 
     cells: tuple[Cell, ...]
     reference: bool = False
@@ -66,6 +62,7 @@ class Sheet(NamedTuple):
         lines: from top to bottom.
         heads: see there.
         setting: the setting that it is about, None if it is about a whole experiment.
+        caution: what a reader must know before anything else.
     """
 
     title: str
@@ -74,91 +71,116 @@ class Sheet(NamedTuple):
     lines: tuple[Line, ...]
     heads: int
     setting: Setting | None = None
+    caution: str = ""
+
+    @property
+    def marks(self) -> bool:
+        """Whether anything in it is marked as best."""
+        return any(cell.best for line in self.lines for cell in line.cells)
 
 
 NOTHING = Cell("–")
 
 
-def _decimals(value: float, fraction: bool) -> int:
-    size = abs(value)
-    return 3 if fraction or size < 1 else 2 if size < 10 else 1 if size < 100 else 0
-
-
 def number_cell(value: Stat | None, fraction: bool = False, signed: bool = False, decimals: int | None = None) -> Cell:
     """Return the cell for a mean.
 
-    >>> number_cell(Stat(-1.5, 0.25, 3), signed=True, decimals=2)
-    Cell(text='−1.50', spread='±0.25', number=-1.5, best=False)
+    >>> number_cell(stat([-1.25, -1.75]), signed=True, decimals=2)
+    Cell(text='−1.50', spread='±0.35', number=-1.5, best=False)
     """
     if value is None:
         return NOTHING
-    places = _decimals(value.mean, fraction) if decimals is None else decimals
+    size = abs(value.mean)
+    places = 3 if fraction or size < 1 else 2 if size < 10 else 1 if size < 100 else 0
+    places = places if decimals is None else decimals
     text = f"{value.mean:{'+' if signed else ''}.{places}f}".replace("-", MINUS)
     return Cell(text, "" if value.sd is None else f"±{value.sd:.{places}f}", value.mean)
+
+
+def _marked(cells: Sequence[Cell], higher_is_better: bool, groups: Sequence[Any]) -> list[Cell]:
+    """Mark the best cells of each group: several where they tie, none where all do; nobody competes without a group."""
+    best: set[int] = set()
+    for group in {group for group in groups if group is not None}:
+        competing = [i for i, cell in enumerate(cells) if groups[i] == group and cell.text != NOTHING.text]
+        numbers = {i: number for i in competing if (number := cells[i].number) is not None}
+        top = (max if higher_is_better else min)(numbers.values(), default=0.0)
+        found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
+        best |= found if len(found) < len(competing) else set()
+    return [cell._replace(best=i in best) for i, cell in enumerate(cells)]
 
 
 def _arrow(higher_is_better: bool) -> str:
     return "↑" if higher_is_better else "↓"
 
 
-def _metric_column(metric: Measured) -> Column:
-    return Column(f"{metric.name.replace('_', ' ')} {_arrow(metric.higher_is_better)}", metric.summary)
+class _Row(NamedTuple):
+    name: str
+    alpha: float | None
+    points: list[Point]
+    competes: bool = True
 
 
-def _marked(columns: Sequence[list[Cell]], better: Sequence[bool | None], competes: Sequence[bool]) -> list[list[Cell]]:
-    """Mark the best cells of each column whose direction is known."""
-    result = []
-    for cells, higher in zip(columns, better, strict=True):
-        numbers = [cell.number if in_it else None for cell, in_it in zip(cells, competes, strict=True)]
-        best = set() if higher is None else best_row(numbers, higher)
-        result.append([cell._replace(best=i in best) for i, cell in enumerate(cells)])
-    return result
+def _rows(setting: Setting) -> list[_Row]:
+    """Return original, each method at each α and what was best on the test set if that is told, gold."""
+    oracles: dict[tuple[str, float | None], list[Point]] = {}
+    for point in setting.points:
+        if point.oracle:
+            oracles.setdefault((point.method, point.alpha), []).append(point)
+    rows = [_Row(ORIGINAL, None, setting.selected(ORIGINAL), False)]
+    for alpha in setting.alphas:
+        for method in setting.methods:
+            rows.append(_Row(method, alpha, setting.selected(method, alpha)))
+            rows.append(_Row(f"{method} (oracle)", alpha, oracles.get((method, alpha), []), False))
+    return [row for row in (*rows, _Row(GOLD, None, setting.selected(GOLD), False)) if row.points]
 
 
-def setting_sheet(experiment: Experiment, setting: Setting) -> Sheet:
-    """Return every metric of one setting: original, each method at each α, gold."""
-    rows: list[tuple[str, float | None]] = [(SHOWN[ORIGINAL], None)]
-    rows += [(method, a) for a in setting.alphas for method in setting.methods if setting.selected(method, a)]
-    rows += [(SHOWN[GOLD], None)]
-    metrics = {
-        name: metric
-        for name, metric in experiment.metrics.items()
-        if any(setting.measured(name, *row) is not None for row in rows)
-    }
-    columns = _marked(
-        [
-            [number_cell(setting.measured(name, *row), metric.is_fraction) for row in rows]
-            for name, metric in metrics.items()
-        ],
-        [metric.higher_is_better for metric in metrics.values()],
-        [alpha is not None for _, alpha in rows],
-    )
+def setting_sheet(experiment: Experiment, setting: Setting, *, brief: bool = False) -> Sheet:
+    """Return every metric of one setting: original, each method at each α, gold.
+
+    Args:
+        experiment: where it belongs.
+        setting: which one.
+        brief: leave out the columns for the numbers of samples and of seeds.
+    """
+    rows, seeds, caution = _rows(setting), len(setting.seeds), experiment.caution(setting)
+
+    def values(metric: Measured) -> list[Stat | None]:
+        return [stat([v for p in row.points if (v := p.value(metric.name)) is not None]) for row in rows]
+
+    measured = {name: values(metric) for name, metric in experiment.metrics.items()}
+    metrics = [metric for name, metric in experiment.metrics.items() if any(measured[name])]
+    columns = []
+    for metric in metrics:
+        # Where there was nothing to correct no one is better at correcting.
+        marks = not (caution or (metric.objective == "unlearning" and setting.nothing_to_correct(metric)))
+        groups = [row.alpha if marks and row.competes else None for row in rows]
+        cells = [number_cell(value, metric.is_fraction) for value in measured[metric.name]]
+        columns.append(_marked(cells, metric.higher_is_better, groups))
+    several = len(setting.methods) > 1
     lines = []
-    for i, (name, alpha) in enumerate(rows):
-        heads = (
-            Cell("" if alpha is None else f"{alpha:g}", number=alpha),
-            NOTHING._replace(text="")
-            if alpha is None
-            else Cell(f"{setting.identified(alpha):g}", number=setting.identified(alpha)),
-            Cell(name),
-            Cell(str(len(setting.selected(name, alpha))), number=len(setting.selected(name, alpha))),
-        )
-        last = i + 1 == len(rows) or rows[i + 1][1] != alpha
-        lines.append(Line((*heads, *(column[i] for column in columns)), alpha is None, last))
-    return Sheet(
+    for i, (name, alpha, points, competes) in enumerate(rows):
+        at = Cell("") if alpha is None else Cell(f"{alpha:g}", number=alpha)
+        size = Cell("") if alpha is None else Cell(f"{(s := setting.identified(alpha)):g}", number=s)
+        part = f" ({len(points)} of {seeds} seeds)" if brief and len(points) < seeds else ""
+        heads = (at, Cell(name + part)) if brief else (at, size, Cell(name), Cell(str(len(points)), number=len(points)))
+        after = rows[i + 1].alpha if i + 1 < len(rows) else None
+        ends = alpha is None or after is None or (several and after != alpha)
+        lines.append(Line((*heads, *(column[i] for column in columns)), not competes, ends))
+    about = [Column("α", "identified fraction of the manipulated samples"), Column("Unlearner", numeric=False)]
+    if not brief:
+        about.insert(1, Column("|S_f|", "number of identified samples"))
+        about.append(Column("n", "number of seeds"))
+    sheet = Sheet(
         f"{experiment.name}: {setting.title}",
-        "Mean ± sample standard deviation over n seeds; the best of the methods is marked.",
-        (
-            Column("α", "identified fraction of the manipulated samples"),
-            Column("|S_f|", "number of identified samples"),
-            Column("Unlearner", numeric=False),
-            Column("n", "number of seeds"),
-            *(_metric_column(metric) for metric in metrics.values()),
-        ),
+        "Mean ± sample standard deviation over n seeds.",
+        (*about, *(Column(f"{m.name.replace('_', ' ')} {_arrow(m.higher_is_better)}", m.summary) for m in metrics)),
         tuple(lines),
-        heads=4,
-        setting=setting,
+        len(about),
+        setting,
+        caution,
     )
+    more = " The best of the methods at each α is marked." if sheet.marks else ""
+    return sheet._replace(note=sheet.note + more)
 
 
 def _by_setting(
@@ -170,47 +192,35 @@ def _by_setting(
     references: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> Sheet:
     """Return a table with a line a method and a column a setting."""
-    names = [*references[0], *experiment.methods, *references[1]]
-    competes = [name in experiment.methods for name in names]
-    cells = [[cell_of(setting, name) for name in names] for setting in experiment.settings]
-    columns = _marked(cells, [higher_is_better] * len(cells), competes)
-    lines = tuple(
-        Line(
-            (Cell(name), *(column[i] for column in columns)),
-            not competes[i],
-            i + 1 < len(names) and competes[i] != competes[i + 1],
+    before, methods, after = list(references[0]), experiment.methods, list(references[1])
+    groups = [*(None for _ in before), *(1 for _ in methods), *(None for _ in after)]
+    columns = [
+        _marked(
+            [cell_of(setting, name) for name in (*before, *methods, *after)],
+            higher_is_better,
+            [None] * len(groups) if experiment.caution(setting) else groups,
         )
-        for i, name in enumerate(names)
+        for setting in experiment.settings
+    ]
+    last = {len(before) - 1, len(before) + len(methods) - 1}
+    lines = tuple(
+        Line((Cell(name), *(column[i] for column in columns)), groups[i] is None, i in last)
+        for i, name in enumerate((*before, *methods, *after))
     )
     headings = (Column(f"{setting.title} {_arrow(higher_is_better)}") for setting in experiment.settings)
     return Sheet(title, note, (Column("Unlearner", numeric=False), *headings), lines, heads=1)
 
 
-def changes(setting: Setting, metric: str, method: str) -> dict[float | None, float]:
-    """Return by how much a metric changed against the original of the same seed, averaged over seeds, for each α.
-
-    For a reference the one α is None.
-    """
-    before = {point.seed: point.value(metric) for point in setting.selected(SHOWN[ORIGINAL])}
-    result: dict[float | None, float] = {}
-    for alpha in (None, *setting.alphas):
-        pairs = [(point.value(metric), before.get(point.seed)) for point in setting.selected(method, alpha)]
-        there = [after - start for after, start in pairs if after is not None and start is not None]
-        if there:
-            result[alpha] = statistics.fmean(there)
-    return result
-
-
-def utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
+def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
     """Return what each method costs in utility (the paper's table 1)."""
     scale, unit = (100, "points") if metric.is_fraction else (1, "its own unit")
 
     def cell_of(setting: Setting, name: str) -> Cell:
-        if name == SHOWN[ORIGINAL]:
+        if name == ORIGINAL:
             value = setting.measured(metric.name, name)
             return number_cell(value and stat([scale * value.mean]), decimals=2)
-        differences = changes(setting, metric.name, name)
-        return number_cell(stat([scale * change for change in differences.values()]), signed=True, decimals=2)
+        changes = (setting.change(metric.name, name, alpha) for alpha in (None, *setting.alphas))
+        return number_cell(stat([scale * c for c in changes if c is not None]), signed=True, decimals=2)
 
     return _by_setting(
         experiment,
@@ -219,56 +229,43 @@ def utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
         f"the original's line is absolute{', in percent' if metric.is_fraction else ''}.",
         cell_of,
         metric.higher_is_better,
-        ([SHOWN[ORIGINAL]], [SHOWN[GOLD]]),
+        ([ORIGINAL], [GOLD]),
     )
 
 
-def cost_sheet(experiment: Experiment) -> Sheet:
+_COSTS: Mapping[str, tuple[str, Callable[[Point], float | None]]] = {
+    "Seconds": (
+        "wall-clock time of one model, preparation included, evaluation excluded",
+        lambda point: point.attempt.seconds,
+    ),
+    "Passes": ("samples drawn, divided by the size of the training set", lambda point: point.attempt.passes),
+    "Peak memory, MiB": (
+        "the most in use at once, beyond what was in use before",
+        lambda point: None if (b := point.attempt.peak_bytes) is None else b / 2**20,
+    ),
+}
+
+
+def _cost_sheet(experiment: Experiment) -> Sheet:
     """Return what each method costs in time, data and memory (the paper's table 3)."""
-    parts: dict[str, Callable[[Point], float | None]] = {
-        "Seconds": lambda point: point.attempt.seconds,
-        "Passes": lambda point: point.attempt.passes,
-        "Peak memory, MiB": lambda point: None if (b := point.attempt.peak_bytes) is None else b / 2**20,
-    }
-    names = [SHOWN[ORIGINAL], *experiment.methods]
-    points = {
-        name: [p for setting in experiment.settings for p in setting.points if p.selected and p.method == name]
-        for name in names
-    }
-    columns = {
-        heading: [stat([v for point in points[name] if (v := part(point)) is not None]) for name in names]
-        for heading, part in parts.items()
-    }
-    columns = {heading: values for heading, values in columns.items() if any(values)}
-    marked = _marked(
-        [[number_cell(value) for value in values] for values in columns.values()],
-        [False] * len(columns),
-        [name in experiment.methods for name in names],
-    )
-    tried = {
-        name: max(
-            (len(run.attempts) for s in experiment.settings for method, run in s.runs if method == name), default=0
-        )
-        for name in names
-    }
-    lines = tuple(
-        Line(
-            (
-                Cell(name),
-                Cell(str(len(points[name])), number=len(points[name])),
-                Cell(str(tried[name]), number=tried[name]),
-                *(column[i] for column in marked),
-            ),
-            reference=i == 0,
-            ends_section=i == 0,
-        )
-        for i, name in enumerate(names)
-    )
-    meanings = {
-        "Seconds": "wall-clock time of one model, preparation included, evaluation excluded",
-        "Passes": "samples drawn, divided by the size of the training set",
-        "Peak memory, MiB": "the most in use at once, beyond what was in use before",
-    }
+    points: dict[str, list[Point]] = {name: [] for name in (ORIGINAL, *experiment.methods)}
+    tried = dict.fromkeys(points, 0)
+    for setting in experiment.settings:
+        for point in setting.points:
+            if point.selected and (point.method in points) and (point.method != GOLD):
+                points[point.method].append(point)
+                tried[point.method] = max(tried[point.method], len(point.run.attempts))
+    groups = [None, *(1 for _ in experiment.methods)]
+    columns, headings = [], []
+    for heading, (meaning, part) in _COSTS.items():
+        values = [stat([v for point in mine if (v := part(point)) is not None]) for mine in points.values()]
+        if any(values):
+            columns.append(_marked([number_cell(value) for value in values], False, groups))
+            headings.append(Column(f"{heading} ↓", meaning))
+    lines = []
+    for i, (name, mine) in enumerate(points.items()):
+        numbers = (Cell(str(number), number=number) for number in (len(mine), tried[name]))
+        lines.append(Line((Cell(name), *numbers, *(column[i] for column in columns)), i == 0, i == 0))
     return Sheet(
         f"{experiment.name}: cost",
         "Of one model: mean ± sample standard deviation over n of them, all settings, α and seeds together; "
@@ -277,87 +274,70 @@ def cost_sheet(experiment: Experiment) -> Sheet:
             Column("Unlearner", numeric=False),
             Column("n", "number of models"),
             Column("Grid", "points of the grid"),
-            *(Column(f"{heading} ↓", meanings[heading]) for heading in columns),
+            *headings,
         ),
-        lines,
+        tuple(lines),
         heads=3,
     )
 
 
-class Summarised(NamedTuple):
-    """One summary over α: its component, and its value for each setting's title and method.
+def in_words(found: Summarised, name: str) -> str:
+    """Return a summary with the interval over its seeds.
 
-    Where a summary can't be computed from what was measured it has no entry; None says that it isn't reached.
+    >>> one = dict(dataset="", manipulation="", model="", recipe="", unlearner="ssd")
+    >>> in_words(Summarised(**one, metrics={"alpha_star": 0.5}, intervals={"alpha_star": (None, 0.1)}), "alpha_star")
+    '0.5 (0.1 to not reached)'
     """
-
-    metric: type[Summary]
-    values: dict[tuple[str, str], float | None]
-
-
-def summarised(experiment: Experiment, registry: Registry, warn: Callable[[str], None]) -> list[Summarised]:
-    """Compute every installed summary for every method of an experiment."""
-    result = []
-    for entry in registry.of_kind("metric"):
-        component: Any = entry.component
-        if not issubclass(component, Summary):
-            continue
-        try:
-            chosen = Chosen(entry, (parse_options(component.Options, {}, entry.name),))
-        except UsageError as error:
-            warn(f"summary left out: {error}")
-            continue
-        values: dict[tuple[str, str], float | None] = {}
-        for setting in experiment.settings:
-            ready = all(setting.measured(name, SHOWN[GOLD]) for name in component.of)
-            found, failures = (
-                summarise([chosen], [_as_benched(point) for point in setting.points]) if ready else ([], [])
-            )
-            failed = {failure["unlearner"] for failure in failures}
-            for failure in failures:
-                warn(f"{entry.name} of {failure['unlearner']} in {setting.title}: {failure['reason']}")
-            for summary in found:
-                method = summary["unlearner"]
-                measured = all(any(setting.measured(n, method, a) for a in setting.alphas) for n in component.of)
-                if measured and method not in failed:
-                    values[setting.title, method] = summary["metrics"][chosen.name]
-        if values:
-            result.append(Summarised(component, values))
-    return result
+    value, ends = found.metrics[name], found.intervals.get(name)
+    text = _NEVER if value is None else f"{value:.4g}"
+    return f"{text} {_interval(ends)}" if ends and set(ends) != {value} else text
 
 
-def _as_benched(point: Point) -> dict[str, Any]:
-    """Return a point's record with the names that a benchmark gives the references."""
-    names = {shown: name for name, shown in SHOWN.items()}
-    return {**point.record, "unlearner": names.get(point.method, point.method)} if point.alpha is None else point.record
+def _interval(ends: tuple[float | None, float | None]) -> str:
+    order = sorted(ends, key=lambda end: math.inf if end is None else end)
+    low, high = (_NEVER if end is None else f"{end:.4g}" for end in order)
+    return f"(all {low})" if low == high else f"({low} to {high})"
 
 
-def summary_sheet(experiment: Experiment, found: Summarised) -> Sheet:
+def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], found: Sequence[Summarised]) -> Sheet:
     """Return one summary of all methods."""
-    component = found.metric
+    by_place = {(one.manipulation, one.unlearner): one for one in found}
 
     def cell_of(setting: Setting, method: str) -> Cell:
-        if (setting.title, method) not in found.values:
-            return NOTHING
-        value = found.values[setting.title, method]
-        return Cell("not reached") if value is None else Cell(f"{value:.4g}", number=value)
+        one = by_place.get((setting.title, method))
+        if one is None or name not in one.metrics:
+            return Cell("nothing to correct") if one and one.note else NOTHING  # in such a column nothing is marked
+        text, _, interval = in_words(one, name).partition(" (")
+        return Cell(text, f"({interval}" if interval else "", one.metrics[name])
 
-    name = component.name.replace("_", " ")
-    return _by_setting(
-        experiment, f"{experiment.name}: {name}", component.summary(), cell_of, component.higher_is_better
-    )
+    several = any(one.intervals for one in found)
+    interval = " In brackets what single seeds give, from the smallest to the largest." if several else ""
+    note = f"{summary.summary()}{interval}"
+    title = f"{experiment.name}: {name.replace('_', ' ')}"
+    return _by_setting(experiment, title, note, cell_of, summary.higher_is_better)
 
 
-def sheets_of(experiment: Experiment, summaries: Sequence[Summarised]) -> list[Sheet]:
-    """Return all tables of an experiment."""
+def sheets_of(
+    experiment: Experiment, found: Sequence[Summarised], summaries: Mapping[str, type[Summary]]
+) -> list[Sheet]:
+    """Return all tables of an experiment.
+
+    Args:
+        experiment: which one.
+        found: the summaries of its methods.
+        summaries: the components that these are of, by name.
+    """
     sheets = [setting_sheet(experiment, setting) for setting in experiment.settings]
     if experiment.methods:
-        sheets += [summary_sheet(experiment, found) for found in summaries]
-        sheets += [utility_sheet(experiment, experiment.metrics[name]) for name in experiment.objectives("utility")]
-        sheets.append(cost_sheet(experiment))
+        for name, summary in summaries.items():
+            if any(name in one.metrics for one in found):
+                sheets.append(_summary_sheet(experiment, name, summary, found))
+        sheets += [_utility_sheet(experiment, experiment.metrics[name]) for name in experiment.objectives("utility")]
+        sheets.append(_cost_sheet(experiment))
     return sheets
 
 
-def tidy(experiment: Experiment, summaries: Sequence[Summarised]) -> Iterable[dict[str, Any]]:
+def tidy(experiment: Experiment, found: Sequence[Summarised]) -> Iterator[dict[str, Any]]:
     """Yield one row for each number: metrics over the seeds, and each summary, which is over α."""
     for setting in experiment.settings:
         labels = {
@@ -367,23 +347,21 @@ def tidy(experiment: Experiment, summaries: Sequence[Summarised]) -> Iterable[di
             "manipulation": setting.name,
             "manipulated": setting.size,
         }
-        at: list[tuple[str, float | None]] = [(SHOWN[ORIGINAL], None)]
-        at += [(method, alpha) for alpha in setting.alphas for method in setting.methods]
-        for method, alpha in [*at, (SHOWN[GOLD], None)]:
-            here = {
-                "method": method,
-                "alpha": alpha,
-                "identified": None if alpha is None else setting.identified(alpha),
-            }
+        at: list[tuple[str, str, float | None]] = [(ORIGINAL, ORIGINAL, None)]
+        at += [("unlearned", method, alpha) for alpha in setting.alphas for method in setting.methods]
+        for role, method, alpha in [*at, (GOLD, GOLD, None)]:
+            size = None if alpha is None else setting.identified(alpha)
+            here = {**labels, "role": role, "method": method, "alpha": alpha, "identified": size}
             for name in experiment.metrics:
-                value = setting.measured(name, method, alpha)
-                if value is not None:
-                    yield {**labels, **here, "metric": name, **value._asdict()}
+                if value := setting.measured(name, method, alpha):
+                    yield {**here, "metric": name, **value._asdict()}
             for name in experiment.breakdowns:
                 for label, part in setting.broken_down(name, method, alpha).items():
-                    yield {**labels, **here, "metric": f"{name}[{label}]", **part._asdict()}
-        for found in summaries:
-            for (title, method), number in found.values.items():
-                if title == setting.title:
-                    here = {"method": method, "alpha": None, "identified": None, "metric": found.metric.name}
-                    yield {**labels, **here, "mean": number, "sd": None, "n": None}
+                    yield {**here, "metric": f"{name}[{label}]", **part._asdict()}
+        for one in found:
+            for name, number in one.metrics.items() if one.manipulation == setting.title else ():
+                ends = sorted(one.intervals.get(name, ()), key=lambda end: math.inf if end is None else end)
+                low, high = ends or (None, None)
+                here = {"role": "unlearned", "method": one.unlearner, "alpha": None, "identified": None, "metric": name}
+                seeds = len(setting.seeds)
+                yield {**labels, **here, "mean": number, "sd": None, "n": seeds, "low": low, "high": high}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-import re
+import warnings
 import zlib
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "MUTED", "RC", "Mark", "colours_for", "marks_for", "png", "svg"]
+from cutk.errors import printable
+
+__all__ = ["INK", "MARKERS", "MUTED", "Mark", "colours_for", "drawing", "marks_for", "png", "svg"]
 
 # Stands for the colour of the text around a figure, which is known where it is shown and not where it is drawn.
 INK = "#010203"
@@ -21,14 +24,19 @@ MUTED = 0.62
 # Okabe and Ito's palette for colour-blind readers. Its yellow and black, which vanish on white and on black, give way
 # to the olive and the rose of Tol's "muted".
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999933", "#B0496B")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _DASHES: tuple[Any, ...] = ((0, ()), (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.2, 1.2, 1.2)))
 # Of the numbers tried, the first that gives each method of the paper a colour of its own.
 _SALT = "29"
 
+# Of its natural width; below that a figure is scrolled and not shrunk.
+_SMALLEST = 0.8
+
 _FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-RC: Any = {
+_RC: Any = {
+    # A class may be called "$1": names are text, never formulas.
+    "text.parse_math": False,
     # Widths are measured in a wide font and text is set in the reader's own, so that nothing comes to overlap.
     "font.family": ["DejaVu Sans"],
     "svg.fonttype": "none",
@@ -81,7 +89,7 @@ def _mark(slot: int) -> Mark:
     colours = len(_COLOURS)
     turn = slot // colours
     return Mark(
-        _COLOURS[slot % colours], _MARKERS[(slot + 3 * turn) % len(_MARKERS)], _DASHES[(slot + turn) % len(_DASHES)]
+        _COLOURS[slot % colours], MARKERS[(slot + 3 * turn) % len(MARKERS)], _DASHES[(slot + turn) % len(_DASHES)]
     )
 
 
@@ -108,6 +116,19 @@ def colours_for(names: Iterable[str]) -> dict[str, str]:
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw in the house style; a letter that the measuring font lacks is no reason to warn."""
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph", category=UserWarning)
+        yield
+
+
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+ElementTree.register_namespace("", _SVG[1:-1])
+ElementTree.register_namespace("xlink", _XLINK[1:-1])
+
+
 def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "", origin: str = "") -> str:
     """Return a figure as an SVG element in the colours and the font of the page that shows it.
 
@@ -118,43 +139,71 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "
         page: where these addresses are; empty for the page that shows the figure, none if there is no page.
         origin: what the figure was made of, kept in it as its description.
     """
-    buffer = io.StringIO()
-    with mpl.rc_context(RC):
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    text = re.sub(r' (?:d|x|y|transform)="[^"]*"', _shortened, text)
-    text = re.sub(r"font(-family)?: ?([^;\"]*?)'DejaVu Sans'[^;\"]*", rf"font\1: \2{_FAMILY}", text)
-    text = re.sub(r'(?<= )id="', f'id="{name}-', text)
-    text = re.sub(r"url\(#", f"url(#{name}-", text)
-
-    text = re.sub(r'(<use xlink:href=")#', rf"\1#{name}-", text)
-
+    buffer = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with drawing():
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314  # matplotlib wrote it just now
+    for definitions in root.findall(f"{_SVG}defs"):
+        for style in definitions.findall(f"{_SVG}style"):
+            definitions.remove(style)  # it would hold for the whole page
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "font-family": _FAMILY, "role": "group"}
+    # Pixels, of which a screen has 4 where a printer has 3 points; it shrinks with its place, but not out of sight.
+    width, height = (float(root.attrib[side].removesuffix("pt")) * 4 / 3 for side in ("width", "height"))
+    root.attrib |= {"width": f"{width:.0f}", "height": f"{height:.0f}"}
+    root.set("style", f"min-width:{_SMALLEST * width:.0f}px;max-width:{width:.0f}px")
+    referred = {use.get(f"{_XLINK}href", "")[1:] for use in root.iter(f"{_SVG}use")}
+    for element in root.iter():
+        _restyle(element, name, referred)
+        if element.tag == f"{_SVG}a":
+            address = element.attrib.pop(f"{_XLINK}href")
+            element.attrib.clear()  # matplotlib would open another window
+            if page is None:
+                element.tag = f"{_SVG}g"
+                continue
+            element.attrib |= {f"{_XLINK}href": f"{page}{address}", "aria-label": printable(tips[address])}
+            title = ElementTree.Element(f"{_SVG}title")
+            title.text = printable(tips[address])
+            element.insert(0, title)
     if origin:
-        text = re.sub(r"(<svg[^>]*>)", lambda match: f"{match[1]}<desc>{escape(origin)}</desc>", text, count=1)
-    if page is None:
-        return re.sub(r"</?a\b[^>]*>", "", text)
-
-    def link(match: re.Match[str]) -> str:
-        tip = escape(tips[match[1]])
-        return f'<a xlink:href="{page}{match[1]}" aria-label="{tip}"><title>{tip}</title>'
-
-    # Without the target that matplotlib gives a link, which would open another window.
-    return re.sub(r'<a xlink:href="(#[^"]*)"[^>]*>', link, text)
+        description = ElementTree.Element(f"{_SVG}desc")
+        description.text = printable(origin)
+        root.insert(0, description)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def _shortened(match: re.Match[str]) -> str:
-    """Drop the digits of coordinates that no screen and no printer shows."""
-    return " " + " ".join(re.sub(r"(\d\.\d\d)\d+", r"\1", match[0]).split())
+def _restyle(element: ElementTree.Element, name: str, referred: set[str]) -> None:
+    """Give an element the page's ink and font, ids of its own, and no digits that no screen and no printer shows."""
+    own = element.attrib
+    if style := own.get("style"):
+        parts = (part.strip() for part in style.split(";"))
+        own["style"] = "; ".join(part for part in parts if not part.startswith("font-family")).replace(
+            INK, "currentColor"
+        )
+    for attribute in ("d", "x", "y"):
+        if attribute in own:
+            own[attribute] = " ".join(map(_short, own[attribute].split()))
+    identity = own.pop("id", "")
+    if identity in referred or element.tag == f"{_SVG}clipPath":
+        own["id"] = f"{name}-{identity}"
+    if element.tag == f"{_SVG}use":
+        own[f"{_XLINK}href"] = f"#{name}-{own[f'{_XLINK}href'][1:]}"
+    if "clip-path" in own:
+        own["clip-path"] = own["clip-path"].replace("url(#", f"url(#{name}-")
+    for text in ("text", "tail"):
+        if element.tag != f"{_SVG}text" and not (getattr(element, text) or "").strip():
+            setattr(element, text, None)
+
+
+def _short(token: str) -> str:
+    whole, point, decimals = token.partition(".")
+    return f"{whole}.{decimals[:2]}".rstrip("0").rstrip(".") if point else token
 
 
 def png(figure: Figure, origin: str = "") -> bytes:
     """Return a figure as a PNG on white, 200 dots an inch, with ``origin`` as its description."""
     buffer = io.BytesIO()
-    with mpl.rc_context(RC):
-        figure.savefig(
-            buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None, "Description": origin}
-        )
+    about = {"Software": None, "Description": printable(origin)}
+    with drawing():
+        figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata=about)
     return buffer.getvalue()

@@ -17,7 +17,7 @@ class Training:
     role: Literal["original", "gold"]
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["train"]:
         """Which folder of the runs keeps it."""
         return "train"
 
@@ -45,7 +45,7 @@ class Unlearning:
     alpha: float
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["unlearn"]:
         """Which folder of the runs keeps it."""
         return "unlearn"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutk.components import Metric
-from cutk.errors import CellError, as_exceptions, reason
+from cutk.errors import Caught, CellError
 from cutk.guard import watched
 from cutk.problem.truth import Evaluation
 from cutk.run.plan import Chosen
@@ -79,13 +79,12 @@ def measure(
         for domain in evaluation.truth.domains:
             if domain.name == measurement.domain:
                 view = evaluation.on(domain)
-        try:
-            with as_exceptions(), watched() as changed:
-                component: Metric = measurement.metric.make()
-                attempt.metrics[identity] = _finite(component.compute(view))
-            note(changed, f"The metric '{measurement.name}'")
-        except Exception as error:
-            attempt.failed_metrics[identity] = reason(error)
+        with Caught() as caught, watched(draws=False) as changed:
+            component: Metric = measurement.metric.make()
+            attempt.metrics[identity] = _finite(component.compute(view))
+        note(changed, f"The metric '{measurement.name}'")
+        if caught.error is not None:
+            attempt.failed_metrics[identity] = caught.reason
 
 
 def _finite(value: float | Mapping[str, float] | None) -> float | dict[str, float] | None:

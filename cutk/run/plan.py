@@ -316,7 +316,7 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         raise UsageError(f"Dataset '{plan.dataset}' suggests no model. Choose one with --model.")
     recipe = plan.recipe.get("name")
     if not isinstance(recipe, str):
-        raise UsageError(f"Recipe: expected the name of one, as in recipe = {{name = \"…\"}}, got {recipe!r}.")
+        raise UsageError(f'Recipe: expected the name of one, as in recipe = {{name = "…"}}, got {recipe!r}.')
     unlearners = _unique(plan.unlearners)
     if "all" in unlearners:
         unlearners = [entry.name for entry in registry.of_kind("unlearner")]

@@ -17,7 +17,7 @@ from torch import nn
 from cutk.chance import isolated_rng
 from cutk.components import Score, Selector, Unlearner
 from cutk.cost import Cost, measured
-from cutk.errors import CellError, as_exceptions, reason, traceback_of
+from cutk.errors import Caught, CellError
 from cutk.guard import watched
 from cutk.options import Options
 from cutk.problem.task import Task
@@ -86,6 +86,7 @@ class Candidate:
     attempt: Attempt
     model: nn.Module | None = None
     score: Score | None = None
+    error: BaseException | None = None
 
 
 class Problem(Protocol):
@@ -142,12 +143,11 @@ class Search:
         self._states: dict[str, tuple[Any, Cost] | CellError] = {}
 
     def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
-        """Let a method work on a task of its own; return what it gave, what that cost, and the curves that it logged."""
+        """Let a method work on a task of its own; return what it gave, what that cost, and what it logged."""
         # Only a single long computation tells its own progress; of many short ones the number done is told.
         task = self.problem.task(silent=len(self.points) > 1)
-        with watched() as changed:
-            with isolated_rng(self.seed):
-                result, cost = measured(self.device, lambda: work(task))
+        with watched() as changed, isolated_rng(self.seed):
+            result, cost = measured(self.device, lambda: work(task))
         self.problem.changed(changed)
         curves = {
             name: [value if math.isfinite(value) else None for value in values]
@@ -158,41 +158,40 @@ class Search:
     def prepare(self, key: str, options: Options) -> tuple[Any, Cost]:
         """Return a copy of the state that ``options`` need; the first point that needs it computes it for all."""
         if key not in self._states:
-            try:
+            with Caught() as caught:
                 state, cost, self.prepared[key] = self._call(self.component(options).prepare)
                 self._states[key] = state, cost
-            except Exception as error:
-                self._states[key] = CellError(f"prepare() failed: {reason(error)}")
-                raise
+            if caught.error is not None:
+                self._states[key] = CellError(f"prepare() failed: {caught.reason}")
+                raise caught.error
         found = self._states[key]
         if isinstance(found, CellError):
             raise found
         state, cost = found
-        try:
+        with Caught():
             return copy.deepcopy(state), cost
-        except Exception:  # what can't be copied is computed anew, so that no point can change another's
-            return self._call(self.component(options).prepare)[0], cost
+        # What can't be copied is computed anew, so that no point can change another's.
+        return self._call(self.component(options).prepare)[0], cost
 
     def attempt(self, options: Options) -> Candidate:
         """Try one point; one that fails is a candidate without a model."""
         candidate = Candidate(Attempt(options=options.model_dump(mode="json")))
         attempt = candidate.attempt
-        try:
-            with as_exceptions():
-                attempt.state = ", ".join(f"{name}={getattr(options, name)}" for name in self.component.prepared_by)
-                state, prepare_cost = self.prepare(attempt.state, options)
-                unlearn = self.component(options).unlearn
-                model, cost, attempt.scalars = self._call(lambda task: unlearn(task, state))
-                total = prepare_cost + cost
-                attempt.seconds, attempt.passes, attempt.peak_bytes = total.seconds, total.passes, total.peak_bytes
-                candidate.model = self.problem.admit(model)
-                candidate.score = self.problem.score(candidate.model, self.selector.measures)
-                attempt.measured_score = asdict(candidate.score)
-                attempt.score = self.selector.value(candidate.score)
-        except Exception as error:
-            self.problem.failed(error)
-            attempt.error, attempt.traceback = reason(error), traceback_of(error)
-            candidate.model = candidate.score = None
+        with Caught() as caught:
+            attempt.state = ", ".join(f"{name}={getattr(options, name)}" for name in self.component.prepared_by)
+            state, prepare_cost = self.prepare(attempt.state, options)
+            unlearn = self.component(options).unlearn
+            model, cost, attempt.scalars = self._call(lambda task: unlearn(task, state))
+            total = prepare_cost + cost
+            attempt.seconds, attempt.passes, attempt.peak_bytes = total.seconds, total.passes, total.peak_bytes
+            candidate.model = self.problem.admit(model)
+            candidate.score = self.problem.score(candidate.model, self.selector.measures)
+            attempt.measured_score = asdict(candidate.score)
+            attempt.score = self.selector.value(candidate.score)
+        if caught.error is not None:
+            self.problem.failed(caught.error)
+            attempt.error, attempt.traceback = caught.reason, caught.traceback
+            candidate.model, candidate.score, candidate.error = None, None, caught.error
         return candidate
 
     def run(
@@ -200,7 +199,7 @@ class Search:
         judge: Callable[[nn.Module, Attempt, Scalars], None],
         *,
         judge_all: bool = False,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[list[Attempt], int, nn.Module]:
         """Try every point; return the attempts, the position that the selector chose, and that model.
 
@@ -214,20 +213,24 @@ class Search:
         """
         attempts: list[Attempt] = []
         scores: list[Score | None] = []
+        first: BaseException | None = None
         kept: tuple[int, nn.Module] | None = None  # one model at a time: a grid of large ones wouldn't fit
         for position, options in enumerate(self.points):
             candidate = self.attempt(options)
             attempts.append(candidate.attempt)
+            first = first or candidate.error
             scores.append(candidate.score)
             if candidate.model is not None:
                 if judge_all:
                     self._judge(judge, candidate.model, candidate.attempt)
                 if self.selector.choose(scores) == position:
                     kept = position, candidate.model
-            if len(self.points) > 1:
+            if progress is not None and len(self.points) > 1:
                 progress(position + 1, len(self.points))
         if kept is None:
-            raise CellError(f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}")
+            raise CellError(
+                f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"
+            ) from first
         selected = self.selector.choose(scores)
         model = kept[1]
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cutk.components import Sizes
-from cutk.errors import one_line, reason, traceback_of
+from cutk.errors import Caught, printable, reason
 from cutk.run.cells import Cell, Training, Unlearning
-from cutk.run.measuring import Measurement
 from cutk.run.observer import Observer
 from cutk.run.plan import Composed, Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
 from cutk.run.store import Store
-from cutk.run.summary import SummaryRow, summarise
+from cutk.run.summary import Summarised, best_on_test, summarise
 from cutk.run.worker import Done, Job, Worker, adopt, work
 
 __all__ = ["Executor", "Results", "Serial", "Study"]
@@ -46,10 +46,10 @@ class Serial:
     def submit(self, function: Callable[[Job], Done], job: Job, /) -> Future[Done]:
         """Do the job; what it raises is kept for whoever asks, but for a keyboard interrupt."""
         future: Future[Done] = Future()
-        try:
+        with Caught() as caught:
             future.set_result(function(job))
-        except Exception as error:
-            future.set_exception(error)
+        if caught.error is not None:
+            future.set_exception(caught.error)
         return future
 
 
@@ -72,7 +72,7 @@ class Results:
     runs: list[Run] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    summaries: list[SummaryRow] = field(default_factory=list)
+    summaries: list[Summarised] = field(default_factory=list)
     computed: int = 0
 
     @property
@@ -212,11 +212,10 @@ class Study:
             failure = outcome
         else:
             self.observer.error(outcome)
-            failure = self._failure_of(cell, reason(outcome), traceback_of(outcome))
-        try:
+            trace = printable("".join(traceback.format_exception(outcome)))
+            failure = self._failure_of(cell, reason(outcome), trace)
+        with Caught():  # a scenario that can't be built has no key; that is what is being reported
             self.store.note_failure(self.worker.key(cell), failure)
-        except Exception as error:  # a scenario that can't be built has no key; that is what is being reported
-            self.observer.warning(f"{cell}: its failure isn't noted in '{self.store.root}' ({one_line(error)}).")
         return failure
 
     def _forget(self, cell: Cell) -> None:
@@ -230,7 +229,6 @@ class Study:
     def _results(self, done: dict[Cell, Done], failed: dict[Cell, Failure]) -> Results:
         results = Results(self.setup.as_run(), self.worker.environment)
         names = {composed.name: self.names(composed) for composed in self.setup.manipulations}
-        directions = self._directions()
         for cell in self.cells:
             if cell in failed:
                 results.failures.append(failed[cell])
@@ -241,8 +239,10 @@ class Study:
             results.computed += not done[cell].read
             shown = names[cell.manipulation]
             results.failures += run.failures(shown)
-            results.records += self._records(run, shown, directions)
-        results.summaries, more = summarise(self.setup.summaries, results.records)
+            results.records += self._records(run, shown)
+        summaries = {summary.name: summary.make for summary in self.setup.summaries}
+        measured = {identity: metric for run in results.runs for identity, metric in run.measured.items()}
+        results.summaries, more = summarise(summaries, results.records, measured.values())
         results.failures += more
         if len(results.environments) > 1:
             self.observer.warning(
@@ -251,40 +251,11 @@ class Study:
             )
         return results
 
-    def _directions(self) -> dict[str, int]:
-        """Return the sign of each metric that measures an aim, by its identity."""
-        return {
-            Measurement(metric).identity: 1 if component.higher_is_better else -1
-            for metric in self.setup.metrics
-            if (component := _metric(metric)).objective
-        }
-
-    def _records(self, run: Run, names: dict[str, str], directions: dict[str, int]) -> Iterator[Record]:
+    def _records(self, run: Run, names: dict[str, str]) -> Iterator[Record]:
         plan = self.setup.plan
-        oracle = oracle_of(run, directions) if plan.oracle and run.unlearner else None
+        oracle = best_on_test(run, names) if plan.oracle and run.unlearner else None
         for position, attempt in enumerate(run.attempts):
             if attempt.error:
                 continue
             if position in (run.selected, oracle) or plan.evaluate == "all":
                 yield run.record_of(position, names, oracle=position == oracle)
-
-
-def _metric(chosen: Any) -> Any:
-    return chosen.entry.component
-
-
-def oracle_of(run: Run, directions: dict[str, int]) -> int | None:
-    """Return the position of the attempt whose objectives are best in their mean, on the test set.
-
-    Args:
-        run: the cell.
-        directions: for each objective's identity 1 if more is better, otherwise −1.
-    """
-
-    def value(position: int) -> float | None:
-        metrics = run.attempts[position].metrics
-        there = [sign * v for name, sign in directions.items() if isinstance(v := metrics.get(name), int | float)]
-        return sum(there) / len(there) if there else None
-
-    values = {position: v for position in range(len(run.attempts)) if (v := value(position)) is not None}
-    return max(values, key=values.__getitem__, default=None)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cutk.components import Score, Unlearner
 from cutk.cost import Cost, measured
 from cutk.data.samples import Splits
-from cutk.errors import CellError, CutkError, as_exceptions, reason
+from cutk.errors import Caught, CellError, UsageError
 from cutk.guard import watched
 from cutk.learning.recipe import Recipe, require_finite
 from cutk.machine import choose_device, choose_precision, describe_machine
@@ -30,7 +30,7 @@ from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained
 from cutk.run.search import Search
 from cutk.run.store import Damaged, Store, key_of
 
-__all__ = ["Done", "Job", "Spoilt", "Worker", "adopt", "work"]
+__all__ = ["Done", "Job", "Spoilt", "Worker", "admitted", "adopt", "work"]
 
 # Outputs are compared on so many training samples to see that a returned model is its weights and nothing more.
 _PROBED = 64
@@ -197,8 +197,7 @@ class Worker:
             CellError: if it gives none. Any other error is a component's, or the machine's.
         """
         try:
-            with as_exceptions():
-                return self._obtain(cell)
+            return self._obtain(cell)
         except Spoilt:
             # What is in memory isn't what it was: the data are read again.
             self._scenario = None
@@ -346,7 +345,9 @@ class Worker:
         scalars = run.prepared.get(chosen.state, {}) | chosen.scalars
         measure(measurements, self._evaluation(cell, model, before, cost, scalars), chosen, self._note)
         described_now = {m.identity: described(m) for m in measurements}
-        return self.store.update(run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now}))
+        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now})
+        self.store.update(complete)
+        return complete
 
     def _lacks_points(self, run: Run) -> bool:
         """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
@@ -359,6 +360,39 @@ class Worker:
     def _note(self, changed: Sequence[str], who: str) -> None:
         if changed:
             self.observer.warning(f"{who} changed {', '.join(changed)}; that was put back.")
+
+
+def admitted(model: object, scenario: Scenario, probe: Tensor) -> nn.Module:
+    """Return the architecture with a returned model's weights: what is measured is what is kept.
+
+    Args:
+        model: what a method returned.
+        scenario: the problem that it was given.
+        probe: int64 ``[n]``: the training samples on which outputs are compared.
+
+    Raises:
+        CellError: if the returned model is something else than its architecture with other weights.
+    """
+    if not isinstance(model, nn.Module):
+        raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
+    require_finite(model.eval(), "after unlearning")
+    recipe, built = scenario.recipe, scenario.build()
+    advice = "Return task.original, changed in place, or a task.fresh() that was trained"
+    try:
+        built.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise CellError(
+            "unlearn() returned a model whose weights don't fit the architecture "
+            f"({' '.join(str(error).split())[:160]}). {advice}; what was added to it has to be taken off."
+        ) from None
+    built = recipe.place(built).eval()
+    ours, theirs = (recipe.logits(m, scenario.train, probe) for m in (built, model))
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
+        raise CellError(
+            "unlearn() returned a model that computes something else than the architecture with its weights "
+            f"(a hook, a wrapper, a replaced forward?). {advice}, without them: weights are all that is kept."
+        )
+    return built
 
 
 class _Problem:
@@ -385,32 +419,7 @@ class _Problem:
         )
 
     def admit(self, model: object) -> nn.Module:
-        """Return the architecture with the returned model's weights: what is measured is what is kept.
-
-        Raises:
-            CellError: if the returned model is something else than that.
-        """
-        if not isinstance(model, nn.Module):
-            raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
-        require_finite(model.eval(), "after unlearning")
-        recipe, train = self._worker.recipe, self._scenario.train
-        admitted = self._scenario.build()
-        told = "Return task.original, changed in place, or a task.fresh() that was trained"
-        try:
-            admitted.load_state_dict(model.state_dict())
-        except RuntimeError as error:
-            raise CellError(
-                "unlearn() returned a model whose weights don't fit the architecture "
-                f"({' '.join(str(error).split())[:160]}). {told}; what was added to it has to be taken off."
-            ) from None
-        admitted = recipe.place(admitted).eval()
-        ours, theirs = (recipe.logits(m, train, self._probe) for m in (admitted, model))
-        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
-            raise CellError(
-                "unlearn() returned a model that computes something else than the architecture with its weights "
-                f"(a hook, a wrapper, a replaced forward?). {told}, without them: weights are all that is kept."
-            )
-        return admitted
+        return admitted(model, self._scenario, self._probe)
 
     def score(self, model: nn.Module, measures: Sequence[str]) -> Score:
         recipe, train, validation = self._worker.recipe, self._scenario.train, self._scenario.validation
@@ -459,14 +468,13 @@ def _cost_of(attempt: Attempt) -> Cost | None:
 @contextmanager
 def _blaming(*chosen: Chosen) -> Iterator[None]:
     """Turn an error of a component into one line that names it, its provider and where it happened."""
-    try:
-        with as_exceptions():
-            yield
-    except CutkError:
-        raise
-    except Exception as error:
+    with Caught() as caught:
+        yield
+    if isinstance(caught.error, UsageError):
+        raise caught.error
+    if caught.error is not None:
         those = " or ".join(f"'{c.name}' of {c.entry.provider.requirement}" for c in chosen)
-        raise CellError(f"The {chosen[0].entry.kind} {those} failed: {reason(error)}") from error
+        raise CellError(f"The {chosen[0].entry.kind} {those} failed: {caught.reason}") from caught.error
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import cutk
-from cutk_builtin.metrics.alpha_star import smallest_alpha
 
 
 def evaluation(**changes):
@@ -26,7 +25,7 @@ def evaluation(**changes):
             retain=SimpleNamespace(labels=torch.tensor([0, 1, 2, 2, 1])),
             manipulated=torch.tensor([1, 4]),
             clean_labels=torch.tensor([9, 0, 9, 9, 1]),
-            target=0,
+            targets=torch.tensor([0, 0, 0, 0, 0]),
         ),
     }
     return SimpleNamespace(**{**values, **changes})
@@ -54,7 +53,7 @@ def test_metrics_that_mean_nothing_are_none(registry):
     def value(name, **changes):
         return registry.get("metric", name).component().compute(evaluation(**changes))
 
-    no_target = SimpleNamespace(**{**vars(evaluation().truth), "target": None})
+    no_target = SimpleNamespace(**{**vars(evaluation().truth), "targets": torch.full((5,), -1)})
     assert value("attack_success_rate", truth=no_target) is None
     assert value("changed_fraction", identified_predictions=None) is None
     nobody = SimpleNamespace(**{**vars(evaluation().truth), "retain": SimpleNamespace(labels=torch.empty(0))})
@@ -70,26 +69,47 @@ def test_metrics_that_mean_nothing_are_none(registry):
         ("importance_ratio", {"0": 7, "0.5": 3, "10": 1}),
     ],
 )
-def test_breakdowns_by_hand(registry, name, by_hand):
-    assert registry.get("metric", name).component().breakdown(evaluation()) == by_hand
+def test_metrics_of_several_numbers_by_hand(registry, name, by_hand):
+    assert registry.get("metric", name).component().compute(evaluation()) == by_hand
 
 
 def test_models_that_were_trained_have_no_cost_and_no_importances(registry):
     trained = evaluation(cost=None, scalars={})
     for name in ("unlearn_seconds", "passes", "peak_memory"):
         assert registry.get("metric", name).component().compute(trained) is None
-    assert registry.get("metric", "importance_ratio").component().breakdown(trained) is None
+    assert registry.get("metric", "importance_ratio").component().compute(trained) is None
     untold = evaluation(cost=cutk.Cost(1.0))
     assert registry.get("metric", "peak_memory").component().compute(untold) is None
 
 
-def test_alpha_star_by_hand(registry):
-    accuracy = {0.1: 0.3, 0.5: 0.81, 0.8: 0.80, 1.0: 0.9}
-    assert smallest_alpha(accuracy, gold=0.9) == 0.5  # 0.9 · 0.9 = 0.81
-    assert smallest_alpha({0.1: 0.3}, gold=0.9) is None
-    star = registry.get("metric", "alpha_star").component()
-    curve = cutk.Curve({"corrected_accuracy": accuracy}, {"corrected_accuracy": 0.9}, {})
-    assert star.summarise(curve) == 0.5
+def test_every_class_may_have_a_target_of_its_own(registry):
+    rate = registry.get("metric", "attack_success_rate").component()
+    # Clean 0 1 1 2 2 become 1 2 2 −1 −1; predicted 0 0 1 2 0: none of the three.
+    truth = SimpleNamespace(**{**vars(evaluation().truth), "targets": torch.tensor([1, 2, 2, -1, -1])})
+    assert rate.compute(evaluation(truth=truth)) == 0
+    # What is wanted of a sample is its own class: it doesn't count.
+    truth.targets = torch.tensor([0, 0, 2, 2, 0])
+    assert rate.compute(evaluation(truth=truth)) == pytest.approx(2 / 3)
+
+
+def test_samples_without_a_clean_label_do_not_count(registry):
+    truth = SimpleNamespace(**{**vars(evaluation().truth), "clean_labels": torch.tensor([9, 0, 9, 9, -1])})
+    seen = evaluation(truth=truth)
+    assert registry.get("metric", "manipulated_train_accuracy").component().compute(seen) == 1.0
+    assert registry.get("metric", "manipulated_class_accuracy").component().compute(seen) == {"ant": 1.0}
+    truth.clean_labels = torch.full((5,), -1)
+    assert registry.get("metric", "manipulated_train_accuracy").component().compute(seen) is None
+
+
+def test_what_depends_on_the_affected_domain_says_so(registry):
+    by_domain = {entry.name for entry in registry.of_kind("metric") if entry.component.by_domain}
+    assert by_domain == {
+        "affected_class_accuracy",
+        "attack_success_rate",
+        "corrected_accuracy",
+        "manipulated_class_accuracy",
+        "manipulated_train_accuracy",
+    }
 
 
 def test_evaluation_predicts_each_set_as_the_model_sees_it(tiny_scenario, tiny_recipe):

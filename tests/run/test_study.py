@@ -102,7 +102,7 @@ def test_every_grid_point_is_a_record_where_all_are_asked_for(bench, setup_of, s
     assert len(mine) == len(setup_of().unlearners[0].points) > 1
     assert all(r.metrics for r in mine)
     best = max(mine, key=lambda r: r.selection_score)
-    assert next(r for r in mine if r.selected)["selection_score"] == best["selection_score"]
+    assert next(r for r in mine if r.selected).selection_score == best.selection_score
     assert stripped([r for r in every.records if r.selected]) == stripped(selected.records)
     again, watcher = bench(setup_of(alphas=[0.5]))
     assert watcher.trained == []

@@ -1,0 +1,124 @@
+"""Everything that a report shows of some runs, each part made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from cutk.components import Summary
+from cutk.errors import UsageError
+from cutk.options import parse_options
+from cutk.plugins.registry import Registry
+from cutk.report.experiments import experiments_of
+from cutk.report.sheets import Sheet, sheets_of, tidy
+from cutk.run.records import Failure, Run
+from cutk.run.summary import Summarised, summarise
+
+if TYPE_CHECKING:
+    from cutk.report.panels import Drawing
+
+__all__ = ["Contents", "installed_summaries"]
+
+Summaries = Mapping[str, Callable[[], Summary]]
+
+
+def installed_summaries(registry: Registry, warn: Callable[[str], None] = lambda _: None) -> Summaries:
+    """Return what makes each installed summary with its default options, by name."""
+    found: dict[str, Callable[[], Summary]] = {}
+    for entry in registry.of_kind("summary"):
+        component: Any = entry.component
+        try:
+            found[entry.name] = partial(component, parse_options(component.Options, {}, entry.name))
+        except UsageError as error:
+            warn(f"summary left out: {error}")
+    return found
+
+
+class Contents:
+    """What a report shows.
+
+    Args:
+        runs: what it is about.
+        summaries: what makes each summary, by name.
+        datasets: the ones to report, all if empty.
+        manipulations: likewise.
+        metrics: the ones to show in their order, names by identity; all in an order of their own if not given.
+        oracle: whether the grid point that is best on the test set is told.
+        failures: cells that gave no run.
+
+    Attributes:
+        experiments: the runs in order.
+        failures: see there.
+
+    Raises:
+        UsageError: if no run is of such a dataset or manipulation.
+    """
+
+    def __init__(
+        self,
+        runs: Iterable[Run],
+        summaries: Summaries,
+        datasets: Collection[str] = (),
+        manipulations: Collection[str] = (),
+        metrics: Mapping[str, str] | None = None,
+        *,
+        oracle: bool = False,
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        self.experiments = experiments_of(runs, datasets, manipulations, metrics, oracle=oracle)
+        self.failures = list(failures)
+        self._makers = summaries
+
+    @cached_property
+    def _summarised(self) -> tuple[list[list[Summarised]], list[Failure]]:
+        found, failures = [], []
+        for experiment in self.experiments:
+            records, metrics = experiment.records(), experiment.metrics.values()
+            summarised, failed = summarise(self._makers, records, metrics)
+            found.append(summarised)
+            failures += failed
+        return found, failures
+
+    @property
+    def summaries(self) -> list[list[Summarised]]:
+        """The summaries of each experiment's methods, each manipulation under its setting's title."""
+        return self._summarised[0]
+
+    @property
+    def failed_summaries(self) -> list[Failure]:
+        """The summaries that gave no number."""
+        return self._summarised[1]
+
+    @cached_property
+    def sheets(self) -> list[list[Sheet]]:
+        """The tables of each experiment."""
+        about = {name: make() for name, make in self._makers.items()}
+        kinds = {name: type(summary) for name, summary in about.items()}
+        return [sheets_of(e, found, kinds) for e, found in zip(self.experiments, self.summaries, strict=True)]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row for each number."""
+        for experiment, found in zip(self.experiments, self.summaries, strict=True):
+            yield from tidy(experiment, found)
+
+    @cached_property
+    def drawings(self) -> list[list[Drawing]]:
+        """The figures of each experiment."""
+        from cutk.report.figures import figures_of  # matplotlib takes a second to import
+        from cutk.report.style import marks_for
+
+        marks = marks_for(method for experiment in self.experiments for method in experiment.methods)
+        return [list(figures_of(experiment, marks)) for experiment in self.experiments]
+
+    def html(self) -> str:
+        """Return the page."""
+        from cutk.report.page import page
+
+        return page(self)
+
+    def excerpt(self) -> str:
+        """Return what a notebook shows: the verdicts, the first figure and the results' tables, as HTML."""
+        from cutk.report.page import excerpt
+
+        return excerpt(self)

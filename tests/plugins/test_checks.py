@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import cutk
+from cutk.plugins.checks import problem_with
+
+
+def test_what_is_no_component_is_described():
+    assert problem_with(3, "metric") == "expected a subclass of cutk.Metric, got the int 3"
+
+    class Gold(cutk.Unlearner):
+        name = "gold"
+
+    assert problem_with(Gold, "unlearner") == "'Gold' has the name 'gold', which is reserved"
+
+    class BadOptions(cutk.Unlearner):
+        name = "bad-options"
+        Options = dict
+
+    assert problem_with(BadOptions, "unlearner") == "'BadOptions.Options' is no subclass of cutk.Options"
+
+    class HalfSummary(cutk.Summary):
+        name = "half"
+
+        def compute(self, evaluation):
+            return 1.0
+
+    assert problem_with(HalfSummary, "summary") == "'HalfSummary' does not override summarise()"
+
+
+def test_a_variant_has_to_be_an_option():
+    class Family(cutk.Model):
+        """Varies."""
+
+        name = "family"
+        variant = "architecture"
+
+        def build(self, shape, num_classes):
+            return None
+
+    assert "names the option 'architecture', which it doesn't have" in problem_with(Family, "model")
+
+
+def test_a_selector_measures_what_there_is():
+    class Odd(cutk.Selector):
+        """Odd."""
+
+        name = "odd"
+        measures = ("test_accuracy",)
+
+        def value(self, score):
+            return 0.0
+
+    assert problem_with(Odd, "selector") == "'Odd' measures 'test_accuracy'; expected fields of cutk.Score"
