@@ -14,8 +14,8 @@ import cutk
 from cutk.learning.network import layers
 from cutk.plugins.registry import Entry, Provider
 from cutk.problem.scenario import Scenario
-from cutk.run.benchmark import Benchmark
 from cutk.run.store import Store
+from cutk.run.study import Study
 from cutk_builtin.models import resnet_cifar, wide_resnet
 from cutk_builtin.models.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56, ResNet110
 from cutk_builtin.models.timm import Timm
@@ -394,7 +394,9 @@ class Odd(cutk.Model):
 def scenario_of(model, registry, recipe):
     dataset = registry.get("dataset", "fake").component
     manipulation = registry.get("manipulation", "badnet").component
-    return Scenario(dataset(dataset.Options(samples=100)).load(), manipulation(), model, recipe, seed=0)
+    identification = registry.get("identification", "uniform").component()
+    splits = dataset(dataset.Options(samples=100)).load()
+    return Scenario(splits, [("badnet", manipulation())], model, recipe, seed=0, identification=identification)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +436,7 @@ def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(set
     def refuse(error):
         monkeypatch.setattr(Odd, "build", lambda self, shape, num_classes: (_ for _ in ()).throw(error))
         with pytest.raises(cutk.CutkError) as raised:
-            Benchmark(setup, Store(tmp_path / "runs"))
+            Study(setup, Store(tmp_path / "runs"))
         return str(raised.value)
 
     assert refuse(cutk.UsageError("Only on Sundays.")) == "Only on Sundays."
