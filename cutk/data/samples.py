@@ -36,7 +36,7 @@ MOST_CLASSES = 100_000
 
 
 def told(tensor: Tensor) -> str:
-    """Return a tensor's dtype and shape as messages have them: ``uint8 [2, 3]``."""
+    """Return a tensor's dtype and shape as errors name them: ``int64 [3, 4]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
