@@ -428,7 +428,7 @@ def test_looking_at_a_model_changes_nothing(registry, tiny_recipe, monkeypatch):
     assert torch.is_grad_enabled()
 
 
-def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(setup_of, tmp_path, monkeypatch):
+def test_what_a_model_says_itself_is_passed_on(setup_of, tmp_path, monkeypatch):
     entry = Entry("model", "odd", Odd, Provider("mine", "1", "odd"))
     setup = setup_of()
     setup = replace(setup, model=replace(setup.model, entry=entry, points=(Odd.Options(),)))
@@ -440,5 +440,9 @@ def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(set
         return str(raised.value)
 
     assert refuse(cutk.UsageError("Only on Sundays.")) == "Only on Sundays."
-    assert refuse(SystemExit(3)) == "The model 'odd' of mine==1 failed: SystemExit: 3"
     assert refuse(KeyError("weights")).startswith("The model 'odd' can't take images of 1×8×8: KeyError: 'weights'. ")
+    # One that exits ends no command: its cells fail.
+    monkeypatch.setattr(Odd, "build", lambda self, shape, num_classes: sys.exit(3))
+    failures = Study(setup, Store(tmp_path / "runs")).run().failures
+    assert failures
+    assert all("SystemExit: 3" in failure.reason for failure in failures)
