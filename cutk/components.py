@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from cutk.errors import UsageError
 from cutk.kinds import KINDS, Kind
 from cutk.options import Options as _Options
 
@@ -35,6 +36,7 @@ __all__ = [
     "Manipulation",
     "Metric",
     "Model",
+    "Published",
     "Score",
     "Selector",
     "Sizes",
@@ -80,10 +82,30 @@ class Component:
         return ()
 
 
+@dataclass(frozen=True)
+class Published:
+    """What is known of a dataset without its files.
+
+    Attributes:
+        train: how many samples the training pool has.
+        test: how many the test set has.
+        shape: of one sample: channels, height and width of an image, or the number of features.
+        classes: the classes' names, in the order of their indices.
+        validation: how many held-out samples it brings, if it does.
+    """
+
+    train: int
+    test: int
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    validation: int = 0
+
+
 class Dataset(Component):
     """Labelled samples, split into a training pool and a test set.
 
     Attributes:
+        published: what is known of it without its files, so that a plan's cost can be told before they are there.
         model: the name of the model that suits these samples, used when none is asked for.
         recipe: recipe options that suit them, over the recipe's own defaults; a recipe that has no option of a name
             leaves it out, and what suits one recipe alone belongs into ``suggests``.
@@ -95,6 +117,7 @@ class Dataset(Component):
 
     kind = "dataset"
     required = ("load",)
+    published: ClassVar[Published | None] = None
     model: ClassVar[str] = ""
     recipe: ClassVar[Mapping[str, Any]] = {}
     suggests: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -106,6 +129,10 @@ class Dataset(Component):
             UsageError: if the files aren't there; the message says how to get them.
         """
         raise NotImplementedError(f"{type(self).__name__} has no load()")
+
+    def sizes(self) -> Published | None:
+        """Return what is known of it without its files, under these options."""
+        return self.published
 
 
 Affected = tuple[int, ...] | Callable[["Samples"], "Tensor"]
@@ -232,6 +259,20 @@ class Model(Component):
 
     kind = "model"
     required = ("build",)
+
+    def require_images(self, shape: Shape) -> tuple[int, int, int]:
+        """Return ``shape`` as channels, height and width, for a network that takes images alone.
+
+        Raises:
+            UsageError: if the samples are no images.
+        """
+        if len(shape) != 3:
+            raise UsageError(
+                f"The model '{self.name}' needs images (channels, height, width), and these samples have the shape "
+                f"{list(shape)}. Choose one for features with --model, such as mlp."
+            )
+        channels, height, width = shape
+        return channels, height, width
 
     def build(self, shape: Shape, num_classes: int) -> nn.Module:
         """Return a newly initialised network that maps ``[B, *shape]`` to logits ``[B, num_classes]``.

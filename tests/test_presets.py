@@ -16,6 +16,8 @@ from cutk.run.store import Store
 REGISTRY = load_registry({"CUTK_PLUGINS": ""})
 PRESETS = sorted(set(REGISTRY.presets) - {"default"})
 CLASSES = {"cifar10": 10, "cifar100": 100, "pcam": 2}
+# Five methods, one of them with both ways in which its two kinds of steps may alternate.
+METHODS = ["rewod", "cf", "ssd", "badt", "scrub", "scrub:step"]
 
 
 def content_of(name):
@@ -44,7 +46,7 @@ def on_fake_data(name, samples=1200):
 def test_a_preset_resolves_for_its_own_data(name):
     setup = resolve(Plan.parse(content_of(name)), REGISTRY)
     assert 10 < len(setup.plan.summary) < 120
-    assert {chosen.name for chosen in setup.unlearners} == {"rewod", "cf", "ssd", "badt", "scrub"}
+    assert [chosen.name for chosen in setup.unlearners] == METHODS
     assert len(setup.unlearners[2].points) == 50
 
 
@@ -55,7 +57,7 @@ def test_a_preset_is_dry_run(name, tmp_path):
     benchmark = Benchmark(resolve(plan, REGISTRY), Store(tmp_path / "runs"))
     costs = cell_costs(benchmark)
     plan = benchmark.setup.plan
-    assert len(costs) == len(plan.manipulations) * plan.seeds * (2 + 5 * len(plan.alphas))
+    assert len(costs) == len(plan.manipulations) * plan.seeds * (2 + len(METHODS) * len(plan.alphas))
     assert all(cost.work is not None and cost.evaluation > 0 for cost in costs)
     assert not (tmp_path / "runs").exists()
 
@@ -65,7 +67,7 @@ def test_an_experiment_of_the_paper_runs_two_steps(name, tmp_path):
     quick = {"alphas": [1.0], "seeds": 1, "search": "default", "recipe": {"steps": 2, "batch_size": 16}}
     results = Benchmark(resolve(Plan.parse(layer(on_fake_data(name), quick)), REGISTRY), Store(tmp_path)).run()
     assert results.failures == []
-    assert [r["unlearner"] for r in results.records] == ["none", "gold", "rewod", "cf", "ssd", "badt", "scrub"]
+    assert [r["unlearner"] for r in results.records] == ["none", "gold", *METHODS]
 
 
 def setup_of(name):
@@ -94,11 +96,49 @@ def test_the_papers_poisonings_are_what_appendix_a_and_table_2_say(name, steps, 
     assert setup.plan.seeds == 3
     points = {chosen.name: chosen.points for chosen in setup.unlearners}
     assert (points["cf"][0].steps, points["badt"][0].steps) == (1000, 1000)
-    weights = [point.distillation_weight for point in points["scrub"]]
-    assert weights == [0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
-    assert {(p.steps, p.forget_steps, p.lr, p.temperature) for p in points["scrub"]} == {(1000, 200, 0.0025, 4.0)}
+    for scrub in (points["scrub"], points["scrub:step"]):
+        assert [p.distillation_weight for p in scrub] == [0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
+        assert {(p.steps, p.forget_steps, p.lr, p.temperature) for p in scrub} == {(1000, 200, 0.0025, 4.0)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_where_the_papers_text_is_silent_its_published_code_speaks(name):
+    setup = setup_of(name)
+    points = {chosen.name: chosen.points for chosen in setup.unlearners}
+    assert {(p.alternate, p.forget_loss) for p in points["scrub"]} == {("pass", "task-and-distillation")}
+    assert {(p.alternate, p.forget_loss) for p in points["scrub:step"]} == {("step", "task-and-distillation")}
+    assert points["badt"][0].reduction == "mean"
+    assert {(p.fisher, p.reference_set, p.batch_size) for p in points["ssd"]} == {("batch", "retained", 512)}
+    # All fine-tune for as long, and both kinds of SCRUB forget in the same part of it.
+    assert len({point.steps for method in ("cf", "badt", "scrub", "scrub:step") for point in points[method]}) == 1
+    assert len({point.forget_steps for method in ("scrub", "scrub:step") for point in points[method]}) == 1
     wide = setup.model.points[0]
-    assert "cifar100" not in name or (wide.depth, wide.width) == (28, 10)
+    assert setup.model.name != "wide-resnet" or (wide.depth, wide.width, wide.variant) == (28, 10, "authors")
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "unlearning_steps", "classes"),
+    [
+        ("authors-code/cifar10-ic", 4000, 1000, ("cat", "dog")),
+        ("authors-code/cifar10-poisoning", 4000, 1000, None),
+        ("authors-code/cifar100-ic", 6000, 1500, ("47", "53")),
+        ("authors-code/cifar100-poisoning", 6000, 1500, None),
+    ],
+)
+def test_the_authors_code_is_what_its_scripts_say(name, steps, unlearning_steps, classes):
+    setup = setup_of(name)
+    assert (setup.plan.seeds, setup.plan.validation_fraction, setup.plan.search) == (1, 0, "grid")
+    assert (setup.recipe.steps, setup.recipe.batch_size, setup.recipe.lr) == (steps, 512, 0.025)
+    points = {chosen.name: chosen.points for chosen in setup.unlearners}
+    assert {p.steps for method in ("cf", "badt", "scrub") for p in points[method]} == {unlearning_steps}
+    assert {(p.forget_steps, p.alternate, p.forget_loss) for p in points["scrub"]} == {
+        (100, "pass", "task-and-distillation")
+    }
+    manipulation = setup.manipulations[0].points[0]
+    if classes is None:
+        assert manipulation.count == 500
+    else:
+        assert (manipulation.classes, manipulation.selection) == (classes, "first")
 
 
 @pytest.mark.parametrize(

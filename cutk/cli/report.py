@@ -17,9 +17,9 @@ _FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
 def _warn(text: str) -> None:
-    from cutk.report.naming import plain
+    from cutk.errors import printable
 
-    click.echo(f"Warning: {plain(text)}", err=True)
+    click.echo(f"Warning: {printable(text)}", err=True)
 
 
 @click.command(context_settings={"max_content_width": 100})

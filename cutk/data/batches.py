@@ -8,12 +8,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from cutk.data.samples import Normalisation, Samples, Shape, told
+from cutk.data.samples import Form, Normalisation, Samples, Shape, told
 from cutk.data.sealed import Sealed, unseal
 from cutk.errors import CellError
 from cutk.machine import choose_layout
@@ -34,7 +34,8 @@ class Trigger(Protocol):
         Args:
             x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
                 any device. It stays as it is.
-            labels: int64 ``[B]``, the samples' clean labels, for triggers that differ from class to class.
+            labels: int64 ``[B]``, the samples' clean labels, for triggers that differ from class to class; −1 where a
+                sample has none.
             ids: int64 ``[B]``, the samples' ids, for triggers that differ from sample to sample.
         """
 
@@ -112,20 +113,78 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs on a batch
 
 
+Loaded = tuple[Tensor, Tensor]
+
+
+class Scaling:
+    """Turns samples as they lie in memory into what a model takes: normalised, in the layout that suits the device."""
+
+    def __init__(self, form: Form, shape: Shape, normalisation: Normalisation, device: torch.device) -> None:
+        expected = 0 if form == "tokens" else shape[0]
+        if {len(normalisation.mean), len(normalisation.std)} != {expected}:
+            raise ValueError(
+                f"Expected a normalisation with {expected} means and standard deviations, "
+                f"got {len(normalisation.mean)} and {len(normalisation.std)}."
+            )
+        self.form = form
+        self.layout = choose_layout(device)
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device)
+            for values in (normalisation.mean, normalisation.std)
+        )
+        # One division and one subtraction for each pixel: scaling to 0 … 1 is part of both.
+        self.scale = std.view(-1, 1, 1) * 255 if form == "images" else std
+        self.offset = mean.view(-1, 1, 1) * 255 / self.scale if form == "images" else mean
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return a batch as a model takes it."""
+        if self.form == "tokens":
+            return x
+        if self.form == "features":
+            # In this order, since a feature's mean may be far larger than what it varies by.
+            return (x - self.offset).div_(self.scale)
+        return x.float().div_(self.scale).sub_(self.offset).contiguous(memory_format=self.layout)
+
+
 class TrainSet(ABC):
     """Labelled samples as a developer holds them: their number, their given labels, and batches of them.
 
     Attributes:
         labels: int64 ``[N]``, as given.
         num_classes: how many classes there are.
+        form: what the samples are: images, features or tokens.
+        shape: shape of one sample: channels, height and width of an image.
+        augmentation: what ``augment=True`` applies.
+        device: where the batches come out.
         generator: where shuffling and augmentation draw from by default.
         drawn: how many samples have come out of ``batches`` so far: what a method costs, counted.
     """
 
-    labels: Tensor
-    num_classes: int
-    generator: torch.Generator
     drawn: int = 0
+
+    def __init__(
+        self,
+        labels: Tensor,
+        num_classes: int,
+        form: Form,
+        shape: Shape,
+        normalisation: Normalisation,
+        augmentation: Augmentation | None,
+        device: torch.device | str,
+        generator: torch.Generator | None,
+    ) -> None:
+        self._count = len(labels)
+        self.labels = labels
+        self.num_classes = num_classes
+        self.form = form
+        self.shape = shape
+        self.augmentation = augmentation if form == "images" and augmentation else Augmentation()
+        self.device = torch.device(device)
+        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self._scaling = Scaling(form, shape, normalisation, self.device)
+
+    def __len__(self) -> int:
+        return self._count
 
     @property
     def intact(self) -> bool:
@@ -133,27 +192,32 @@ class TrainSet(ABC):
         return True
 
     @property
-    @abstractmethod
     def augments(self) -> bool:
         """Whether ``augment=True`` changes anything: if not, a sample is the same at every visit."""
+        return bool(self.augmentation)
+
+    def drawing_from(self, generator: torch.Generator) -> Self:
+        """Return the same set with another default generator, labels of its own, and nothing drawn yet.
+
+        The samples themselves are shared.
+        """
+        other = copy.copy(self)
+        other.generator = generator
+        other.labels = self.labels.clone()
+        other._scaling = copy.deepcopy(self._scaling)
+        other.drawn = 0
+        return other
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
+        """Yield each batch's indices, and its normalised samples on the device, ``[B, *shape]``.
 
-    @property
-    @abstractmethod
-    def shape(self) -> Shape:
-        """Shape of one sample: channels, height and width of an image."""
-
-    @abstractmethod
-    def drawing_from(self, generator: torch.Generator) -> TrainSet:
-        """Return the same set with another default generator, labels of its own, and nothing drawn yet."""
-
-    @abstractmethod
-    def _load(
-        self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each part's indices and its normalised samples on the device, ``[B, *shape]``, in the parts' order."""
+        Args:
+            passes: the indices of the batches that are known at once: those of a pass. Asking for the next one may draw
+                from ``generator``, so it is asked for when a batch of it is due, and no sooner.
+            augment: whether to augment.
+            generator: where the augmentation draws from when a batch is due.
+        """
 
     def batches(
         self,
@@ -179,13 +243,15 @@ class TrainSet(ABC):
             generator: where the draws come from (on the CPU); the set's own, seeded by cutk, if not given.
 
         Raises:
-            ValueError: if there is no sample to yield, an index is out of range, or ``batch_size`` or ``steps`` is
-                below 1.
+            ValueError: if there is no sample to yield, an index is no int64 or out of range, or ``batch_size`` or
+                ``steps`` is below 1.
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
         size = self.evaluation_batch_size if batch_size is None else batch_size
         if size < 1 or (steps is not None and steps < 1):
             raise ValueError(f"Expected batch_size and steps of at least 1, got {size} and {steps}.")
+        if chosen.dtype != torch.int64 or chosen.ndim != 1:
+            raise ValueError(f"Expected indices int64 [n], got {told(chosen)}.")
         if len(chosen) == 0:
             raise ValueError("Expected at least one sample to make batches of, got none.")
         if not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
@@ -195,10 +261,10 @@ class TrainSet(ABC):
         draws = self.generator if generator is None else generator
         if steps is None:
             order = chosen[torch.randperm(len(chosen), generator=draws)] if shuffle else chosen
-            parts: Iterator[Tensor] = iter(order.split(size))
+            passes = iter([list(torch.split(order, size))])
         else:
-            parts = itertools.islice(_endless(chosen, min(size, len(chosen)), shuffle, draws), steps)
-        for part, x in self._load(parts, augment, draws):
+            passes = _passes(chosen, min(size, len(chosen)), steps, shuffle, draws)
+        for part, x in self._load(passes, augment, draws):
             self.drawn += len(part)
             yield Batch(x, self.labels[part].to(x.device), part.to(x.device))
 
@@ -209,31 +275,45 @@ class TrainSet(ABC):
         return max(64, min(4096, 2**20 // max(1, area)))
 
 
-def _endless(indices: Tensor, size: int, shuffle: bool, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield full batches of indices for ever, pass after pass."""
+def _passes(
+    indices: Tensor, size: int, steps: int, shuffle: bool, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    """Yield the indices of ``steps`` full batches, those that end in one pass at a time."""
     rest = indices[:0]
-    while True:
+    while steps:
         order = indices[torch.randperm(len(indices), generator=generator)] if shuffle else indices
         rest = torch.cat([rest, order])
-        while len(rest) >= size:
-            yield rest[:size]
-            rest = rest[size:]
+        full = min(len(rest) // size, steps)
+        yield list(torch.split(rest[: full * size], size))
+        rest, steps = rest[full * size :], steps - full
 
 
-_ODD = 0x9E3779B97F4A7C15 - 2**64  # the golden ratio's bits, odd: multiplied by it no difference is lost
-_CHUNK = 2**20
+# Odd numbers with bits all over (the golden ratio's, and those of SplitMix64): multiplying by one loses nothing.
+_KEY, _FACTOR = 0x9E3779B97F4A7C15 - 2**64, 0x94D049BB133111EB - 2**64
+_CHUNK = 2**15
 
 
 def checksum(tensor: Tensor) -> int:
-    """Return a 64-bit sum of a tensor's bytes, weighted by position, that a write anywhere in it changes."""
+    """Return a 64-bit sum of a tensor's bytes, each word mixed with its position: a write anywhere changes it.
+
+    One changed word always changes the sum; several leave it as it was about once in 2^64 times.
+    """
     whole = tensor.detach().contiguous().flatten().view(torch.uint8)
-    rest = len(whole) % 8
-    tail = sum(int(byte) << (8 * i) for i, byte in enumerate(whole[len(whole) - rest :].tolist()))
-    words = whole[: len(whole) - rest].view(torch.int64) if len(whole) >= 8 else whole[:0].long()
-    weights = (torch.arange(min(len(words), _CHUNK), device=words.device) * 2 + 1) * _ODD
-    total = tail
-    for position, chunk in enumerate(words.split(_CHUNK)):
-        total = (total * 31 + int((chunk * weights[: len(chunk)]).sum()) + position) % 2**64
+    whole = whole.clone() if whole.storage_offset() % 8 else whole  # words are read from where a word may start
+    words = whole[: len(whole) // 8 * 8].view(torch.int64)
+    size = _CHUNK if words.device.type == "cpu" else 256 * _CHUNK  # what fits its cache; what keeps a GPU busy
+    keys = torch.arange(1, min(len(words), size) + 1, device=words.device) * _KEY
+    sums = []
+    for chunk in torch.split(words, size):
+        mixed = chunk ^ keys[: len(chunk)]
+        for factor in (_FACTOR, _KEY):
+            # The upper half down into the lower, or the highest bits would stay among themselves; shifting moves copies
+            # of the sign in from above, which are masked.
+            mixed.bitwise_xor_((mixed >> 32).bitwise_and_(0xFFFFFFFF)).mul_(factor)
+        sums.append(mixed.bitwise_xor_((mixed >> 32).bitwise_and_(0xFFFFFFFF)).sum())
+    total = int.from_bytes(bytes(whole[len(words) * 8 :].tolist()), "little")
+    for value in torch.stack(sums).tolist() if sums else ():
+        total = (total * _KEY + value) % 2**64
     return total
 
 
@@ -298,20 +378,16 @@ class ResidentTrainSet(TrainSet):
         clean_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.labels = samples.labels
-        self.num_classes = len(samples.classes)
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
-        self.device = torch.device(device)
-        self.form = samples.form
-        self.augmentation = augmentation if self.form == "images" and augmentation else Augmentation()
-        self._shape = samples.shape
-        self._layout = choose_layout(self.device)
-        # In double precision here, in single precision on the device: what was measured is kept as far as it goes.
-        channels = (-1, 1, 1) if self.form == "images" else (-1,)
-        highest = 255 if self.form == "images" else 1
-        scale = torch.tensor(normalisation.std, device=self.device).view(channels) * highest
-        self._scale = scale
-        self._offset = torch.tensor(normalisation.mean, device=self.device).view(channels) * highest / scale
+        super().__init__(
+            samples.labels,
+            len(samples.classes),
+            samples.form,
+            samples.shape,
+            normalisation,
+            augmentation,
+            device,
+            generator,
+        )
         self._overlaid: Sealed[_Overlaid] | None = None
         x = samples.x.to(self.device)
         if overlays:
@@ -322,7 +398,7 @@ class ResidentTrainSet(TrainSet):
             x[carrying] = laid
             self._overlaid = Sealed(overlaid)
         self._x = x
-        self._written, self._checksum = x._version, checksum(x)
+        self._checksum = checksum(x)
 
     @classmethod
     def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:
@@ -332,8 +408,8 @@ class ResidentTrainSet(TrainSet):
         whole = copy.copy(sets[0])
         whole._x = torch.cat([each._x for each in sets])
         whole.labels = torch.cat([each.labels for each in sets])
+        whole._count, whole._checksum = len(whole._x), checksum(whole._x)
         whole._overlaid, whole.augmentation, whole.drawn = None, Augmentation(), 0
-        whole._written, whole._checksum = whole._x._version, checksum(whole._x)
         return whole
 
     def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
@@ -355,45 +431,18 @@ class ResidentTrainSet(TrainSet):
             samples.ids[chosen].to(self.device),
         )
 
-    def __len__(self) -> int:
-        return len(self._x)
-
-    @property
-    def shape(self) -> Shape:
-        """Shape of one sample."""
-        return self._shape
-
-    @property
-    def augments(self) -> bool:
-        """Whether ``augment=True`` changes anything."""
-        return bool(self.augmentation)
-
-    def drawing_from(self, generator: torch.Generator) -> ResidentTrainSet:
-        """Return the same set with another default generator: its labels are a copy, its samples are shared."""
-        other = copy.copy(self)
-        other.generator = generator
-        other.labels = self.labels.clone()
-        other.drawn = 0
-        return other
-
     @property
     def intact(self) -> bool:
         """Whether the samples are what they were: nobody has written to them, by whatever way."""
-        return self._x._version == self._written and checksum(self._x) == self._checksum
+        return checksum(self._x) == self._checksum
 
-    def _load(
-        self, parts: Iterator[Tensor], augment: bool, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in parts:
+    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
+        for part in itertools.chain.from_iterable(passes):
             indices = part.to(self.device)
             x = self._x[indices]
             if augment and self.augments:
                 x = self._augmented(x, indices, generator)
-            if self.form == "tokens":
-                yield part, x
-                continue
-            x = x.float().div_(self._scale).sub_(self._offset)
-            yield part, x.contiguous(memory_format=self._layout) if self.form == "images" else x
+            yield part, self._scaling(x)
 
     def _augmented(self, x: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""
@@ -402,8 +451,8 @@ class ResidentTrainSet(TrainSet):
         overlaid = unseal(self._overlaid)
         position = overlaid.position[indices]
         carrying = position >= 0
-        x[carrying] = overlaid.bare[position[carrying]]
+        x[carrying] = overlaid.bare[position[carrying]].to(x.dtype)
         x = self.augmentation.apply(x, generator)
         if carrying.any():
-            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying])
+            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying]).to(x.dtype)
         return x

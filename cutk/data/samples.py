@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import pickle
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cutk.components import Published
 from cutk.errors import UsageError, one_line
 
 __all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels", "told"]
@@ -33,6 +38,11 @@ MOST_CLASSES = 100_000
 def told(tensor: Tensor) -> str:
     """Return a tensor's dtype and shape as errors name them: ``int64 [3, 4]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def form_of(x: Tensor) -> Form | None:
+    """Return what samples of this dtype and number of dimensions are, if they are any."""
+    return _FORMS.get((x.dtype, x.ndim))
 
 
 def require_labels(labels: Tensor, count: int, classes: int) -> None:
@@ -73,7 +83,7 @@ class Samples:
     published: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.x.dtype, self.x.ndim) not in _FORMS:
+        if form_of(self.x) is None:
             raise ValueError(
                 "Expected x as uint8 [N, C, H, W] (images), float32 [N, D] (features) or int64 [N, L] (tokens), "
                 f"got {told(self.x)}."
@@ -84,7 +94,7 @@ class Samples:
             object.__setattr__(self, "published", len(self.x))
         if self.ids.dtype != torch.int64 or self.ids.shape != self.labels.shape:
             raise ValueError(f"Expected ids int64 [{len(self)}], got {told(self.ids)}.")
-        if len(self.ids.unique()) != len(self):  # type: ignore[no-untyped-call]
+        if len(torch.unique(self.ids)) != len(self):
             raise ValueError("Expected ids without repeats.")
         if self.names is not None and len(self.names) != len(self):
             raise ValueError(f"Expected {len(self)} names, got {len(self.names)}.")
@@ -109,7 +119,8 @@ class Samples:
         return self.x
 
     def select(self, indices: Tensor) -> Samples:
-        """Return the samples at ``indices`` (int64 ``[n]``), copied."""
+        """Return the samples at ``indices`` (int64 ``[n]`` without repeats, or bool ``[N]``), copied."""
+        indices = indices.nonzero().flatten() if indices.dtype == torch.bool else indices
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
         return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names, self.published)
 
@@ -185,6 +196,25 @@ class Normalisation:
         return cls(tuple(mean), tuple(deviation))
 
 
+# Readers of pickles, idx, MATLAB and HDF5 files don't agree on what a damaged one raises.
+_MALFORMED = (
+    *(AssertionError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
+    *(pickle.PickleError, struct.error, zlib.error),
+)
+
+
+def _unreadable(expected: Path) -> Path | None:
+    """Return the first on the way to ``expected``, or within it, that is there and may not be read."""
+    effective = os.access in os.supports_effective_ids
+    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK, effective_ids=effective)
+    inside = sorted(expected.iterdir()) if listed else []
+    for path in (*reversed(expected.parents), expected, *inside):
+        needed = os.X_OK if os.path.isdir(path) else os.R_OK
+        if os.path.exists(path) and not os.access(path, needed, effective_ids=effective):
+            return path
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """What a dataset provides.
@@ -232,6 +262,21 @@ class Splits:
             test=samples.select(testing.nonzero().flatten()),
         )
 
+    @classmethod
+    def blank(cls, published: Published) -> Splits:
+        """Return samples without content, as many as a dataset was published with: enough to tell what a run costs.
+
+        Labels go round the classes.
+        """
+
+        def part(count: int) -> Samples:
+            images = len(published.shape) == 3
+            x = torch.zeros(count, *published.shape, dtype=torch.uint8 if images else torch.float32)
+            return Samples(x, torch.arange(count) % len(published.classes), published.classes)
+
+        validation = part(published.validation) if published.validation else None
+        return cls(part(published.train), part(published.test), validation)
+
     @staticmethod
     @contextlib.contextmanager
     def reading(title: str, root: Path, expected: Path, download: bool = False) -> Iterator[None]:
@@ -247,12 +292,17 @@ class Splits:
             download: whether the files may be fetched.
 
         Raises:
-            UsageError: in place of the errors that missing, damaged and malformed files, and failed downloads, raise.
+            UsageError: in place of the errors that missing, unreadable, damaged and malformed files, and failed
+                downloads, raise.
         """
         try:
             yield
-        # Readers of pickles, idx, MATLAB and HDF5 files don't agree on what a damaged one raises.
-        except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
+            if barred := _unreadable(expected):
+                raise UsageError(
+                    f"{title} cannot be read: permission to read '{barred}' is denied. "
+                    "Change that, or give another folder with --data-root DIR."
+                ) from error
             if download:
                 raise UsageError(
                     f"{title} cannot be fetched into '{root}', or its files there are damaged ({one_line(error)}). "

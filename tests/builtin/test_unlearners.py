@@ -87,7 +87,7 @@ def test_cf_is_gradient_descent_on_the_retained_samples(linear_task):
 
 def test_badt_descends_the_divergence_from_the_teachers(linear_task):
     x, _, weight = numbers(linear_task)
-    method = BadT(BadT.Options(steps=3, temperature=2.0))
+    method = BadT(BadT.Options(steps=3, temperature=2.0, reduction="batchmean"))
     state = method.prepare(linear_task)
     bad = state.bad._model[1].weight.detach().double().numpy()
     assert not np.allclose(bad, weight)
@@ -99,15 +99,16 @@ def test_badt_descends_the_divergence_from_the_teachers(linear_task):
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_badts_mean_reduction_divides_by_the_classes(linear_task):
+@pytest.mark.parametrize(("options", "divisor"), [({}, 3), ({"reduction": "mean"}, 3), ({"reduction": "batchmean"}, 1)])
+def test_badts_reduction_divides_by_the_classes_unless_told_otherwise(linear_task, options, divisor):
     x, _, weight = numbers(linear_task)
-    method = BadT(BadT.Options(steps=1, reduction="mean"))
+    method = BadT(BadT.Options(steps=1, **options))
     state = method.prepare(linear_task)
     teacher = x @ weight.T
     teacher[FORGET] = x[FORGET] @ state.bad._model[1].weight.detach().double().numpy().T
-    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / 3
+    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / divisor
     model = method.unlearn(linear_task, state)
-    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
@@ -129,26 +130,46 @@ def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
     assert teachers.bad.seen == [FORGET]
 
 
-@pytest.mark.parametrize("forget_loss", ["task", "task-and-distillation"])
+def preserving(x, y, part, teacher, alpha, temperature):
+    """The gradient of CE + α · KL on the samples of ``part``, as a function of the weights."""
+
+    def gradient(weight):
+        distillation = distillation_gradient(weight, x[part], teacher[part], temperature)
+        return task_gradient(weight, x[part], y[part]) + alpha * distillation
+
+    return gradient
+
+
+@pytest.mark.parametrize("forget_loss", ["task", "task-and-distillation", "distillation"])
 def test_scrub_climbs_on_the_identified_and_descends_on_the_rest(linear_task, forget_loss):
     x, y, weight = numbers(linear_task)
-    kept, teacher, alpha, temperature = linear_task.retained.numpy(), x @ weight.T, 0.3, 4.0
+    teacher, alpha, temperature = x @ weight.T, 0.3, 4.0
+    keep = preserving(x, y, linear_task.retained.numpy(), teacher, alpha, temperature)
+    climb = {
+        "task": lambda w: task_gradient(w, x[FORGET], y[FORGET]),
+        "task-and-distillation": preserving(x, y, FORGET, teacher, alpha, temperature),
+        # Without the weight of the preserve step's distillation.
+        "distillation": lambda w: distillation_gradient(w, x[FORGET], teacher[FORGET], temperature),
+    }[forget_loss]
 
-    def whole(w, part):
-        return task_gradient(w, x[part], y[part]) + alpha * distillation_gradient(
-            w, x[part], teacher[part], temperature
-        )
-
-    def gradient(step, w):
-        if step in (0, 2):  # forget steps alternate with preserve steps among the first three
-            return -task_gradient(w, x[FORGET], y[FORGET]) if forget_loss == "task" else -whole(w, FORGET)
-        return whole(w, kept)
+    def gradient(step, w):  # forget steps alternate with preserve steps among the first three
+        return -climb(w) if step in (0, 2) else keep(w)
 
     expected = descend(weight, gradient, steps=5, lr=0.2)
-    options = Scrub.Options(distillation_weight=alpha, steps=5, forget_steps=3, lr=0.2, forget_loss=forget_loss)
-    method = Scrub(options)
+    options = {"distillation_weight": alpha, "steps": 5, "forget_steps": 3, "lr": 0.2, "forget_loss": forget_loss}
+    method = Scrub(Scrub.Options(alternate="step", **options))
     model = method.unlearn(linear_task, method.prepare(linear_task))
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scrub_climbs_what_the_published_code_climbs_if_nothing_is_said(linear_task):
+    x, y, weight = numbers(linear_task)
+    teacher = x @ weight.T
+    climb = preserving(x, y, FORGET, teacher, 0.5, 4.0)
+    keep = preserving(x, y, linear_task.retained.numpy(), teacher, 0.5, 4.0)
+    expected = descend(weight, lambda step, w: -climb(w) if step in (0, 2) else keep(w), steps=4, lr=0.0025)
+    model = Scrub(Scrub.Options(steps=4, forget_steps=3)).unlearn(linear_task)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_scrubs_teacher_may_come_along_or_be_made(linear_task):
@@ -171,7 +192,29 @@ def test_schedule_by_hand():
     assert shown(12, 6, forget_run=2, preserve_run=3) == "ffpppffppppp"
 
 
-def test_scrub_alternates_whole_passes_where_asked_to(linear_task):
+@pytest.mark.parametrize(
+    ("identified", "rest", "expected"),
+    # 50,000 images in batches of 512, forget steps within the first 100: whole passes over S_f come at the steps that
+    # a round (both passes) begins with, 0 and 98 or 99.
+    [
+        (50, 49_950, 2 * 1),  # 500 poisoned images, a tenth of them known
+        (500, 49_500, 2 * 1),  # all of them known; or of 5,000 confused images a tenth
+        (2_500, 47_500, 2 * 5),
+        (5_000, 45_000, 2 * 10),
+    ],
+)
+def test_whole_passes_make_the_published_codes_few_forget_steps(identified, rest, expected):
+    runs = [-(-count // 512) for count in (identified, rest)]
+    assert sum(schedule(1000, 100, *runs)) == expected
+    assert sum(schedule(1000, 100)) == 50
+
+
+@pytest.mark.parametrize(
+    ("alternate", "expected"),
+    # Batches of one: a pass over S_f has two, one over the rest has four. Forget steps begin before the eighth step.
+    [("pass", "ffppppffp"), ("step", "fpfpfpfpp")],
+)
+def test_scrub_alternates_as_it_is_told(linear_task, alternate, expected):
     small = replace(
         linear_task, recipe=Recipe(linear_task.recipe.options.model_copy(update={"batch_size": 1}), torch.device("cpu"))
     )
@@ -181,13 +224,24 @@ def test_scrub_alternates_whole_passes_where_asked_to(linear_task):
     class Watched(ResidentTrainSet):
         def batches(self, *args, **kwargs):
             for batch in original_batches(self, *args, **kwargs):
-                seen.append(int(batch.index[0]) in FORGET)
+                seen.append(int(batch.index[0]))
                 yield batch
 
     small.train.__class__ = Watched
     teacher = cutk.Teacher(linear_task.original, linear_task.recipe, plain(linear_task.train))
-    Scrub(Scrub.Options(steps=9, forget_steps=7, alternate="pass", lr=1e-3)).unlearn(small, teacher)
-    assert seen == [True] * 2 + [False] * 4 + [True] * 2 + [False]
+    Scrub(Scrub.Options(steps=9, forget_steps=7, alternate=alternate, lr=1e-3)).unlearn(small, teacher)
+    assert "".join("f" if index in FORGET else "p" for index in seen) == expected
+    if alternate == "pass":  # each sample once in every pass
+        assert sorted(seen[:2]) == sorted(seen[6:8]) == FORGET
+        assert sorted(seen[2:6]) == linear_task.retained.tolist()
+
+
+def test_a_plan_holds_both_alternations(setup_of):
+    options = {"scrub": {"distillation_weight": 1.0, "steps": 3}, "scrub:step": {"lr": 0.1}}
+    setup = setup_of(unlearners=["scrub", "scrub:step"], options=options)
+    points = {chosen.name: chosen.points for chosen in setup.unlearners}
+    assert [(p.alternate, p.steps, p.lr) for p in points["scrub"]] == [("pass", 3, 0.0025)]
+    assert [(p.alternate, p.steps, p.lr) for p in points["scrub:step"]] == [("step", 3, 0.1)]
 
 
 def plain(train):
@@ -281,7 +335,9 @@ def test_more_layers_than_there_are(deep_task):
         (RewoD, {}, 6 * 8 / 24),
         (BadT, {"steps": 10}, 10 * 8 / 24),
         # Of ten steps two are forget steps, on batches of the four samples that there are.
-        (Scrub, {"steps": 10, "forget_steps": 4}, (2 * 4 + 8 * 8) / 24),
+        (Scrub, {"steps": 10, "forget_steps": 4, "alternate": "step"}, (2 * 4 + 8 * 8) / 24),
+        # A pass over the rest has three batches, so the second pass over S_f begins with the fifth step.
+        (Scrub, {"steps": 10, "forget_steps": 5, "alternate": "pass"}, (2 * 4 + 8 * 8) / 24),
     ],
 )
 def test_passes_are_what_is_drawn(deep_task, component, values, by_hand):

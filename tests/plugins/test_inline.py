@@ -87,9 +87,13 @@ def test_a_file_that_is_not_there(run, tmp_path, missing):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import cutk\ndef broken(:\n", "SyntaxError: invalid syntax (bad.py, line 2)"),
-        ("import surely_not_there", "ModuleNotFoundError: No module named 'surely_not_there'"),
+        ("import cutk\ndef broken(:\n", "SyntaxError: invalid syntax (bad.py, line 2) (bad.py:2: def broken(:)"),
+        (
+            "import surely_not_there",
+            "ModuleNotFoundError: No module named 'surely_not_there' (bad.py:1: import surely_not_there)",
+        ),
         ("raise SystemExit(3)", "it calls sys.exit(3) when imported"),
+        ("class Odd(BaseException): pass\nraise Odd('no')", "Odd: no (bad.py:2: raise Odd('no'))"),
         ("x = 1", "it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl"),
         (METHOD + "CUTK_API = '2.7'", "it needs cutk's plugin API 2.7, and this cutk has 2.0. Update cutk."),
         (METHOD + "CUTK_API = '3.0'", "it needs cutk's plugin API 3.0, and this cutk has 2.0. Update cutk."),

@@ -1,0 +1,240 @@
+"""Samples that never lie in memory all at once: read by workers when they are due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cutk.data.batches import Augmentation, Loaded, TrainSet
+from cutk.data.samples import Normalisation, Shape, form_of, require_labels, told
+from cutk.errors import UsageError, one_line
+
+__all__ = ["Readable", "StreamedTrainSet"]
+
+# How many samples are read twice when a set is made, to see that they stay the same.
+LOOKED_AT = 4
+
+Array = np.ndarray[Any, Any]
+
+
+class Readable(Protocol):
+    """What torch calls a map-style dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Return a sample, or a tuple that begins with one."""
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Why a batch could not be read; what a worker raises would arrive with a page of traceback as its message."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What a worker is given: the dataset, and what is made of its samples."""
+
+    dataset: Readable
+    size: tuple[int, int] | None
+    expected: tuple[torch.dtype, Shape] | None = None
+
+    def sample(self, index: int) -> Tensor:
+        """Return one sample as a tensor.
+
+        Raises:
+            ValueError: if it has none of the forms that samples have, or another one than the first.
+        """
+        item = self.dataset[index]
+        value = item[0] if isinstance(item, tuple | list) else item
+        if isinstance(value, Image.Image):
+            pixels = np.array(value.convert("L" if value.mode in ("1", "L") else "RGB"))
+            value = torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
+        x = torch.as_tensor(value)
+        form = form_of(x[None])
+        if form is None:
+            hint = ": leave out ToTensor and Normalize, cutk does their work on the device"
+            raise ValueError(
+                "expected an image (uint8 [C, H, W]), features (float32 [D]) or tokens (int64 [L]), "
+                f"got {told(x)}{hint if x.ndim == 3 and x.is_floating_point() else ''}"
+            )
+        if form == "images" and self.size is not None and x.shape[1:] != self.size:
+            x = torch.nn.functional.interpolate(x[None], self.size, mode="bilinear", antialias=True)[0]
+        if self.expected is not None and (x.dtype, tuple(x.shape)) != self.expected:
+            hint = ": give size to scale all images to one" if form == "images" and self.size is None else ""
+            raise ValueError(f"expected the shape {list(self.expected[1])} of the first sample, got {told(x)}{hint}")
+        return x
+
+    def __getitem__(self, indices: Sequence[int]) -> Array | _Unread:
+        read = []
+        for index in indices:
+            try:
+                read.append(self.sample(index))
+            except Exception as error:  # whatever the dataset's own code raises
+                return _Unread(f"Sample {index} can't be read: {one_line(error)}.")
+        # As an array it goes through a pipe: a tensor goes through shared memory, of which containers have little.
+        return torch.stack(read).numpy()
+
+
+class _Parts:
+    """The batches that are to be read next: what a loader takes its indices from."""
+
+    def __init__(self) -> None:
+        self.parts: Sequence[Tensor] = ()
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (part.tolist() for part in self.parts)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class _Line:
+    """A loader whose workers stay, from one list of batches to the next."""
+
+    def __init__(self, reader: _Reader, num_workers: int) -> None:
+        self._parts = _Parts()
+        self._loader: DataLoader[Any] | None = DataLoader(
+            reader,  # type: ignore[arg-type]  # batches are its items
+            batch_size=None,
+            sampler=self._parts,
+            collate_fn=_as_is,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            # Its own, for else a loader draws the workers' seeds from torch's global state.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def close(self) -> None:
+        """End the workers now: those that garbage collection finds end late, and in whichever process it runs."""
+        self._loader = None
+
+    def read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the samples of each part, in order, reading ahead as far as ``parts`` go.
+
+        Raises:
+            UsageError: if a sample can't be read, or a worker dies.
+        """
+        self._parts.parts = parts
+        batches: Iterator[Any] = iter(self._loader or ())
+        try:
+            for _ in parts:
+                try:
+                    batch = next(batches)
+                except (EOFError, OSError, RuntimeError) as error:  # a worker was killed, most often for want of memory
+                    raise UsageError(
+                        f"A worker that reads samples ended unexpectedly ({one_line(error)}). "
+                        "Try fewer workers, or none."
+                    ) from error.with_traceback(None)
+                if isinstance(batch, _Unread):
+                    raise UsageError(batch.reason)
+                yield torch.from_numpy(batch)
+            next(batches, None)  # so that the loader knows that it is done
+        finally:
+            del batches
+
+
+class _Source:
+    """A dataset's samples by their indices; copies of a set share it, and with it the workers."""
+
+    def __init__(self, reader: _Reader, num_workers: int) -> None:
+        self.reader = reader
+        self.num_workers = num_workers
+        self._idle: list[_Line] = []
+
+    def read(self, passes: Iterator[list[Tensor]]) -> Iterator[Loaded]:
+        """Yield the indices and the samples of each batch."""
+        line = self._idle.pop() if self._idle else _Line(self.reader, self.num_workers)
+        done = False
+        try:
+            for parts in passes:
+                yield from zip(parts, line.read(parts), strict=True)
+            done = True
+        finally:
+            # One that was left in the middle still reads what nobody asks for any more.
+            if done:
+                self._idle.append(line)
+            else:
+                line.close()
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Source:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_idle": []}
+
+
+class StreamedTrainSet(TrainSet):
+    """Samples that are read when they are due: for whatever doesn't fit into memory, and for datasets of one's own.
+
+    Batches are the same whatever the number of workers, and those of a ``ResidentTrainSet`` of the same samples.
+
+    Args:
+        dataset: map-style, as ``torch.utils.data.Dataset``: item ``i`` is a sample, or a tuple that begins with one: an
+            image (uint8 ``[C, H, W]``, or one of Pillow's), features (float32 ``[D]``) or tokens (int64 ``[L]``), the
+            same at every visit. Its labels aren't read.
+        labels: int64 ``[N]``, as given.
+        num_classes: how many classes there are.
+        normalisation: what to subtract and divide by.
+        augmentation: what ``augment=True`` applies, if the samples are images.
+        size: height and width to which images are scaled; needed if they differ.
+        num_workers: how many processes read ahead; 0 reads in this one.
+        device: where the batches come out.
+        generator: where shuffling and augmentation draw from by default.
+
+    Raises:
+        ValueError: if labels or normalisation don't fit.
+        UsageError: if a sample can't be read, is none of the three, or differs from one visit to the next.
+    """
+
+    def __init__(
+        self,
+        dataset: Readable,
+        labels: Tensor,
+        num_classes: int,
+        normalisation: Normalisation,
+        augmentation: Augmentation | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        num_workers: int = 0,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        require_labels(labels, len(dataset), num_classes)
+        # By workers of its own, since a dataset may open its files at the first look, and files that are open must not
+        # be handed from one process to others.
+        some = torch.arange(min(LOOKED_AT, len(dataset)))
+        line = _Line(_Reader(dataset, size), num_workers)
+        try:
+            first, again = line.read([some, some])
+        finally:
+            line.close()
+        if not torch.equal(first, again):
+            raise UsageError(
+                "Expected a dataset that gives the same samples at every visit, got others the second time. "
+                "Leave out random transforms: cutk augments as the recipe says."
+            )
+        shape = tuple(first.shape[1:])
+        form = form_of(first) or "tokens"  # the reader has refused what has no form
+        super().__init__(labels, num_classes, form, shape, normalisation, augmentation, device, generator)
+        self._source = _Source(_Reader(dataset, size, (first.dtype, shape)), num_workers)
+
+    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
+        for part, samples in self._source.read(passes):
+            x = samples.to(self.device)
+            if augment and self.augments:
+                x = self.augmentation.apply(x, generator)
+            yield part, self._scaling(x)
