@@ -19,12 +19,13 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from locale import LC_ALL, setlocale
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["DRAWS", "STATES", "watched"]
+
+_ABSENT: Any = object()
 
 
 def _equal(first: Any, second: Any) -> bool:
@@ -34,12 +35,8 @@ def _equal(first: Any, second: Any) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _State:
-    """One piece of global state: its name, the module it belongs to, how to read it and how to put it back.
-
-    Where the module isn't imported yet, nothing of it can have changed.
-    """
+class _State(NamedTuple):
+    """One piece of global state: its name, the module it belongs to, how to read it and how to put it back."""
 
     name: str
     module: str
@@ -48,40 +45,49 @@ class _State:
     same: Callable[[Any, Any], bool] = _equal
 
     def now(self) -> Any:
-        """Return it as it is, ``_ABSENT`` if it can't be told."""
-        module = sys.modules.get(self.module)
-        if module is None or (self.module == "torch" and "torch.nn" not in sys.modules):
-            return _ABSENT
+        """Return it as it is, ``_ABSENT`` where its module isn't imported, or this version of it has no such thing."""
         try:
-            return self.read(module)
-        except Exception:  # this version has none, or can't say
+            return self.read(sys.modules[self.module])
+        except Exception:
             return _ABSENT
 
     def differs(self, before: Any) -> bool:
         """Say whether it isn't what ``now`` returned."""
-        now = self.now()
-        return before is not _ABSENT and (now is _ABSENT or not self.same(before, now))
+        return before is not _ABSENT and ((now := self.now()) is _ABSENT or not self.same(before, now))
 
 
-_ABSENT: Any = object()
+def _switches(name: str, module: str, pairs: str) -> _State:
+    """Return the state that a module reads and writes by pairs of functions, as far as this version has them.
+
+    A pair is ``getter/setter``, or one word with ``{}`` where they have ``get`` and ``set``.
+    """
+    split = [(pair.format("get").split("/")[0], pair.format("set").split("/")[-1]) for pair in pairs.split()]
+
+    def read(module: Any) -> dict[str, Any]:
+        found = {}
+        for getter, setter in split:
+            with contextlib.suppress(AttributeError):
+                found[setter] = attrgetter(getter)(module)() if attrgetter(setter)(module) else None
+        return found
+
+    def restore(module: Any, before: dict[str, Any]) -> None:
+        for setter, value in before.items():
+            attrgetter(setter)(module)(*(value if isinstance(value, tuple) else (value,)))
+
+    return _State(name, module, read, restore)
+
 
 # Torch's own.
 
-# An inference mode ends when its guard is let go.
-_HELD: list[Any] = []
-
 
 def _read_modes(torch: Any) -> list[Any]:
-    from torch.utils import _device
-
     functions = [torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack())]
-    return [functions, getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None), vars(_device)["CURRENT_DEVICE"]]
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return [functions, context, getattr(torch.utils._device, "CURRENT_DEVICE", None)]
 
 
 def _restore_modes(torch: Any, before: Sequence[Any]) -> None:
-    from torch.utils import _device
-
-    functions, torch._GLOBAL_DEVICE_CONTEXT.device_context, _device.CURRENT_DEVICE = before
+    functions, torch._GLOBAL_DEVICE_CONTEXT.device_context, torch.utils._device.CURRENT_DEVICE = before
     for _ in range(torch._C._len_torch_function_stack()):
         torch._C._pop_torch_function_stack()
     for mode in functions:
@@ -93,12 +99,13 @@ def _read_dispatch(torch: Any) -> list[Any]:
 
 
 def _restore_dispatch(torch: Any, before: Sequence[Any]) -> None:
-    from torch.utils._python_dispatch import _push_mode
-
     while (now := _read_dispatch(torch)) and now != before[: len(now)]:
         now[-1].__exit__(None, None, None)
     for mode in before[len(now) :]:
-        _push_mode(mode)
+        torch.utils._python_dispatch._push_mode(mode)
+
+
+_HELD: list[Any] = []  # an inference mode ends when its guard is let go
 
 
 def _restore_inference(torch: Any, before: bool) -> None:
@@ -158,19 +165,16 @@ def _read_precision(torch: Any) -> dict[Any, Any]:
 
 def _restore_precision(torch: Any, before: dict[Any, Any]) -> None:
     for name, value in before.items():
-        if isinstance(name, str):
-            if value is not None:
-                getattr(torch._C, f"_set_{name}")(value)
-        elif torch._C._get_fp32_precision_getter(*name) != value:
-            torch._C._set_fp32_precision_setter(*name, value)
+        if isinstance(name, tuple):
+            if torch._C._get_fp32_precision_getter(*name) != value:
+                torch._C._set_fp32_precision_setter(*name, value)
+        elif value is not None:
+            getattr(torch._C, f"_set_{name}")(value)
 
 
 def _read_hooks(module: Any) -> dict[str, Any]:
-    return {
-        name: dict(value) if isinstance(value, dict) else value
-        for name, value in vars(module).items()
-        if name.startswith("_global_") and not callable(value)
-    }
+    hooks = {name: value for name, value in vars(module).items() if name.startswith("_global_") and not callable(value)}
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in hooks.items()}
 
 
 def _restore_hooks(module: Any, before: dict[str, Any]) -> None:
@@ -184,12 +188,6 @@ def _restore_hooks(module: Any, before: dict[str, Any]) -> None:
 
 
 # Chance.
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _bare(part) for name, part in value.items()}
-    return value.tobytes() if hasattr(value, "tobytes") else value
 
 
 def _read_chance(torch: Any) -> list[Any]:
@@ -207,11 +205,15 @@ def _same_chance(first: list[Any], second: list[Any]) -> bool:
     return all(bool((a == b).all()) for a, b in zip(first, second, strict=False))
 
 
+def _bare(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _bare(part) for name, part in value.items()}
+    return value.tobytes() if hasattr(value, "tobytes") else value
+
+
 # Python and the process.
 
 _SIGNALS = tuple(signal.valid_signals())
-# Variables that torch sets when it is first asked to optimise.
-_LIBRARIES_OWN = ("TORCHINDUCTOR_", "TRITON_")
 _STREAMS = ("stdin", "stdout", "stderr", "displayhook", "excepthook")
 
 
@@ -235,7 +237,14 @@ def _restore_environment(_: Any, before: dict[str, str]) -> None:
 
 
 def _same_environment(before: dict[str, str], now: dict[str, str]) -> bool:
-    return before == {name: v for name, v in now.items() if name in before or not name.startswith(_LIBRARIES_OWN)}
+    # Torch sets some of its own when it is first asked to optimise.
+    return before == {n: v for n, v in now.items() if n in before or not n.startswith(("TORCHINDUCTOR_", "TRITON_"))}
+
+
+def _restore_filters(_: Any, before: list[Any]) -> None:
+    warnings.filters[:] = before  # type: ignore[index]
+    with warnings.catch_warnings():  # which has it noticed that they changed
+        pass
 
 
 def _same_filters(before: list[Any], now: list[Any]) -> bool:
@@ -245,12 +254,6 @@ def _same_filters(before: list[Any], now: list[Any]) -> bool:
         return action == "error" or not (message or module or category.__module__ != "builtins")
 
     return before == now or before == [f for f in now if f in before or general(*f)]
-
-
-def _restore_filters(_: Any, before: list[Any]) -> None:
-    warnings.filters[:] = before  # type: ignore[index]
-    with warnings.catch_warnings():  # which has it noticed that they changed
-        pass
 
 
 def _restore_path(_: Any, before: tuple[list[str], list[str]]) -> None:
@@ -275,91 +278,56 @@ def _restore_log(_: Any, before: tuple[Any, ...]) -> None:
     logging.disable(disabled)
 
 
-def _pairs(name: str, module: str, *pairs: str) -> _State:
-    """Return the state that a module reads and writes by pairs of functions, as far as this version has them.
-
-    A pair is ``getter/setter``, or one word with ``{}`` where they have ``get`` and ``set``.
-    """
-    split = [pair.split("/") if "/" in pair else (pair.format("get"), pair.format("set")) for pair in pairs]
-
-    def read(module: Any) -> dict[str, Any]:
-        found = {}
-        for getter, setter in split:
-            with contextlib.suppress(AttributeError):
-                found[setter] = attrgetter(getter)(module)() if attrgetter(setter)(module) else None
-        return found
-
-    def restore(module: Any, before: dict[str, Any]) -> None:
-        for setter, value in before.items():
-            attrgetter(setter)(module)(*(value if isinstance(value, tuple) else (value,)))
-
-    return _State(name, module, read, restore)
-
+_AUTOGRAD = (
+    "is_grad_enabled/_C._set_grad_enabled _C._is_fwd_grad_enabled/_C._set_fwd_grad_enabled "
+    "_C._is_multithreading_enabled/_C._set_multithreading_enabled is_anomaly_enabled/set_anomaly_enabled"
+)
+_DETERMINISTIC = "{}_deterministic_debug_mode _C._{}_deterministic_fill_uninitialized_memory"
+_ONEDNN = "_C._{}_mkldnn_enabled _C._{}_mkldnn_deterministic _C._{}_nnpack_enabled"
+_CUDNN = "_C._{}_cudnn_enabled _C._{}_cudnn_benchmark _C._{}_cudnn_deterministic _C._cuda_{}_cudnn_benchmark_limit"
+_HALF = (
+    "_C._{}_cpu_allow_fp16_reduced_precision_reduction _C._{}_cublas_allow_fp16_reduced_precision_reduction "
+    "_C._{}_cublas_allow_bf16_reduced_precision_reduction _C._{}_cublas_allow_fp16_accumulation"
+)
+_ALGORITHMS = (
+    "_C._get_flash_sdp_enabled/_C._set_sdp_use_flash _C._get_math_sdp_enabled/_C._set_sdp_use_math "
+    "_C._get_mem_efficient_sdp_enabled/_C._set_sdp_use_mem_efficient "
+    "_C._get_cudnn_sdp_enabled/_C._set_sdp_use_cudnn _C._{}_linalg_preferred_backend _C._{}_blas_preferred_backend "
+    "_C._{}_qengine"
+)
 
 # In this order: what comes later is read and put back by functions that the earlier ones may have turned.
 _STATES = (
     _State("the default device or another function mode of torch's", "torch", _read_modes, _restore_modes),
     _State("torch's dispatch modes", "torch", _read_dispatch, _restore_dispatch),
     _State("the inference mode", "torch", lambda t: t.is_inference_mode_enabled(), _restore_inference),
-    _pairs(
-        "the grad mode",
-        "torch",
-        "is_grad_enabled/_C._set_grad_enabled",
-        "_C._is_fwd_grad_enabled/_C._set_fwd_grad_enabled",
-        "_C._is_multithreading_enabled/_C._set_multithreading_enabled",
-        "is_anomaly_enabled/set_anomaly_enabled",
-    ),
+    _switches("the grad mode", "torch", _AUTOGRAD),
     _State("the hooks on tensors saved for backward", "torch", _read_saving, _restore_saving),
     _State("autocast", "torch", _read_autocast, _restore_autocast),
     _State("the hooks of all modules", "torch.nn.modules.module", _read_hooks, _restore_hooks),
     _State("the hooks of all optimisers", "torch.optim.optimizer", _read_hooks, _restore_hooks),
-    _pairs(
-        "torch's deterministic algorithms",
-        "torch",
-        "{}_deterministic_debug_mode",
-        "_C._{}_deterministic_fill_uninitialized_memory",
-    ),
-    _pairs(
-        "oneDNN's settings", "torch", "_C._{}_mkldnn_enabled", "_C._{}_mkldnn_deterministic", "_C._{}_nnpack_enabled"
-    ),
-    _pairs(
-        "cuDNN's settings",
-        "torch",
-        *("_C._{}_cudnn_enabled", "_C._{}_cudnn_benchmark", "_C._{}_cudnn_deterministic"),
-        "_C._cuda_{}_cudnn_benchmark_limit",
-    ),
+    _switches("torch's deterministic algorithms", "torch", _DETERMINISTIC),
+    _switches("oneDNN's settings", "torch", _ONEDNN),
+    _switches("cuDNN's settings", "torch", _CUDNN),
     _State("the precision of float32 products", "torch", _read_precision, _restore_precision),
-    _pairs(
-        "the precision of 16-bit products",
-        "torch",
-        *(f"_C._{{}}_{place}_allow_fp16_reduced_precision_reduction" for place in ("cpu", "cublas")),
-        *("_C._{}_cublas_allow_bf16_reduced_precision_reduction", "_C._{}_cublas_allow_fp16_accumulation"),
-    ),
-    _pairs(
-        "the choice of algorithms",
-        "torch",
-        *(f"_C._get_{n}_sdp_enabled/_C._set_sdp_use_{n}" for n in ("flash", "math", "mem_efficient", "cudnn")),
-        *("_C._{}_linalg_preferred_backend", "_C._{}_blas_preferred_backend", "_C._{}_qengine"),
-    ),
-    _pairs("the number of threads", "torch", "{}_num_threads"),
-    _pairs("the number of threads between operations", "torch", "{}_num_interop_threads"),
+    _switches("the precision of 16-bit products", "torch", _HALF),
+    _switches("the choice of algorithms", "torch", _ALGORITHMS),
+    _switches("the number of threads", "torch", "{}_num_threads"),
+    _switches("the number of threads between operations", "torch", "{}_num_interop_threads"),
     _State(
-        "the treatment of denormal numbers",
-        "torch",
+        *("the treatment of denormal numbers", "torch"),
         lambda _: sum([5e-324, 5e-324]) == 0.0,
         lambda torch, before: torch.set_flush_denormal(before),
     ),
-    _pairs("the default dtype", "torch", "{}_default_dtype"),
+    _switches("the default dtype", "torch", "{}_default_dtype"),
     _State(
-        "the current CUDA device",
-        "torch",
-        lambda torch: torch.cuda.current_device() if torch.cuda.is_initialized() else _ABSENT,
-        lambda torch, before: torch.cuda.set_device(before),
+        *("the current CUDA device", "torch.cuda"),
+        lambda cuda: cuda.current_device() if cuda.is_initialized() else _ABSENT,
+        lambda cuda, before: cuda.set_device(before),
     ),
     _State("torch's random state", "torch", _read_chance, _restore_chance, _same_chance),
     _State(
-        "NumPy's random state",
-        "numpy.random",
+        *("NumPy's random state", "numpy.random"),
         lambda numpy: numpy.get_state(legacy=False),
         lambda numpy, before: numpy.set_state(before),
         lambda first, second: _equal(_bare(first), _bare(second)),
@@ -374,16 +342,10 @@ _STATES = (
     _State("the path of imports", "sys", lambda _: (sys.path, list(sys.path)), _restore_path),
     _State("the standard streams", "sys", lambda _: [vars(sys)[name] for name in _STREAMS], _restore_streams),
     _State("the log", "logging", _read_log, _restore_log),
-    _pairs("the limit of recursion", "sys", "{}recursionlimit"),
+    _switches("the limit of recursion", "sys", "{}recursionlimit"),
+    _State("the garbage collector", "gc", lambda _: gc.isenabled(), lambda _, on: gc.enable() if on else gc.disable()),
     _State(
-        "the garbage collector",
-        "gc",
-        lambda _: gc.isenabled(),
-        lambda _, before: gc.enable() if before else gc.disable(),
-    ),
-    _State(
-        "how processes are started",
-        "multiprocessing",
+        *("how processes are started", "multiprocessing"),
         lambda processes: processes.get_start_method(allow_none=True),
         lambda processes, before: processes.set_start_method(before, force=True),
     ),
@@ -394,50 +356,43 @@ DRAWS = tuple(name for name in STATES if name.endswith("random state"))
 
 # Functions that others call, and classes whose methods they do.
 
-_MODULES = frozenset(
-    {
-        *("builtins", "copy", "math", "os", "random", "time", "warnings", "numpy", "numpy.random"),
-        *("torch", "torch._C", "torch._C._nn", "torch._tensor", "torch.functional", "torch.random"),
-    }
+_MODULES = (
+    *("builtins", "copy", "math", "os", "random", "time", "warnings", "numpy", "numpy.random"),
+    *("torch", "torch._C", "torch._C._nn", "torch._tensor", "torch.functional", "torch.random"),
 )
 _PACKAGES = ("torch.nn", "torch.optim", "torch.utils.data", "torch.autograd", "torch.amp", "cutk", "cutk_builtin")
+# Of these the constants count, too.
+_WHOLLY = ("cutk", "cutk_builtin", "math")
 _UNCHANGEABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE, what is written in C
 # What Python and the libraries keep in a class or a module while they work; the last goes with the default dtype.
 _THEIR_OWN = (
-    "__annot",
-    "__pydantic",
-    "__abstract",
-    "_abc_",
-    "__doc__",
-    "__weakref__",
-    "__dict__",
-    "__warning",
+    *("__annot", "__pydantic", "__abstract", "_abc_", "__doc__", "__weakref__", "__dict__", "__warning"),
     "Storage",
 )
-# Of these the constants count, too.
-_WHOLLY = ("cutk", "cutk_builtin", "math")
 _TORCHS_OWN = (os.path.join("torch", "_dynamo", ""), os.path.join("torch", "_compile.py"))
 _OPTIMISER = os.path.join("torch", "optim", "optimizer.py")
-
-
 _classes: dict[str, tuple[types.ModuleType, int, list[Any]]] = {}
 
 
 @functools.lru_cache(maxsize=1)
 def _watched_names(_number: int) -> list[str]:
     """Return the names of the modules that are watched, of those that are imported; ``_number`` is how many are."""
-    below = tuple(f"{package}." for package in _PACKAGES)
-    return [name for name in list(sys.modules) if name in _MODULES or name in _PACKAGES or name.startswith(below)]
+    whole, below = {*_MODULES, *_PACKAGES}, tuple(f"{package}." for package in _PACKAGES)
+    return [name for name in list(sys.modules) if name in whole or name.startswith(below)]
 
 
-def _owners(under: str = "") -> Iterator[Any]:
+def _is_being_imported(module: Any) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+def _owners(under: str) -> Iterator[Any]:
     """Yield the watched modules, those whose name starts with ``under``, and the classes in them."""
     for name in _watched_names(len(sys.modules)):
         module = sys.modules.get(name)
         if not name.startswith(under) or not isinstance(module, types.ModuleType):
             continue
-        if name != under and getattr(module.__spec__, "_initializing", False):
-            continue  # its import is under way, and will tell when it is done
+        if name != under and _is_being_imported(module):
+            continue  # which will be told when it is done
         known = _classes.get(name)
         if known is None or known[0] is not module or known[1] != len(vars(module)):
             known = _classes[name] = (module, len(vars(module)), list(_classes_of(module)))
@@ -475,10 +430,9 @@ def _changes(owner: Any, before: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
     What is new in a module hides nothing and is left alone; a new method of a class can hide one of its bases.
     """
-    now = vars(owner)
-    if _equal(now, before):  # at the speed of C where nothing has changed, which is nearly always
+    if _equal(vars(owner), before):  # at the speed of C where nothing has changed, which is nearly always
         return
-    now = dict(now)
+    now = dict(vars(owner))
     for name, value in before.items():
         there = now.get(name, _ABSENT)
         if there is not value and _matters(owner, name, value) and not _is_torchs_doing(value, there):
@@ -488,11 +442,6 @@ def _changes(owner: Any, before: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             inherited = next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), None)
             if _matters(owner, name, now[name]) and not _is_torchs_doing(inherited, now[name]):
                 yield name, _ABSENT
-
-
-def _title(owner: Any, name: str) -> str:
-    own = owner.__name__ if isinstance(owner, types.ModuleType) else f"{owner.__module__}.{owner.__qualname__}"
-    return f"{own}.{name}"
 
 
 class _Snapshot:
@@ -508,8 +457,10 @@ class _Snapshot:
         for owner in _owners(under):
             if id(owner) not in self._attributes:
                 self._attributes[id(owner)] = (owner, dict(vars(owner)))
+        # Asking torch while it is being imported, as when it imports NumPy, ends the process.
+        halfway = under != "torch" and _is_being_imported(sys.modules.get("torch"))
         for state in _STATES:
-            if self._states.get(state.name, _ABSENT) is _ABSENT:
+            if self._states.get(state.name, _ABSENT) is _ABSENT and not (halfway and state.module.startswith("torch")):
                 self._states[state.name] = state.now()
 
     def restore(self) -> list[str]:
@@ -519,7 +470,8 @@ class _Snapshot:
             for name, value in list(_changes(owner, before)):
                 with contextlib.suppress(Exception):  # what can't be set can't have been patched
                     delattr(owner, name) if value is _ABSENT else setattr(owner, name, value)
-                changed.append(_title(owner, name))
+                own = [owner.__module__, owner.__qualname__] if isinstance(owner, type) else [owner.__name__]
+                changed.append(".".join([*own, name]))
         for state in _STATES:
             before = self._states[state.name]
             if state.differs(before):
@@ -538,25 +490,19 @@ class _Importing:
         self._snapshot = snapshot
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name not in self._LIBRARIES and name.partition(".")[0] not in ("cutk", "cutk_builtin"):
+        if name not in self._LIBRARIES and name.partition(".")[0] not in _WHOLLY:
             return None
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)
             if find and (spec := find(name, path, target)) is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    self._tell(spec.loader, name)
+                with contextlib.suppress(AttributeError):  # a loader of somebody's own making
+                    spec.loader.exec_module = functools.partial(self._execute, spec.loader.exec_module)
                 return spec
         return None
 
-    def _tell(self, loader: Any, under: str) -> None:
-        execute = loader.exec_module
-
-        def then_add(module: types.ModuleType) -> None:
-            execute(module)
-            self._snapshot.add(under)
-
-        with contextlib.suppress(AttributeError):  # a loader of somebody's own making
-            loader.exec_module = then_add
+    def _execute(self, execute: Callable[[types.ModuleType], None], module: types.ModuleType) -> None:
+        execute(module)
+        self._snapshot.add(module.__name__)
 
 
 @contextlib.contextmanager
@@ -570,7 +516,6 @@ def watched(*, draws: bool = True) -> Iterator[list[str]]:
     Args:
         draws: whether to name random states, too, that were drawn from.
 
-    >>> import os
     >>> with watched() as changed:
     ...     os.environ["CUTK_EXAMPLE"] = "1"
     >>> changed, "CUTK_EXAMPLE" in os.environ

@@ -510,10 +510,11 @@ def test_what_a_plugin_does_to_torch_when_it_imports_it_first_is_put_back(tmp_pa
 def test_it_costs_next_to_nothing():
     with watched():
         pass
-    costs = []
-    for _ in range(10):
-        start = time.process_time()
+    calls = []
+    sys.setprofile(lambda _frame, event, _what: calls.append(event))
+    try:
         with watched():
             pass
-        costs.append(time.process_time() - start)
-    assert min(costs) < 0.02
+    finally:
+        sys.setprofile(None)
+    assert len(calls) < 40_000  # of which a processor does some millions in a second

@@ -352,7 +352,11 @@ class _Loader:
         return self.registry
 
 
-def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str | os.PathLike[str]] = ()) -> Registry:
+def load_registry(
+    environ: Mapping[str, str] | None = None,
+    inline: Iterable[str | os.PathLike[str]] = (),
+    kinds: Set[str] | None = None,
+) -> Registry:
     """Load every installed plugin that ``environ`` lets in, and those that are single files.
 
     ``CUTK_DISABLE`` names plugins to leave out, as ``distribution`` or ``distribution:entry-point``, separated by
@@ -363,6 +367,7 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
     Args:
         environ: where to read these; the process's environment if not given.
         inline: Python files, or folders of such, each of which is a plugin without being installed.
+        kinds: leave out installed plugins that surely provide others than these; all are loaded if not given.
 
     Raises:
         UsageError: if ``inline`` or ``CUTK_PLUGIN_PATH`` names what isn't there.
@@ -371,7 +376,7 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
     found = list(points())
     for provider, point in found:
-        if _wanted(provider, environ):
+        if _wanted(provider, environ) and (kinds is None or kinds & kinds_of(point)):
             loader.load(provider, point.load)
     on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
     for provider, load, named in _inline([*on_path, *inline]):
