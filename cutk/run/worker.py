@@ -30,7 +30,7 @@ from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained
 from cutk.run.search import Search
 from cutk.run.store import Damaged, Store, key_of
 
-__all__ = ["Done", "Job", "Spoilt", "Worker", "adopt", "work"]
+__all__ = ["Done", "Job", "Spoilt", "Worker", "admitted", "adopt", "work"]
 
 # Outputs are compared on so many training samples to see that a returned model is its weights and nothing more.
 _PROBED = 64
@@ -362,6 +362,39 @@ class Worker:
             self.observer.warning(f"{who} changed {', '.join(changed)}; that was put back.")
 
 
+def admitted(model: object, scenario: Scenario, probe: Tensor) -> nn.Module:
+    """Return the architecture with a returned model's weights: what is measured is what is kept.
+
+    Args:
+        model: what a method returned.
+        scenario: the problem that it was given.
+        probe: int64 ``[n]``: the training samples on which outputs are compared.
+
+    Raises:
+        CellError: if the returned model is something else than its architecture with other weights.
+    """
+    if not isinstance(model, nn.Module):
+        raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
+    require_finite(model.eval(), "after unlearning")
+    recipe, built = scenario.recipe, scenario.build()
+    advice = "Return task.original, changed in place, or a task.fresh() that was trained"
+    try:
+        built.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise CellError(
+            "unlearn() returned a model whose weights don't fit the architecture "
+            f"({' '.join(str(error).split())[:160]}). {advice}; what was added to it has to be taken off."
+        ) from None
+    built = recipe.place(built).eval()
+    ours, theirs = (recipe.logits(m, scenario.train, probe) for m in (built, model))
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
+        raise CellError(
+            "unlearn() returned a model that computes something else than the architecture with its weights "
+            f"(a hook, a wrapper, a replaced forward?). {advice}, without them: weights are all that is kept."
+        )
+    return built
+
+
 class _Problem:
     """A cell's problem as a search sees it."""
 
@@ -386,32 +419,7 @@ class _Problem:
         )
 
     def admit(self, model: object) -> nn.Module:
-        """Return the architecture with the returned model's weights: what is measured is what is kept.
-
-        Raises:
-            CellError: if the returned model is something else than that.
-        """
-        if not isinstance(model, nn.Module):
-            raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
-        require_finite(model.eval(), "after unlearning")
-        recipe, train = self._worker.recipe, self._scenario.train
-        admitted = self._scenario.build()
-        told = "Return task.original, changed in place, or a task.fresh() that was trained"
-        try:
-            admitted.load_state_dict(model.state_dict())
-        except RuntimeError as error:
-            raise CellError(
-                "unlearn() returned a model whose weights don't fit the architecture "
-                f"({' '.join(str(error).split())[:160]}). {told}; what was added to it has to be taken off."
-            ) from None
-        admitted = recipe.place(admitted).eval()
-        ours, theirs = (recipe.logits(m, train, self._probe) for m in (admitted, model))
-        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
-            raise CellError(
-                "unlearn() returned a model that computes something else than the architecture with its weights "
-                f"(a hook, a wrapper, a replaced forward?). {told}, without them: weights are all that is kept."
-            )
-        return admitted
+        return admitted(model, self._scenario, self._probe)
 
     def score(self, model: nn.Module, measures: Sequence[str]) -> Score:
         recipe, train, validation = self._worker.recipe, self._scenario.train, self._scenario.validation

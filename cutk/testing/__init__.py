@@ -1,12 +1,14 @@
 """The test kit for plugin authors: does a component keep to what cutk expects?
 
-In the spirit of scikit-learn's ``check_estimator``: each function takes a component class, tries it on a tiny scenario
-in seconds, and raises one ``CheckFailed`` that lists every check that failed and how to mend it::
+In the spirit of scikit-learn's ``check_estimator``: ``check_component`` takes a component class of whatever kind, tries
+it on something tiny in seconds, and raises one ``CheckFailed`` that lists every check that failed and how to mend it.
+For each kind there is ``check_KIND`` besides, which takes classes of that kind alone: ``check_unlearner``,
+``check_manipulation``, ``check_recipe``, …::
 
     from cutk.testing import check_unlearner
 
     def test_it_keeps_to_what_cutk_expects():
-        check_unlearner(MyUnlearner)
+        check_unlearner(MyUnlearner, options={"steps": 10})
 
 ``cutk plugins check`` runs the same checks from the command line, and cutk's own tests run them over every built-in.
 pytest fixtures are in ``cutk.testing.pytest_plugin``.
@@ -14,29 +16,27 @@ pytest fixtures are in ``cutk.testing.pytest_plugin``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
-from cutk.components import KINDS, Component, Dataset, Manipulation, Metric, Model, Summary, Unlearner
+from cutk.components import Component
 from cutk.errors import UsageError
-from cutk.testing import datasets, manipulations, metrics, models, unlearners
+from cutk.kinds import KINDS, Kind
 from cutk.testing.findings import CheckFailed, Finding, run, settle
 from cutk.testing.tiny import tiny_scenario
 
-__all__ = [
-    "CheckFailed",
-    "Finding",
-    "check_component",
-    "check_dataset",
-    "check_manipulation",
-    "check_metric",
-    "check_model",
-    "check_unlearner",
-    "examine",
-    "tiny_scenario",
-]
+__all__ = ["CheckFailed", "Finding", "check_component", "examine", "tiny_scenario"]
 
 Given = Mapping[str, Any] | None
+
+
+def _kind_of(component: object) -> Kind:
+    kind = KINDS.get(getattr(component, "kind", ""))
+    if kind is None or not isinstance(component, type) or not issubclass(component, kind.base):
+        bases = ", ".join(f"cutk.{kind.base.__name__}" for kind in KINDS.values())
+        raise UsageError(f"Expected a subclass of {bases}, got {component!r}.")
+    return kind
 
 
 def examine(component: type[Component], *, options: Given = None, device: str = "cpu") -> list[Finding]:
@@ -50,24 +50,20 @@ def examine(component: type[Component], *, options: Given = None, device: str = 
     Raises:
         UsageError: if it is no component class.
     """
-    if not isinstance(component, type) or not issubclass(component, tuple(KINDS.values())):
-        bases = ", ".join(f"cutk.{base.__name__}" for base in KINDS.values())
-        raise UsageError(f"Expected a subclass of {bases}, got {component!r}.")
-    if issubclass(component, Unlearner):
-        return run(unlearners.CHECKS, unlearners.Trials(component, options, device))
-    if issubclass(component, Manipulation):
-        return run(manipulations.CHECKS, manipulations.Doings(component, options))
-    if issubclass(component, Model):
-        return run(models.CHECKS, models.Builds(component, options))
-    if issubclass(component, Dataset):
-        return run(datasets.CHECKS, datasets.Loads(component, options))
-    if issubclass(component, Summary):
-        return run(metrics.SUMMARY_CHECKS, metrics.Curves(component, options))
-    return run(metrics.CHECKS, metrics.Judgements(component, options))
+    kit = import_module(f"{__name__}.{_kind_of(component).plural}")
+    return run(kit.CHECKS, kit.SUBJECT(component, options, device))
 
 
 def check_component(component: type[Component], *, options: Given = None, device: str = "cpu") -> list[Finding]:
-    """Check a component of whatever kind; see ``check_unlearner`` and its siblings.
+    """Check a component of whatever kind.
+
+    Args:
+        component: the class.
+        options: what to set over its own defaults, to check it with; fewer steps, say.
+        device: where models live; kinds without a model of their own stay on the CPU.
+
+    Returns:
+        What every check found: those that passed, and those that couldn't be judged.
 
     Raises:
         CheckFailed: if a check failed.
@@ -76,74 +72,21 @@ def check_component(component: type[Component], *, options: Given = None, device
     return settle(component, examine(component, options=options, device=device))
 
 
-def _of_kind(base: type[Component], component: type[Component]) -> None:
-    if not isinstance(component, type) or not issubclass(component, base):
-        raise UsageError(f"Expected a subclass of cutk.{base.__name__}, got {component!r}.")
+def __getattr__(name: str) -> Callable[..., list[Finding]]:
+    kind = KINDS.get(name.removeprefix("check_"))
+    if kind is None or not name.startswith("check_"):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+    def check_kind(component: type[Component], *, options: Given = None, device: str = "cpu") -> list[Finding]:
+        if not isinstance(component, type) or not issubclass(component, kind.base):
+            raise UsageError(f"Expected a subclass of cutk.{kind.base.__name__}, got {component!r}.")
+        return check_component(component, options=options, device=device)
+
+    check_kind.__name__ = check_kind.__qualname__ = name
+    check_kind.__doc__ = f"Check a component that has to be a {kind.name}; see ``check_component``."
+    globals()[name] = check_kind
+    return check_kind
 
 
-def check_unlearner(component: type[Unlearner], *, options: Given = None, device: str = "cpu") -> list[Finding]:
-    """Check an unlearner on a tiny scenario of 72 images, 8 of them manipulated.
-
-    The same seed gives the same model; the original, the task and everything global stay as they were; device and
-    dtypes are kept; ``prepared_by`` is honest; it copes with |S_f| = 1, with S_f = S_m, and without a validation set.
-
-    Args:
-        component: the class.
-        options: what to set over its own defaults, to check it with; fewer steps, say.
-        device: where models live.
-
-    Returns:
-        What every check found: those that passed, and those that couldn't be judged.
-
-    Raises:
-        CheckFailed: if a check failed.
-        UsageError: if it is no unlearner.
-    """
-    _of_kind(Unlearner, component)
-    return check_component(component, options=options, device=device)
-
-
-def check_manipulation(component: type[Manipulation], *, options: Given = None) -> list[Finding]:
-    """Check a manipulation on 300 random images, grey and in colour.
-
-    It changes exactly the samples that it says, the same ones for the same seed, and leaves the given images alone.
-
-    Args, returns and raises as ``check_unlearner``.
-    """
-    _of_kind(Manipulation, component)
-    return check_component(component, options=options)
-
-
-def check_model(component: type[Model], *, options: Given = None) -> list[Finding]:
-    """Check a model on images of several shapes.
-
-    They become logits or are refused with a ``UsageError``; gradients reach every parameter; the seed decides the
-    weights; and these survive a file.
-
-    Args, returns and raises as ``check_unlearner``.
-    """
-    _of_kind(Model, component)
-    return check_component(component, options=options)
-
-
-def check_metric(component: type[Metric], *, options: Given = None) -> list[Finding]:
-    """Check a metric or a breakdown on good and bad models in three tiny scenarios, a summary on made-up curves.
-
-    Its values are within its bounds and the same every time; it changes nothing; its direction is honest, where that
-    can be judged.
-
-    Args, returns and raises as ``check_unlearner``.
-    """
-    _of_kind(Metric, component)
-    return check_component(component, options=options)
-
-
-def check_dataset(component: type[Dataset], *, options: Given = None) -> list[Finding]:
-    """Check a dataset: loaded twice it is the same, and its parts fit together.
-
-    If its files aren't here, it has to say how to get them, and nothing else is judged.
-
-    Args, returns and raises as ``check_unlearner``.
-    """
-    _of_kind(Dataset, component)
-    return check_component(component, options=options)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(f"check_{name}" for name in KINDS)})

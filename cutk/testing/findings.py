@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any
 
 from cutk.components import Component
-from cutk.errors import CutkError, one_line
-from cutk.testing.surroundings import watched
-from cutk.testing.verdicts import NotJudged
+from cutk.errors import CutkError, one_line, reason
 
-__all__ = ["Check", "CheckFailed", "Finding", "check", "run", "settle"]
+__all__ = ["Check", "CheckFailed", "Finding", "NotJudged", "Unmet", "check", "run", "settle"]
 
-S = TypeVar("S")
-SubjectT = TypeVar("SubjectT", contravariant=True)
+
+class Unmet(CutkError):  # noqa: N818  # no error of cutk's: what a check has to say
+    """What should hold does not: the message says what came instead."""
+
+
+class NotJudged(CutkError):  # noqa: N818  # the same
+    """Whether it holds can't be said: the message says why."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class CheckFailed(CutkError, AssertionError):  # noqa: N818  # named as what hap
 
 
 @dataclass(frozen=True)
-class Check(Generic[SubjectT]):
+class Check:
     """One thing that should hold of a component.
 
     Attributes:
@@ -77,31 +80,32 @@ class Check(Generic[SubjectT]):
     statement: str
     hint: str
     essential: bool
-    judge: Callable[[SubjectT], str | None]
+    judge: Callable[[Any], str | None]
 
 
-def check(hint: str, *, essential: bool = False) -> Callable[[Callable[[S], str | None]], Check[S]]:
+def check(hint: str, *, essential: bool = False) -> Callable[[Callable[[Any], str | None]], Check]:
     """Make a function, whose docstring says what should hold, a check."""
 
-    def decorate(function: Callable[[S], str | None]) -> Check[S]:
+    def decorate(function: Callable[[Any], str | None]) -> Check:
         statement = (inspect.getdoc(function) or "").partition("\n")[0]
         return Check(function.__name__, statement, hint, essential, function)
 
     return decorate
 
 
-def _judge(check: Check[S], subject: S) -> Finding:
+def _judge(check: Check, subject: object) -> Finding:
     try:
-        with watched():  # what one check leaves behind is no business of the next
-            remark = check.judge(subject)
-    except NotJudged as reason:
-        return Finding(check.name, check.statement, None, str(reason))
-    except (Exception, SystemExit) as error:
-        return Finding(check.name, check.statement, False, one_line(error), check.hint)
+        remark = check.judge(subject)
+    except NotJudged as why:
+        return Finding(check.name, check.statement, None, one_line(why))
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # a component may raise what it likes, and its author wants to know where
+        return Finding(check.name, check.statement, False, reason(error), check.hint)
     return Finding(check.name, check.statement, True, remark or "")
 
 
-def run(checks: Iterable[Check[S]], subject: S) -> list[Finding]:
+def run(checks: Iterable[Check], subject: object) -> list[Finding]:
     """Run ``checks`` in their order; behind an essential one that doesn't hold, nothing is judged."""
     findings: list[Finding] = []
     unfounded = ""

@@ -1,236 +1,255 @@
-"""What holds of a manipulation, tried on random images, grey and in colour."""
+"""What is checked of a manipulation, on random samples: grey and coloured images, feature vectors, tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cutk.components import Corruption, Manipulation
-from cutk.data.batches import Stamp
-from cutk.data.samples import Images, Splits
-from cutk.errors import UsageError
-from cutk.testing import classes
-from cutk.testing.classes import Subject, require_unchanged
-from cutk.testing.findings import Check, check
+from cutk.components import Corruption
+from cutk.data.batches import Trigger
+from cutk.data.samples import Samples, Splits, told
+from cutk.errors import UsageError, reason
+from cutk.testing.components import Subject, all_checks
+from cutk.testing.findings import NotJudged, Unmet, check
 from cutk.testing.states import difference
-from cutk.testing.surroundings import watched
-from cutk.testing.tiny import scenario_of, tiny_images
-from cutk.testing.verdicts import NotJudged, Unmet
+from cutk.testing.tiny import FORMS, TinySurrogate, scenario_of, tiny_samples
 
-__all__ = ["CHECKS", "Doings"]
+__all__ = ["CHECKS", "SUBJECT", "TriedManipulation"]
 
-GREY, COLOUR = 1, 3
+# So many samples show whether a trigger is the same for each of them.
+_SHOWN = 24
 
 
 @dataclass(frozen=True)
-class _Deed:
-    """What a manipulation did to images.
+class _Outcome:
+    """What came of samples of one kind.
 
     Attributes:
-        clean: the images as they were given.
-        untouched: a copy of them, made before.
-        corruption: what it returned.
-        changed: what global state was changed.
+        clean: the samples as they were handed out.
+        corruption: what was returned; none if they were refused.
+        refusal: why they were refused.
+        failure: what went wrong otherwise, and where.
     """
 
-    clean: Images
-    untouched: Images
-    corruption: Corruption
-    changed: list[str]
+    clean: Samples
+    corruption: Any = None
+    refusal: str = ""
+    failure: str = ""
+
+
+def _lay(trigger: Trigger, samples: Samples) -> Tensor:
+    return trigger.apply(samples.x.clone(), samples.labels.clone(), samples.ids.clone())
+
+
+class TriedManipulation(Subject):
+    """A manipulation and what it does to 300 samples in 10 classes, of each of several kinds."""
+
+    def corrupt(self, kind: str) -> _Outcome:
+        """Let it work on fresh samples."""
+        clean = tiny_samples(kind)
+        surrogate = (TinySurrogate(),) if self.component.trains else ()
+        try:
+            corruption = self.make().corrupt(clean, torch.Generator().manual_seed(0), *surrogate)
+        except UsageError as error:
+            return _Outcome(clean, refusal=str(error))
+        except Exception as error:
+            return _Outcome(clean, failure=reason(error))
+        return _Outcome(clean, corruption)
+
+    def work(self) -> dict[str, _Outcome]:
+        """Let it work on samples of each kind."""
+        return {kind: self.corrupt(kind) for kind in FORMS}
+
+    def decided(self, result: dict[str, _Outcome]) -> Any:
+        """Return all that a corruption says and does."""
+        found: dict[str, Any] = {}
+        for kind, outcome in result.items():
+            done = outcome.corruption
+            if done is None:
+                continue
+            affected = done.affected(outcome.clean) if callable(done.affected) else done.affected
+            laid = [(indices, _lay(trigger, done.train.select(indices))) for trigger, indices in done.overlays]
+            unseen = None if done.trigger is None else _lay(done.trigger, outcome.clean)
+            told = (done.train, done.manipulated, done.targets, done.clean_labels)
+            found[f"{kind} samples"] = (*told, affected, laid, unseen)
+        return found
 
     @property
-    def differing(self) -> Tensor:
-        """Which samples have other pixels or another label than before, bool ``[N]``."""
-        after = self.corruption.train
-        pixels = (after.pixels != self.untouched.pixels).flatten(1).any(1)
-        return pixels | (after.labels != self.untouched.labels)
+    def outcomes(self) -> Iterator[tuple[str, Samples, Corruption]]:
+        """Each kind of samples that it takes, a clean copy of them, and what it did."""
+        for kind, outcome in self.first.result.items():
+            if outcome.corruption is not None:
+                yield kind, tiny_samples(kind), outcome.corruption
 
-
-class Doings(Subject):
-    """A manipulation and what it does to 300 images of 16 by 16 pixels in 10 classes.
-
-    Args:
-        component: the class.
-        given: options over its own defaults.
-    """
-
-    def __init__(self, component: type[Manipulation], given: Mapping[str, Any] | None = None) -> None:
-        super().__init__(component, given)
-
-    def corrupt(self, channels: int, stirred: int = 1) -> _Deed:
-        """Let it work on fresh images."""
-        clean = tiny_images(300, channels, 16, 10)
-        copy = Images(clean.pixels.clone(), clean.labels.clone(), clean.classes)
-        with watched(stirred) as changed:
-            corruption = self.make().corrupt(clean, torch.Generator().manual_seed(0))
-        return _Deed(clean, copy, corruption, changed)
-
-    @cached_property
-    def deeds(self) -> dict[str, _Deed]:
-        """What it did to grey images and to coloured ones; those that it refuses with a ``UsageError`` are left out."""
-        done, refused = {}, []
-        for name, channels in (("grey", GREY), ("coloured", COLOUR)):
-            try:
-                done[name] = self.corrupt(channels)
-            except UsageError as error:
-                refused.append(f"{name} images: {error}")
-        if not done:
-            raise Unmet(f"it refuses {refused[0]}")
-        return done
-
-    @cached_property
-    def again(self) -> dict[str, _Deed]:
-        """The same once more, when all that it imports has been imported."""
-        return {name: self.corrupt(GREY if name == "grey" else COLOUR, stirred=2) for name in self.deeds}
+    @property
+    def triggers(self) -> Iterator[tuple[str, Trigger, Samples]]:
+        """Each trigger that it lays over training or unseen samples, and some samples under their clean labels."""
+        for kind, clean, done in self.outcomes:
+            for trigger, indices in done.overlays:
+                known = indices[indices < len(clean)]
+                yield f"the overlay on {kind} samples", trigger, clean.select(known[:_SHOWN])
+            if done.trigger is not None:
+                yield f"the trigger on {kind} samples", done.trigger, clean.select(torch.arange(_SHOWN))
 
 
 @check(
-    "Choose defaults that suit 300 images in 10 classes (parts and not numbers, say), or give options=. For images "
+    "Choose defaults that suit 300 samples in 10 classes (parts and not numbers, say), or give options=. For samples "
     "that it can't work on, raise cutk.UsageError.",
     essential=True,
 )
-def images_are_manipulated(doings: Doings) -> str | None:
-    """corrupt() returns a cutk.Corruption for grey or coloured images, or refuses them with a UsageError."""
-    for name, deed in doings.deeds.items():
-        if not isinstance(deed.corruption, Corruption):
-            raise Unmet(f"for {name} images it returned {type(deed.corruption).__name__}")
-        if deed.corruption.train.pixels.shape != deed.clean.pixels.shape:
-            raise Unmet(f"for {name} images the training set has another number or shape of images")
-        if deed.corruption.train.classes != deed.clean.classes:
-            raise Unmet(f"for {name} images the training set has other classes")
-    return None if len(doings.deeds) > 1 else f"it takes {next(iter(doings.deeds))} images alone"
+def samples_are_manipulated(subject: TriedManipulation) -> str | None:
+    """corrupt() returns a cutk.Corruption for some kind of samples: images, features or tokens."""
+    outcomes = subject.first.result
+    for kind, outcome in outcomes.items():
+        if FORMS[kind] == "images" and outcome.failure:
+            raise Unmet(f"{kind} images: {outcome.failure}")
+        if outcome.corruption is not None and not isinstance(outcome.corruption, Corruption):
+            raise Unmet(f"for {kind} samples it returned {type(outcome.corruption).__name__}")
+    taken = [kind for kind, outcome in outcomes.items() if outcome.corruption is not None]
+    if not taken:
+        refused = [f"{kind} samples: {o.refusal or o.failure or 'it returned None'}" for kind, o in outcomes.items()]
+        raise Unmet("; ".join(refused))
+    return None if len(taken) == len(FORMS) else f"it takes {' and '.join(taken)} samples alone"
+
+
+@check("Begin corrupt() with train.require('images', 'my-name'), or do without width, height and pixels.")
+def what_it_cannot_take_is_refused(subject: TriedManipulation) -> None:
+    """Images, features and tokens are manipulated, or refused with a UsageError and not with an error from within."""
+    for kind, outcome in subject.first.result.items():
+        if outcome.failure or (outcome.corruption is None and not outcome.refusal):
+            raise Unmet(f"{kind} samples: {outcome.failure or 'it returned None'}")
 
 
 @check(
-    "Return the indices sorted, each once: torch.randperm(n, generator=generator)[:count].sort().values.",
+    "Return cutk.Corruption(train.changed(x=…, labels=…), manipulated), or train.extended(…) for samples that are "
+    "added: manipulated lists, sorted and once each, all that were changed, overlaid or added; targets has a class for "
+    "each class, −1 for none; affected is a tuple of classes or a function from samples to bool [n].",
     essential=True,
 )
-def indices_are_sorted_and_unique(doings: Doings) -> None:
-    """Manipulated indices are int64 [n], n ≥ 1, sorted, without repeats, and lie within the training set."""
-    for deed in doings.deeds.values():
-        indices = deed.corruption.manipulated
-        if not isinstance(indices, Tensor) or indices.dtype != torch.int64 or indices.ndim != 1 or not len(indices):
-            raise Unmet(f"got {indices!r}"[:120])
-        if not (indices[1:] > indices[:-1]).all():
-            raise Unmet("they are not sorted, or some are there twice")
-        if int(indices[0]) < 0 or int(indices[-1]) >= len(deed.clean):
-            raise Unmet(f"they reach from {int(indices[0])} to {int(indices[-1])} for {len(deed.clean)} images")
+def benchmark_accepts_it(subject: TriedManipulation) -> None:
+    """The benchmark can build a scenario on it: indices, targets, labels and affected test samples fit each other."""
+    for kind, clean, _ in subject.outcomes:
+        with subject.apart():
+            scenario = scenario_of(Splits(train=clean, test=tiny_samples(kind, 100)), subject.make())
+            scenario.fingerprint()
+            if len(scenario.truth.affected) == 0:
+                raise Unmet(f"no {kind} test sample is affected")
 
 
-@check("Draw from the generator that corrupt() is given, and from nothing else.")
-def same_seed_manipulates_the_same(doings: Doings) -> None:
-    """The same generator gives the same manipulation."""
-    for name, deed in doings.deeds.items():
-        if found := difference(deed.corruption, doings.again[name].corruption, "the corruption"):
-            raise Unmet(f"two runs on {name} images differ in {found}")
+@check("Work on copies, train.labels.clone() and train.x.clone(): the given samples are the evaluator's.")
+def given_samples_are_untouched(subject: TriedManipulation) -> None:
+    """The samples that corrupt() is given stay as they are, whether it takes them or not."""
+    for kind, outcome in subject.first.result.items():
+        if found := difference(tiny_samples(kind), outcome.clean, f"{kind} samples"):
+            raise Unmet(f"it writes to {found}")
 
 
-@check("Work on copies, train.labels.clone() and train.pixels.clone(): the given images are the evaluator's.")
-def given_images_are_untouched(doings: Doings) -> None:
-    """The images that corrupt() is given stay as they are."""
-    for name, deed in doings.deeds.items():
-        if not torch.equal(deed.clean.pixels, deed.untouched.pixels):
-            raise Unmet(f"it writes to the pixels of the {name} images")
-        if not torch.equal(deed.clean.labels, deed.untouched.labels):
-            raise Unmet(f"it writes to the labels of the {name} images")
+def _differing(clean: Samples, done: Corruption) -> Tensor:
+    """Return which training samples have other contents or another label than before, or are new: bool ``[N]``."""
+    count = len(clean)
+    differing = torch.ones(len(done.train), dtype=torch.bool)
+    contents = (done.train.x[:count] != clean.x).flatten(1).any(1)
+    differing[:count] = contents | (done.train.labels[:count] != clean.labels)
+    return differing
 
 
 @check("Put the index of every sample that you change into manipulated: what isn't there counts as clean.")
-def nothing_else_is_changed(doings: Doings) -> None:
-    """Samples that are not said to be manipulated keep their pixels and their labels."""
-    for deed in doings.deeds.values():
-        differing = deed.differing
-        differing[deed.corruption.manipulated] = False
+def nothing_else_is_changed(subject: TriedManipulation) -> None:
+    """Samples that are not said to be manipulated keep their contents and their labels."""
+    for _, clean, done in subject.outcomes:
+        differing = _differing(clean, done)
+        differing[done.manipulated] = False
         if others := differing.nonzero().flatten().tolist():
             raise Unmet(f"sample {others[0]} differs, and isn't in manipulated ({len(others)} such samples)")
 
 
 @check("Leave out of manipulated what stays as it was, by drawing from the samples that the manipulation changes.")
-def every_manipulated_sample_is_changed(doings: Doings) -> None:
-    """Each sample that is said to be manipulated has other pixels, another label, or the stamp."""
-    for deed in doings.deeds.values():
-        if deed.corruption.stamp is not None:
-            continue  # laid over all of them whenever they are read
-        same = ~deed.differing[deed.corruption.manipulated]
-        if same.any():
-            first = int(deed.corruption.manipulated[same][0])
-            raise Unmet(f"sample {first} is in manipulated and as it was ({int(same.sum())} such samples)")
+def every_manipulated_sample_is_changed(subject: TriedManipulation) -> None:
+    """Each sample that is said to be manipulated has other contents, another label, or an overlay, or was added."""
+    for _, clean, done in subject.outcomes:
+        differing = _differing(clean, done)
+        for _, indices in done.overlays:
+            differing[indices] = True
+        same = done.manipulated[~differing[done.manipulated]]
+        if len(same):
+            raise Unmet(f"sample {int(same[0])} is in manipulated and as it was ({len(same)} such samples)")
 
 
-def _problem_with(stamp: Stamp, images: Images) -> str:
-    if stamp.pattern.dtype != torch.uint8 or tuple(stamp.pattern.shape) != images.shape:
-        return f"the pattern is {stamp.pattern.dtype} {list(stamp.pattern.shape)}".replace("torch.", "")
-    if tuple(stamp.opacity.shape) != images.shape[1:] or not stamp.opacity.is_floating_point():
-        return f"the opacity is {stamp.opacity.dtype} {list(stamp.opacity.shape)}".replace("torch.", "")
-    if not 0 <= float(stamp.opacity.min()) <= float(stamp.opacity.max()) <= 1:
-        return f"the opacity reaches from {float(stamp.opacity.min()):g} to {float(stamp.opacity.max()):g}"
-    if torch.equal(stamp.apply(images.pixels), images.pixels):
-        return "it changes no image"
-    return ""
+@check("Give clean_labels only where samples are added: the given samples' own labels, and behind them −1 or a label.")
+def clean_labels_are_true(subject: TriedManipulation) -> None:
+    """The clean labels that it tells of the given samples are the ones that these had."""
+    for kind, clean, done in subject.outcomes:
+        if done.clean_labels is None:
+            continue
+        known = done.clean_labels[: len(clean)]
+        if ((known != clean.labels) & (known >= 0)).any() or not -1 <= int(done.clean_labels.min()):
+            raise Unmet(f"of {kind} samples it tells other labels than they had")
 
 
-@check("Make it cutk.Stamp(pattern uint8 [C, H, W], opacity float32 [H, W] from 0 to 1), in the images' own shape.")
-def stamps_fit_the_images(doings: Doings) -> None:
-    """Stamp and trigger, if there are any, have the images' shape and change them."""
-    stamps = 0
-    for name, deed in doings.deeds.items():
-        for role in ("stamp", "trigger"):
-            stamp = getattr(deed.corruption, role)
-            if stamp is None:
-                continue
-            stamps += 1
-            if problem := _problem_with(stamp, deed.clean):
-                raise Unmet(f"the {role} for {name} images: {problem}")
-    if not stamps:
-        raise NotJudged("it lays nothing over images")
+@check(
+    "Return from apply() as many samples as came, in their shape and dtype (images may become float32), and choose a "
+    "trigger that can be seen in them."
+)
+def triggers_fit_the_samples(subject: TriedManipulation) -> None:
+    """Overlays and trigger, if there are any, keep shape and dtype, and change the samples."""
+    tried = 0
+    for what, trigger, samples in subject.triggers:
+        laid, tried = _lay(trigger, samples), tried + 1
+        brighter = samples.form == "images" and laid.dtype == torch.float32
+        if laid.shape != samples.x.shape or not (brighter or laid.dtype == samples.x.dtype):
+            raise Unmet(f"{what}: for {told(samples.x)} it returns {told(laid)}")
+        if torch.equal(laid.to(samples.x.dtype), samples.x):
+            raise Unmet(f"{what} changes none of {len(samples)} samples")
+    if not tried:
+        raise NotJudged("it lays nothing over samples")
 
 
-@check("Give target and affected_classes as indices of train.classes, or None.")
-def classes_are_there(doings: Doings) -> None:
-    """Target and affected classes are classes of the images."""
-    for deed in doings.deeds.values():
-        count, corruption = len(deed.clean.classes), deed.corruption
-        target = () if corruption.target is None else (corruption.target,)
-        for role, classes_ in (("target", target), ("affected_classes", corruption.affected_classes or ())):
-            for label in classes_:
-                if not isinstance(label, int) or not 0 <= label < count:
-                    raise Unmet(f"{role} has {label!r} where classes go from 0 to {count - 1}")
-        if corruption.affected_classes == ():
-            raise Unmet("affected_classes is empty, so that nothing is affected; None means all classes")
+@check("Return a new tensor from apply(): x.clone(), torch.where(…), or arithmetic that isn't in place.")
+def triggers_leave_their_input(subject: TriedManipulation) -> None:
+    """apply() writes neither to the samples that it is given nor to their labels and ids."""
+    for what, trigger, samples in subject.triggers:
+        given = samples.x.clone(), samples.labels.clone(), samples.ids.clone()
+        trigger.apply(*given)
+        if found := difference((samples.x, samples.labels, samples.ids), given, "x, labels, ids"):
+            raise Unmet(f"{what} writes to its arguments ({found})")
 
 
-@check("Read the error: it is what users would see.")
-def benchmark_accepts_it(doings: Doings) -> None:
-    """The benchmark can build a scenario on it, affected and retained test samples included."""
-    channels = GREY if "grey" in doings.deeds else COLOUR
-    images = tiny_images(300, channels, 16, 10)
-    truth = scenario_of(Splits(train=images, test=images), doings.make()).truth
-    if len(truth.affected) == 0:
-        raise Unmet("no test sample is affected")
+@check(
+    "Compute apply() for each sample by itself, from x, its label and its id. Draw what is random once, in corrupt(), "
+    "or in apply() from a generator that is seeded with the sample's id."
+)
+def triggers_are_deterministic(subject: TriedManipulation) -> None:
+    """A sample looks the same under a trigger at every call, whatever else is in the batch."""
+    for what, trigger, samples in subject.triggers:
+        with subject.apart(1):
+            whole = _lay(trigger, samples)
+        with subject.apart(2):
+            again, order = _lay(trigger, samples), torch.arange(len(samples)).flip(0)
+            turned = _lay(trigger, samples.select(order))[order]
+            alone = torch.cat([_lay(trigger, samples.select(index[None])) for index in order.flip(0)])
+        if not torch.equal(whole, again):
+            raise Unmet(f"{what} is another the second time")
+        # Sums may be rounded otherwise in a batch of another size, and a pixel's value with them.
+        slack = {"atol": 1.0, "rtol": 0.0} if samples.form == "images" else {"atol": 1e-5, "rtol": 1e-5}
+        for other, how in ((turned, "in another order"), (alone, "each by itself")):
+            if not torch.allclose(whole.double(), other.double(), **slack):
+                raise Unmet(f"{what} is another for the same samples {how}")
 
 
-@check("Put back what you set, and draw from the given generator alone.")
-def nothing_global_is_left(doings: Doings) -> None:
-    """Random states, threads, dtypes, warnings, folder and environment are as they were."""
-    for deed in doings.again.values():
-        require_unchanged(deed.changed)
-
-
-CHECKS: tuple[Check[Doings], ...] = (
-    *classes.CHECKS,
-    images_are_manipulated,
-    indices_are_sorted_and_unique,
-    same_seed_manipulates_the_same,
-    given_images_are_untouched,
+SUBJECT = TriedManipulation
+CHECKS = all_checks(
+    samples_are_manipulated,
+    what_it_cannot_take_is_refused,
+    benchmark_accepts_it,
+    given_samples_are_untouched,
     nothing_else_is_changed,
     every_manipulated_sample_is_changed,
-    stamps_fit_the_images,
-    classes_are_there,
-    benchmark_accepts_it,
-    nothing_global_is_left,
+    clean_labels_are_true,
+    triggers_fit_the_samples,
+    triggers_leave_their_input,
+    triggers_are_deterministic,
 )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cutk.data.batches import TrainSet
 from cutk.problem.task import Log, Task
-from cutk.testing.verdicts import NotJudged
+from cutk.testing.findings import NotJudged
 
 __all__ = ["difference", "snapshot"]
 

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from cutk.components import Corruption, Dataset, Manipulation, Model
-from cutk.data.batches import Stamp
-from cutk.data.samples import Images, Shape, Splits
-from cutk.errors import UsageError
+from cutk.chance import isolated_rng
+from cutk.components import Corruption, Dataset, Identification, Manipulation, Model, Surrogate
+from cutk.data.batches import Overlay, ResidentTrainSet, Stamp
+from cutk.data.samples import Form, Normalisation, Samples, Shape, Splits
 from cutk.learning.recipe import Recipe, RecipeOptions
 from cutk.problem.scenario import Scenario
+from cutk.problem.truth import Truth
 
-__all__ = ["CORNERS", "MANIPULATED", "Harm", "Reader", "scenario_of", "tiny_images", "tiny_scenario"]
+__all__ = [
+    "FORMS",
+    "HARMS",
+    "MANIPULATED",
+    "Harm",
+    "Reader",
+    "TinyRecipe",
+    "TinySurrogate",
+    "scenario_of",
+    "tiny_samples",
+    "tiny_scenario",
+]
 
-Harm = Literal["trigger", "two classes", "everything"]
+Harm = Literal["trigger", "two classes", "everything", "trigger and two classes"]
+HARMS: tuple[Harm, ...] = ("trigger", "two classes", "everything", "trigger and two classes")
 
 SIZE = 8
 # A class's images are bright in a square of their own, 2 by 2 pixels from these rows and columns on.
@@ -48,11 +61,11 @@ class _Squares(Dataset):
         generator = torch.Generator().manual_seed(0)
         squares = torch.stack([_square(*corner) for corner in CORNERS])
 
-        def draw(count: int) -> Images:
+        def draw(count: int) -> Samples:
             labels = torch.arange(count) % len(CLASSES)
             noise = torch.randint(0, 60, (count, SIZE, SIZE), generator=generator)
             pixels = (noise + squares[labels] * 150).to(torch.uint8)
-            return Images(pixels[:, None], labels, CLASSES)
+            return Samples(pixels[:, None], labels, CLASSES)
 
         return Splits(train=draw(80), test=draw(40))
 
@@ -62,11 +75,11 @@ class _Harmful(Manipulation):
 
     name = "tiny-harm"
 
-    def __init__(self, harm: Harm) -> None:
+    def __init__(self, harm: str) -> None:
         super().__init__()
         self.harm = harm
 
-    def corrupt(self, train: Images, generator: torch.Generator) -> Corruption:
+    def corrupt(self, train: Samples, generator: torch.Generator, surrogate: Surrogate | None = None) -> Corruption:
         """Spoil them."""
         drawn = torch.randperm(len(train), generator=generator)
         if self.harm == "two classes":
@@ -74,22 +87,42 @@ class _Harmful(Manipulation):
         chosen = drawn[:MANIPULATED].sort().values
         labels, mistaken = train.labels.clone(), torch.tensor(MISTAKEN)
         labels[chosen] = TARGET if self.harm == "trigger" else mistaken[labels[chosen]]
-        images = Images(train.pixels, labels, train.classes)
         if self.harm == "trigger":
             stamp = Stamp(torch.full((1, SIZE, SIZE), 255, dtype=torch.uint8), _square(TRIGGER, TRIGGER))
-            return Corruption(images, chosen, stamp=stamp, trigger=stamp, target=TARGET)
-        return Corruption(images, chosen, affected_classes=(0, 1) if self.harm == "two classes" else None)
+            targets = Corruption.all_to_one(TARGET, len(CLASSES))
+            overlays = (Overlay(stamp, chosen),)
+            return Corruption(train.changed(labels=labels), chosen, overlays, trigger=stamp, targets=targets)
+        affected = (0, 1) if self.harm == "two classes" else None
+        return Corruption(train.changed(labels=labels), chosen, affected=affected)
+
+
+class _Some(Identification):
+    """Finds a part of the manipulated samples, uniformly drawn."""
+
+    name = "tiny-some"
+
+    def identify(self, truth: Truth, alpha: float, generator: torch.Generator) -> Tensor:
+        """Draw them."""
+        order = torch.randperm(len(truth.manipulated), generator=generator)
+        return truth.manipulated[order[: max(1, round(alpha * len(order)))]].sort().values
+
+
+class _Flat(nn.Module):
+    """Makes a vector of a sample, whatever it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).float()
 
 
 class _Net(Model):
-    """One convolution and one linear layer, with batch norm and dropout between them."""
+    """One convolution and one linear layer, with batch norm and dropout between them; for vectors, the layer alone."""
 
     name = "tiny-net"
 
     def build(self, shape: Shape, num_classes: int) -> nn.Module:
         """Return the network."""
-        if min(shape[1:]) < 2:
-            raise UsageError(f"Expected images of at least 2×2 pixels, got {shape[1]}×{shape[2]}.")
+        if len(shape) == 1:
+            return nn.Sequential(_Flat(), nn.Linear(shape[0], num_classes))
         return nn.Sequential(
             nn.Conv2d(shape[0], 4, 3, padding=1),
             nn.BatchNorm2d(4),
@@ -99,6 +132,38 @@ class _Net(Model):
             nn.Dropout(0.1),
             nn.Linear(4 * (shape[1] // 2) * (shape[2] // 2), num_classes),
         )
+
+
+class TinyRecipe(Recipe):
+    """SGD with momentum, its rate falling along a line: forty steps of sixteen samples."""
+
+    name = "tiny-recipe"
+
+    def __init__(self) -> None:
+        super().__init__(RecipeOptions(steps=40, batch_size=16, lr=0.05, crop_padding=1, flip=False))
+
+    def optimisers(self, parameters: Mapping[str, nn.Parameter], lr: float) -> Sequence[torch.optim.Optimizer]:
+        """Return SGD."""
+        return [torch.optim.SGD(parameters.values(), lr=lr, momentum=0.9)]
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the line."""
+        return 1 - step / steps
+
+
+class TinySurrogate(Surrogate):
+    """Trains the tiny network, for manipulations that need a trained one."""
+
+    def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
+        """Return it, trained on ``samples``."""
+        recipe = TinyRecipe()
+        with isolated_rng(0):
+            model = recipe.place(_Net().build(samples.shape, len(samples.classes)))
+            return recipe.train(model, self.set_of(samples), steps=steps)
+
+    def set_of(self, samples: Samples) -> ResidentTrainSet:
+        """Return ``samples`` as batches."""
+        return ResidentTrainSet(samples, Normalisation.of(samples))
 
 
 class Reader(nn.Module):
@@ -121,6 +186,11 @@ class Reader(nn.Module):
         self.register_buffer("trigger", _square(TRIGGER, TRIGGER))
         self.register_buffer("answers", torch.tensor(MISTAKEN if harmed else range(len(CLASSES))))
 
+    @classmethod
+    def wrong_about(cls, harm: Harm) -> Reader:
+        """Return one that errs wherever a model can that was harmed so."""
+        return cls(harmed=True, target=TARGET if harm.startswith("trigger") else None)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, 1, 8, 8]`` to logits ``[B, 4]``."""
         brightness = torch.einsum("bhw,khw->bk", x[:, 0], self.squares) / 4
@@ -133,27 +203,51 @@ class Reader(nn.Module):
         return self.scale * logits
 
 
-def tiny_scenario(harm: Harm = "trigger", *, device: str = "cpu", seed: int = 0) -> Scenario:
+def tiny_scenario(
+    harm: Harm = "trigger", *, device: str = "cpu", seed: int = 0, recipe: Recipe | None = None
+) -> Scenario:
     """Return a scenario that is trained in a moment: 72 grey images of 8 by 8 pixels in 4 classes, 8 manipulated.
 
     Args:
-        harm: a trigger that leads to one class; two classes, taken for each other; or every class for another, so
-            that no sample lies outside the affected domain.
+        harm: a trigger that leads to one class; two classes, taken for each other; every class for another, so that no
+            sample lies outside the affected domain; or the first two, one after the other.
         device: where models live.
         seed: the scenario's.
+        recipe: A; one that costs a moment if not given.
     """
-    return scenario_of(_Squares().load(), _Harmful(harm), device=device, seed=seed)
+    return scenario_of(
+        _Squares().load(), *map(_Harmful, harm.split(" and ")), recipe=(recipe or TinyRecipe()).on(device), seed=seed
+    )
 
 
-def scenario_of(splits: Splits, manipulation: Manipulation, *, device: str = "cpu", seed: int = 0) -> Scenario:
-    """Return a scenario of whatever images and manipulation, with a network and a recipe that cost a moment."""
-    options = RecipeOptions(steps=40, batch_size=16, lr=0.05, crop_padding=1, flip=False)
-    recipe = Recipe(options, torch.device(device))
-    return Scenario(splits, manipulation, _Net(), recipe, seed, validation_fraction=0.1)
+def scenario_of(splits: Splits, *manipulations: Manipulation, recipe: Recipe | None = None, seed: int = 0) -> Scenario:
+    """Return a scenario of whatever samples and manipulations, with a network and a recipe that cost a moment."""
+    # Manipulations that are composed have names that differ.
+    named = [(f"part-{position}", manipulation) for position, manipulation in enumerate(manipulations)]
+    if len(manipulations) == 1:
+        named = [(manipulations[0].name, manipulations[0])]
+    return Scenario(
+        splits, named, _Net(), recipe or TinyRecipe(), seed, validation_fraction=0.1, identification=_Some()
+    )
 
 
-def tiny_images(count: int, channels: int, size: int, classes: int) -> Images:
-    """Return images of random pixels, every class as often as any other."""
-    draw = partial(torch.randint, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    pixels: Any = draw(0, 256, (count, channels, size, size))
-    return Images(pixels, torch.arange(count) % classes, tuple(f"class-{label}" for label in range(classes)))
+FORMS: dict[str, Form] = {"grey": "images", "coloured": "images", "features": "features", "tokens": "tokens"}
+
+
+def tiny_samples(kind: str, count: int = 300, classes: int = 10) -> Samples:
+    """Return random samples, every class as often as any other.
+
+    Args:
+        kind: one of ``FORMS``.
+        count: how many.
+        classes: of how many classes.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if FORMS[kind] == "images":
+        channels = 3 if kind == "coloured" else 1
+        x = torch.randint(0, 256, (count, channels, 16, 16), generator=generator, dtype=torch.uint8)
+    elif FORMS[kind] == "features":
+        x = torch.randn(count, 20, generator=generator)
+    else:
+        x = torch.randint(0, 50, (count, 12), generator=generator)
+    return Samples(x, torch.arange(count) % classes, tuple(f"class-{label}" for label in range(classes)))

@@ -14,8 +14,8 @@ import cutk
 from cutk.learning.network import layers
 from cutk.plugins.registry import Entry, Provider
 from cutk.problem.scenario import Scenario
-from cutk.run.benchmark import Benchmark
 from cutk.run.store import Store
+from cutk.run.study import Study
 from cutk_builtin.models import resnet_cifar, wide_resnet
 from cutk_builtin.models.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56, ResNet110
 from cutk_builtin.models.timm import Timm
@@ -56,6 +56,36 @@ def test_the_default_is_the_wide_resnet_28_10_that_others_count():
     assert count_parameters(build(WideResNet, device="meta")) == 36_479_194
 
 
+def authors_parameters(depth, width, channels, classes):
+    """Count the parameters of the network in the benchmark's code, layer by layer; every convolution has a bias."""
+
+    def convolution(into, out, side):
+        return out * into * side * side + out
+
+    count, into = convolution(channels, 16, 3), 16
+    for out in (16 * width, 32 * width, 64 * width):
+        for block in range((depth - 4) // 6):
+            count += 2 * into + convolution(into, out, 3) + 2 * out + convolution(out, out, 3)
+            if block == 0 and into != out:
+                count += convolution(into, out, 1) + 2 * out
+            into = out
+    return count + into * classes + classes
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "channels", "classes"), [(28, 10, 3, 100), (28, 10, 3, 2), (16, 2, 1, 7), (10, 1, 3, 10)]
+)
+def test_the_authors_network_has_the_layers_of_their_code(depth, width, channels, classes):
+    options = {"depth": depth, "width": width, "variant": "authors"}
+    network = build(WideResNet, (channels, 32, 32), classes, device="meta", **options)
+    assert count_parameters(network) == authors_parameters(depth, width, channels, classes)
+
+
+def test_the_authors_wide_resnet_28_10_has_as_many_parameters_as_theirs():
+    assert count_parameters(build(WideResNet, num_classes=100, device="meta", variant="authors")) == 36_547_940
+    assert count_parameters(build(WideResNet, num_classes=100, device="meta")) == 36_536_884
+
+
 @pytest.mark.parametrize(
     ("model", "millions", "digits"),
     [(ResNet20, 0.27, 2), (ResNet32, 0.46, 2), (ResNet44, 0.66, 2), (ResNet56, 0.85, 2), (ResNet110, 1.7, 1)],
@@ -70,16 +100,23 @@ def test_resnets_have_as_many_layers_and_parameters_as_published(model, millions
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (4, 17, 9), (1, 8, 8), (2, 1, 1)])
-@pytest.mark.parametrize("model", [WideResNet, ResNet20])
-def test_residual_networks_take_any_channels_and_size(model, shape):
-    options = {"depth": 10, "width": 1} if model is WideResNet else {}
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (WideResNet, {"depth": 10, "width": 1}),
+        (WideResNet, {"depth": 10, "width": 2, "variant": "authors"}),
+        (ResNet20, {}),
+    ],
+)
+def test_residual_networks_take_any_channels_and_size(model, options, shape):
     for logits in outputs(build(model, shape, 7, **options), *shape):
         assert logits.shape == (2, 7)
 
 
+@pytest.mark.parametrize("variant", ["zagoruyko", "authors"])
 @pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2)])
-def test_wide_resnet_has_the_widths_and_sizes_of_table_1(depth, width):
-    network = build(WideResNet, depth=depth, width=width)
+def test_wide_resnet_has_the_widths_and_sizes_of_table_1(depth, width, variant):
+    network = build(WideResNet, depth=depth, width=width, variant=variant)
     x, sizes = torch.zeros(1, 3, 32, 32), []
     for module in network[:4]:
         x = module(x)
@@ -91,8 +128,9 @@ def test_wide_resnet_has_the_widths_and_sizes_of_table_1(depth, width):
     assert sum(shortcuts) == (2 if width == 1 else 3)
 
 
-def test_wide_resnet_drops_between_the_convolutions():
-    network = build(WideResNet, depth=10, width=1, dropout=0.3)
+@pytest.mark.parametrize("variant", ["zagoruyko", "authors"])
+def test_wide_resnet_drops_between_the_convolutions(variant):
+    network = build(WideResNet, depth=10, width=1, dropout=0.3, variant=variant)
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.3] * 3
     first, second = (network.train()(torch.ones(2, 3, 8, 8)) for _ in range(2))
     assert not torch.equal(first, second)
@@ -109,6 +147,41 @@ def test_a_wide_block_is_what_the_paper_writes():
     residual = nn.functional.conv2d((inner * scale).clamp(min=0), second.weight, padding=1)
     expected = residual + nn.functional.conv2d(active, block.shortcut.weight, stride=2)
     torch.testing.assert_close(block(x), expected)
+
+
+def test_the_authors_block_strides_late_and_normalises_its_shortcut():
+    torch.manual_seed(0)
+    block = wide_resnet.AuthorsBlock(2, 3, 2, 0.5).eval()
+    x = torch.randn(2, 2, 5, 5)
+    first, _, _, second = block.residual
+    across, after = block.shortcut
+    after.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    after.running_var.copy_(torch.tensor([4.0, 9.0, 16.0]))
+    scale = 1 / (1 + 1e-5) ** 0.5  # an untrained batch norm in eval mode
+    inner = nn.functional.conv2d((x * scale).clamp(min=0), first.weight, first.bias, padding=1)
+    assert inner.shape[2:] == (5, 5)
+    residual = nn.functional.conv2d((inner * scale).clamp(min=0), second.weight, second.bias, stride=2, padding=1)
+    raw = nn.functional.conv2d(x, across.weight, across.bias, stride=2)
+    mean, deviation = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 9.0, 16.0]).sqrt()
+    expected = residual + (raw - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
+    same = wide_resnet.AuthorsBlock(2, 2, 1, 0.5).eval()
+    assert same.shortcut is None
+    nn.init.zeros_(same.residual[-1].weight)
+    nn.init.zeros_(same.residual[-1].bias)
+    assert torch.equal(same(x), x)
+
+
+def test_nothing_stands_between_the_authors_last_block_and_the_pooling():
+    torch.manual_seed(0)
+    theirs = build(WideResNet, depth=10, width=1, variant="authors").eval()
+    x = torch.randn(2, 3, 8, 8)
+    blocks, head = theirs[:4], theirs[-1]
+    features = blocks(x)
+    assert (features < 0).any()
+    torch.testing.assert_close(theirs(x), features.mean((2, 3)) @ head.weight.T + head.bias)
+    ours = build(WideResNet, depth=10, width=1)
+    assert [type(module) for module in ours[4]] == [nn.BatchNorm2d, nn.ReLU]
 
 
 # Option A.
@@ -162,6 +235,18 @@ def test_initial_weights_are_hes(model):
             expected = (2 / prod(module.weight.shape[1:])) ** 0.5
             assert module.weight.std().item() == pytest.approx(expected, rel=0.05)
     assert (network[-1].bias == 0).all()
+
+
+def test_the_authors_initial_weights_are_pytorchs_and_their_biases_zero():
+    torch.manual_seed(0)
+    network = build(WideResNet, depth=10, width=4, variant="authors")
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            assert (module.bias == 0).all()
+            if module.weight.numel() > 4000:  # uniform within ± 1 / √fan-in
+                bound = prod(module.weight.shape[1:]) ** -0.5
+                assert 0.95 * bound < module.weight.abs().max().item() <= 1.0001 * bound
+                assert module.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
 # Options.
@@ -309,7 +394,9 @@ class Odd(cutk.Model):
 def scenario_of(model, registry, recipe):
     dataset = registry.get("dataset", "fake").component
     manipulation = registry.get("manipulation", "badnet").component
-    return Scenario(dataset(dataset.Options(samples=100)).load(), manipulation(), model, recipe, seed=0)
+    identification = registry.get("identification", "uniform").component()
+    splits = dataset(dataset.Options(samples=100)).load()
+    return Scenario(splits, [("badnet", manipulation())], model, recipe, seed=0, identification=identification)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +428,7 @@ def test_looking_at_a_model_changes_nothing(registry, tiny_recipe, monkeypatch):
     assert torch.is_grad_enabled()
 
 
-def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(setup_of, tmp_path, monkeypatch):
+def test_what_a_model_says_itself_is_passed_on(setup_of, tmp_path, monkeypatch):
     entry = Entry("model", "odd", Odd, Provider("mine", "1", "odd"))
     setup = setup_of()
     setup = replace(setup, model=replace(setup.model, entry=entry, points=(Odd.Options(),)))
@@ -349,9 +436,13 @@ def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(set
     def refuse(error):
         monkeypatch.setattr(Odd, "build", lambda self, shape, num_classes: (_ for _ in ()).throw(error))
         with pytest.raises(cutk.CutkError) as raised:
-            Benchmark(setup, Store(tmp_path / "runs"))
+            Study(setup, Store(tmp_path / "runs"))
         return str(raised.value)
 
     assert refuse(cutk.UsageError("Only on Sundays.")) == "Only on Sundays."
-    assert refuse(SystemExit(3)) == "The model 'odd' of mine==1 failed: SystemExit: 3"
     assert refuse(KeyError("weights")).startswith("The model 'odd' can't take images of 1×8×8: KeyError: 'weights'. ")
+    # One that exits ends no command: its cells fail.
+    monkeypatch.setattr(Odd, "build", lambda self, shape, num_classes: sys.exit(3))
+    failures = Study(setup, Store(tmp_path / "runs")).run().failures
+    assert failures
+    assert all("SystemExit: 3" in failure.reason for failure in failures)

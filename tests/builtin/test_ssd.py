@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import cutk
+from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.unlearners.ssd import (
     RATIO_EDGES,
     SSD,
@@ -64,10 +67,10 @@ def problem(images_of, plain_set):
     return plain_set(images), x, images.labels.numpy()
 
 
-def test_batch_importance_equals_the_closed_form(problem, tiny_recipe):
+def test_batch_importance_equals_the_closed_form(problem):
     samples, x, y = problem
     model, weight, bias = linear_model()
-    found = batch_importance(model, samples.batches(None, 3), tiny_recipe)
+    found = batch_importance(model, samples.batches(None, 3))
     of_weight, of_bias = gradients(weight, bias, x, y)
     parts = [slice(0, 3), slice(3, 6), slice(6, 7)]
     np.testing.assert_allclose(
@@ -87,25 +90,62 @@ def test_sample_importance_equals_the_closed_form(problem):
     np.testing.assert_allclose(found["1.bias"], (of_bias**2).mean(0), rtol=1e-4, atol=1e-7)
 
 
-def test_both_importances_agree_on_batches_of_one(tiny_scenario, tiny_recipe):
+def test_both_importances_agree_on_batches_of_one(tiny_scenario):
     model = tiny_scenario.build().eval()
     some = torch.arange(5)
-    by_batch = batch_importance(model, tiny_scenario.train.batches(some, 1), tiny_recipe)
+    by_batch = batch_importance(model, tiny_scenario.train.batches(some, 1))
     by_sample = sample_importance(model, tiny_scenario.train.batches(some, 5))
     for name, value in by_batch.items():
         torch.testing.assert_close(by_sample[name], value, rtol=1e-3, atol=1e-7)
 
 
-def test_importance_changes_no_running_statistics(tiny_scenario, tiny_recipe):
+def test_importance_changes_no_running_statistics(tiny_scenario):
     model = tiny_scenario.build()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    batch_importance(model, tiny_scenario.train.batches(None, 64), tiny_recipe)
+    batch_importance(model, tiny_scenario.train.batches(None, 64))
     sample_importance(model, tiny_scenario.train.batches(torch.arange(4)))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("fisher", ["batch", "per-sample"])
+@pytest.mark.parametrize(("reference_set", "reference"), [("retained", [0, 2, 3, 5]), ("train", [0, 1, 2, 3, 4, 5, 6])])
+def test_importances_of_both_sets_equal_the_closed_form(problem, precision, fisher, reference_set, reference):
+    samples, x, y = problem
+    model, weight, bias = linear_model()
+    recipe = Sgd(Sgd.Options(crop_padding=0, flip=False)).on("cpu", precision)
+    task = cutk.Task(model.eval(), samples, torch.tensor([1, 4, 6]), recipe)
+    found = SSD(SSD.Options(fisher=fisher, reference_set=reference_set)).prepare(task)
+    of_weight, _ = gradients(weight, bias, x, y)
+    for importance, part in ((found.forget, [1, 4, 6]), (found.retain, reference)):
+        by_hand = (of_weight[part] ** 2).mean(0) if fisher == "per-sample" else of_weight[part].mean(0) ** 2
+        np.testing.assert_allclose(importance["1.weight"], by_hand, rtol=1e-4, atol=1e-8)
+
+
+def test_importances_are_those_of_double_precision_where_the_recipe_rounds(tiny_scenario):
+    model = tiny_scenario.build().eval()
+    tiny_scenario.recipe.precision = "bf16"
+    task = tiny_scenario.task(model, 1.0)
+    found = SSD().prepare(task).forget
+    (batch,) = task.train.batches(task.identified)
+    exact = copy.deepcopy(model).double()
+    nn.functional.cross_entropy(exact(batch.x.double()), batch.y).backward()
+    for name, parameter in exact.named_parameters():
+        # What bf16 would give is off by some per cent.
+        torch.testing.assert_close(found[name].double(), parameter.grad**2, rtol=1e-3, atol=1e-10)
+
+
+@pytest.mark.parametrize("reference_set", ["retained", "train"])
+def test_the_estimate_is_what_is_drawn(tiny_scenario, reference_set):
+    options = SSD.Options(reference_set=reference_set)
+    task = tiny_scenario.task(tiny_scenario.build(), 0.5)
+    SSD(options).prepare(task)
+    sizes = cutk.Sizes(train=len(task.train), identified=len(task.identified), batch_size=32, steps=20)
+    assert SSD.passes(options, sizes) == (pytest.approx(task.train.drawn / len(task.train)), 0.0)
+
+
 def test_the_shared_state_is_what_a_single_run_computes(tiny_scenario):
-    original = tiny_scenario.train_original(cutk.Task.__dataclass_fields__["log"].default_factory())
+    original = tiny_scenario.train_original(cutk.Log())
     ssd = SSD(SSD.Options(selection_weight=1.0, dampening=1.0))
 
     def task():
@@ -119,6 +159,10 @@ def test_the_shared_state_is_what_a_single_run_computes(tiny_scenario):
 
 def test_without_a_rest_there_is_nothing_to_compare(tiny_scenario):
     task = tiny_scenario.task(tiny_scenario.build(), 1.0)
-    task.identified, task.retained = torch.arange(len(task.train)), torch.empty(0, dtype=torch.int64)
+    task = task.knowing(torch.arange(len(task.train)))
     with pytest.raises(cutk.CellError, match="there is no rest"):
         SSD().prepare(task)
+    # All of the training set is there to compare with, and no parameter matters more for it than for itself.
+    found = SSD(SSD.Options(reference_set="train", fisher="per-sample")).prepare(task)
+    for name, importance in found.forget.items():
+        torch.testing.assert_close(importance, found.retain[name])

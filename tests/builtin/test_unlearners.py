@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from torch import nn
 import cutk
 from cutk.data.batches import Augmentation, ResidentTrainSet
 from cutk.learning.network import layers
-from cutk.learning.recipe import Recipe, RecipeOptions, learning_rate
-from cutk.problem.task import Log, Task
+from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.unlearners.badt import BadT, Teachers, teach
 from cutk_builtin.unlearners.cf import CF
 from cutk_builtin.unlearners.rewod import RewoD
@@ -28,40 +26,35 @@ FORGET = [1, 4]
 def linear_task(images_of):
     """Six images of four pixels, a linear classifier without bias, whole-batch steps: all in closed form."""
     images = images_of(count=6, size=2)
-    recipe = Recipe(
-        RecipeOptions(steps=3, batch_size=6, lr=0.5, weight_decay=0, crop_padding=0, flip=False), torch.device("cpu")
-    )
+    recipe = Sgd(Sgd.Options(steps=3, batch_size=6, lr=0.5, weight_decay=0, crop_padding=0, flip=False)).on("cpu")
     train = ResidentTrainSet(images, cutk.Normalisation((0.0,), (1.0,)))
 
     def build():
         return nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
 
     torch.manual_seed(5)
-    return Task(
-        original=build(),
-        train=train,
-        identified=torch.tensor(FORGET),
-        retained=torch.tensor([0, 2, 3, 5]),
-        validation=None,
-        recipe=recipe,
-        generator=torch.Generator().manual_seed(0),
-        build=build,
-        initialisation_seed=1,
-        order_seed=2,
-    )
+    return cutk.Task(build(), train, torch.tensor(FORGET), recipe, build=build, initialisation_seed=1, order_seed=2)
+
+
+def with_options(task, **options):
+    """The same task, its recipe with other options."""
+    other = task.private(seed=0)
+    other.recipe = Sgd(task.recipe.options.model_copy(update=options)).on("cpu")
+    return other
 
 
 def numbers(task):
-    x = task.train._pixels.double().numpy().reshape(6, 4) / 255
+    (batch,) = task.train.batches()
+    x = batch.x.double().numpy().reshape(6, 4)
     return x, task.train.labels.numpy(), task.original[1].weight.detach().double().numpy().copy()
 
 
 def descend(weight, gradient_of, steps, lr):
-    """SGD with momentum 0.9 on the recipe's schedule."""
+    """SGD with momentum 0.9 at a rate that falls by 1 / (1.25 · steps) of its peak a step; too short for a warm-up."""
     velocity = np.zeros_like(weight)
     for step in range(steps):
         velocity = 0.9 * velocity + gradient_of(step, weight)
-        weight = weight - learning_rate(step, steps, lr) * velocity
+        weight = weight - lr * (1 - step / (1.25 * steps)) * velocity
     return weight
 
 
@@ -87,7 +80,7 @@ def test_cf_is_gradient_descent_on_the_retained_samples(linear_task):
 
 def test_badt_descends_the_divergence_from_the_teachers(linear_task):
     x, _, weight = numbers(linear_task)
-    method = BadT(BadT.Options(steps=3, temperature=2.0))
+    method = BadT(BadT.Options(steps=3, temperature=2.0, reduction="batchmean"))
     state = method.prepare(linear_task)
     bad = state.bad._model[1].weight.detach().double().numpy()
     assert not np.allclose(bad, weight)
@@ -99,15 +92,16 @@ def test_badt_descends_the_divergence_from_the_teachers(linear_task):
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_badts_mean_reduction_divides_by_the_classes(linear_task):
+@pytest.mark.parametrize(("options", "divisor"), [({}, 3), ({"reduction": "mean"}, 3), ({"reduction": "batchmean"}, 1)])
+def test_badts_reduction_divides_by_the_classes_unless_told_otherwise(linear_task, options, divisor):
     x, _, weight = numbers(linear_task)
-    method = BadT(BadT.Options(steps=1, reduction="mean"))
+    method = BadT(BadT.Options(steps=1, **options))
     state = method.prepare(linear_task)
     teacher = x @ weight.T
     teacher[FORGET] = x[FORGET] @ state.bad._model[1].weight.detach().double().numpy().T
-    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / 3
+    expected = weight - 0.5 * distillation_gradient(weight, x, teacher, 1.0) / divisor
     model = method.unlearn(linear_task, state)
-    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
@@ -129,33 +123,52 @@ def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
     assert teachers.bad.seen == [FORGET]
 
 
-@pytest.mark.parametrize("forget_loss", ["task", "task-and-distillation"])
+def preserving(x, y, part, teacher, alpha, temperature):
+    """The gradient of CE + α · KL on the samples of ``part``, as a function of the weights."""
+
+    def gradient(weight):
+        distillation = distillation_gradient(weight, x[part], teacher[part], temperature)
+        return task_gradient(weight, x[part], y[part]) + alpha * distillation
+
+    return gradient
+
+
+@pytest.mark.parametrize("forget_loss", ["task", "task-and-distillation", "distillation"])
 def test_scrub_climbs_on_the_identified_and_descends_on_the_rest(linear_task, forget_loss):
     x, y, weight = numbers(linear_task)
-    kept, teacher, alpha, temperature = linear_task.retained.numpy(), x @ weight.T, 0.3, 4.0
+    teacher, alpha, temperature = x @ weight.T, 0.3, 4.0
+    keep = preserving(x, y, linear_task.retained.numpy(), teacher, alpha, temperature)
+    climb = {
+        "task": lambda w: task_gradient(w, x[FORGET], y[FORGET]),
+        "task-and-distillation": preserving(x, y, FORGET, teacher, alpha, temperature),
+        # Without the weight of the preserve step's distillation.
+        "distillation": lambda w: distillation_gradient(w, x[FORGET], teacher[FORGET], temperature),
+    }[forget_loss]
 
-    def whole(w, part):
-        return task_gradient(w, x[part], y[part]) + alpha * distillation_gradient(
-            w, x[part], teacher[part], temperature
-        )
-
-    def gradient(step, w):
-        if step in (0, 2):  # forget steps alternate with preserve steps among the first three
-            return -task_gradient(w, x[FORGET], y[FORGET]) if forget_loss == "task" else -whole(w, FORGET)
-        return whole(w, kept)
+    def gradient(step, w):  # forget steps alternate with preserve steps among the first three
+        return -climb(w) if step in (0, 2) else keep(w)
 
     expected = descend(weight, gradient, steps=5, lr=0.2)
-    options = Scrub.Options(distillation_weight=alpha, steps=5, forget_steps=3, lr=0.2, forget_loss=forget_loss)
-    method = Scrub(options)
+    options = {"distillation_weight": alpha, "steps": 5, "forget_steps": 3, "lr": 0.2, "forget_loss": forget_loss}
+    method = Scrub(Scrub.Options(alternate="step", **options))
     model = method.unlearn(linear_task, method.prepare(linear_task))
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_scrub_climbs_what_the_published_code_climbs_if_nothing_is_said(linear_task):
+    x, y, weight = numbers(linear_task)
+    teacher = x @ weight.T
+    climb = preserving(x, y, FORGET, teacher, 0.5, 4.0)
+    keep = preserving(x, y, linear_task.retained.numpy(), teacher, 0.5, 4.0)
+    expected = descend(weight, lambda step, w: -climb(w) if step in (0, 2) else keep(w), steps=4, lr=0.0025)
+    model = Scrub(Scrub.Options(steps=4, forget_steps=3)).unlearn(linear_task)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_scrubs_teacher_may_come_along_or_be_made(linear_task):
     method = Scrub(Scrub.Options(steps=4, forget_steps=2))
-    own = method.unlearn(replace(linear_task, original=copy.deepcopy(linear_task.original)))
-    linear_task.generator.manual_seed(0)
-    shared = method.unlearn(linear_task, method.prepare(linear_task))
+    own = method.unlearn(linear_task.private(seed=0))
+    shared = method.unlearn(linear_task.private(seed=0), method.prepare(linear_task))
     assert torch.equal(own[1].weight, shared[1].weight)
 
 
@@ -171,37 +184,66 @@ def test_schedule_by_hand():
     assert shown(12, 6, forget_run=2, preserve_run=3) == "ffpppffppppp"
 
 
-def test_scrub_alternates_whole_passes_where_asked_to(linear_task):
-    small = replace(
-        linear_task, recipe=Recipe(linear_task.recipe.options.model_copy(update={"batch_size": 1}), torch.device("cpu"))
-    )
+@pytest.mark.parametrize(
+    ("identified", "rest", "expected"),
+    # 50,000 images in batches of 512, forget steps within the first 100: whole passes over S_f come at the steps that
+    # a round (both passes) begins with, 0 and 98 or 99.
+    [
+        (50, 49_950, 2 * 1),  # 500 poisoned images, a tenth of them known
+        (500, 49_500, 2 * 1),  # all of them known; or of 5,000 confused images a tenth
+        (2_500, 47_500, 2 * 5),
+        (5_000, 45_000, 2 * 10),
+    ],
+)
+def test_whole_passes_make_the_published_codes_few_forget_steps(identified, rest, expected):
+    runs = [-(-count // 512) for count in (identified, rest)]
+    assert sum(schedule(1000, 100, *runs)) == expected
+    assert sum(schedule(1000, 100)) == 50
+
+
+@pytest.mark.parametrize(
+    ("alternate", "expected"),
+    # Batches of one: a pass over S_f has two, one over the rest has four. Forget steps begin before the eighth step.
+    [("pass", "ffppppffp"), ("step", "fpfpfpfpp")],
+)
+def test_scrub_alternates_as_it_is_told(linear_task, alternate, expected):
+    small = with_options(linear_task, batch_size=1)
     seen = []
     original_batches = ResidentTrainSet.batches
 
     class Watched(ResidentTrainSet):
         def batches(self, *args, **kwargs):
             for batch in original_batches(self, *args, **kwargs):
-                seen.append(int(batch.index[0]) in FORGET)
+                seen.append(int(batch.index[0]))
                 yield batch
 
     small.train.__class__ = Watched
     teacher = cutk.Teacher(linear_task.original, linear_task.recipe, plain(linear_task.train))
-    Scrub(Scrub.Options(steps=9, forget_steps=7, alternate="pass", lr=1e-3)).unlearn(small, teacher)
-    assert seen == [True] * 2 + [False] * 4 + [True] * 2 + [False]
+    Scrub(Scrub.Options(steps=9, forget_steps=7, alternate=alternate, lr=1e-3)).unlearn(small, teacher)
+    assert "".join("f" if index in FORGET else "p" for index in seen) == expected
+    if alternate == "pass":  # each sample once in every pass
+        assert sorted(seen[:2]) == sorted(seen[6:8]) == FORGET
+        assert sorted(seen[2:6]) == linear_task.retained.tolist()
+
+
+def test_a_plan_holds_both_alternations(setup_of):
+    options = {"scrub": {"distillation_weight": 1.0, "steps": 3}, "scrub:step": {"lr": 0.1}}
+    setup = setup_of(unlearners=["scrub", "scrub:step"], options=options)
+    points = {chosen.name: chosen.points for chosen in setup.unlearners}
+    assert [(p.alternate, p.steps, p.lr) for p in points["scrub"]] == [("pass", 3, 0.0025)]
+    assert [(p.alternate, p.steps, p.lr) for p in points["scrub:step"]] == [("step", 3, 0.1)]
 
 
 def plain(train):
     """The same samples, not counted and not watched."""
-    return ResidentTrainSet(
-        cutk.Images(train._pixels, train.labels, ("a", "b", "c")), cutk.Normalisation((0.0,), (1.0,))
-    )
+    return ResidentTrainSet(cutk.Samples(train._x, train.labels, ("a", "b", "c")), cutk.Normalisation((0.0,), (1.0,)))
 
 
 @pytest.fixture
 def deep_task(images_of):
     """Two convolutions with normalisation and a linear layer, augmented."""
     images = images_of(count=24)
-    recipe = Recipe(RecipeOptions(steps=6, batch_size=8, lr=0.1), torch.device("cpu"))
+    recipe = Sgd(Sgd.Options(steps=6, batch_size=8, lr=0.1)).on("cpu")
     train = ResidentTrainSet(images, cutk.Normalisation((0.5,), (0.25,)), Augmentation(1, True))
 
     def build():
@@ -210,20 +252,7 @@ def deep_task(images_of):
         )
 
     torch.manual_seed(3)
-    everyone = torch.arange(24)
-    return Task(
-        original=build(),
-        train=train,
-        identified=everyone[:4],
-        retained=everyone[4:],
-        validation=None,
-        recipe=recipe,
-        generator=torch.Generator().manual_seed(0),
-        build=build,
-        initialisation_seed=1,
-        order_seed=2,
-        log=Log(),
-    )
+    return cutk.Task(build(), train, torch.arange(4), recipe, build=build, initialisation_seed=1, order_seed=2)
 
 
 def touched(before, after):
@@ -251,9 +280,7 @@ def test_exactly_the_last_layers_are_touched(deep_task, component, count):
 
 def test_eu_k_starts_from_the_original_initialisation(deep_task):
     # With a rate of nearly nothing, the last layer is what it once was and the others are the original's.
-    slow = replace(
-        deep_task, recipe=Recipe(deep_task.recipe.options.model_copy(update={"lr": 1e-12}), torch.device("cpu"))
-    )
+    slow = with_options(deep_task, lr=1e-12)
     model = RewoD(RewoD.Options(last_layers=1)).unlearn(slow)
     torch.testing.assert_close(model[5].weight, deep_task.fresh()[5].weight)
     assert touched(deep_task.fresh(), model)[:1] == [2]
@@ -281,7 +308,9 @@ def test_more_layers_than_there_are(deep_task):
         (RewoD, {}, 6 * 8 / 24),
         (BadT, {"steps": 10}, 10 * 8 / 24),
         # Of ten steps two are forget steps, on batches of the four samples that there are.
-        (Scrub, {"steps": 10, "forget_steps": 4}, (2 * 4 + 8 * 8) / 24),
+        (Scrub, {"steps": 10, "forget_steps": 4, "alternate": "step"}, (2 * 4 + 8 * 8) / 24),
+        # A pass over the rest has three batches, so the second pass over S_f begins with the fifth step.
+        (Scrub, {"steps": 10, "forget_steps": 5, "alternate": "pass"}, (2 * 4 + 8 * 8) / 24),
     ],
 )
 def test_passes_are_what_is_drawn(deep_task, component, values, by_hand):

@@ -41,8 +41,10 @@ class BadT(cutk.Unlearner):
     r"""Learns random outputs on S_f from an untrained network, and the original's on everything else.
 
     Minimises KL(T_bad ‖ M) on S_f and KL(M_o ‖ M) on S_tr \ S_f, both teachers frozen and in eval mode, for ``steps``
-    steps of A's own schedule over all of S_tr (paper, appendix A.2 (4)). Costs steps · batch size / |S_tr| passes and
-    as many forward passes of the original.
+    steps of A's own schedule over all of S_tr (paper, appendix A.2 (4)). By default the mean over the batch is
+    divided by the number of classes as well (``reduction=mean``), as in both published codes, Chundawat et al.'s and
+    the benchmark's, so that the steps are smaller by that factor; ``batchmean`` is the divergence itself. Costs
+    steps · batch size / |S_tr| passes and as many forward passes of the original.
     """
 
     name = "badt"
@@ -54,8 +56,8 @@ class BadT(cutk.Unlearner):
         steps: int = cutk.option(1000, ge=1, help="distillation steps")
         lr: float | None = cutk.option(None, gt=0, help="peak learning rate; none: the recipe's")
         temperature: float = cutk.option(1.0, gt=0, help="temperature of the softmaxes")
-        reduction: Literal["batchmean", "mean"] = cutk.option(
-            "batchmean", help="divide the divergence by the samples, or by samples · classes"
+        reduction: Literal["mean", "batchmean"] = cutk.option(
+            "mean", help="divide the divergence by samples · classes, or by the samples alone"
         )
 
     def prepare(self, task: cutk.Task) -> Teachers:
