@@ -46,10 +46,11 @@ class _Builder:
 
 
 class _Surrogate(Surrogate):
-    """Trains what a manipulation wants trained, with copies of the scenario's recipe and streams of its own."""
+    """Trains what a manipulation wants trained, with a copy of the scenario's recipe and a stream of its own."""
 
     def __init__(self, builder: _Builder, recipe: Recipe, normalisation: Normalisation, seed: int) -> None:
-        self._builder, self._recipe, self._normalisation, self._seed = builder, recipe, normalisation, seed
+        self._builder, self._recipe = copy.deepcopy((builder, recipe))
+        self._normalisation, self._seed = normalisation, seed
 
     def set_of(self, samples: Samples) -> ResidentTrainSet:
         """Return ``samples`` as batches for the model: normalised, on the device."""
@@ -58,11 +59,10 @@ class _Surrogate(Surrogate):
 
     def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
         """Return the architecture, newly initialised and trained on ``samples`` with the recipe, in eval mode."""
-        recipe = copy.deepcopy(self._recipe)
         with isolated_rng(self._seed):
-            model = recipe.place(self._builder())
+            model = self._recipe.place(self._builder())
             generator = torch.Generator().manual_seed(self._seed)
-            return recipe.train(model, self.set_of(samples), steps=steps, generator=generator).eval()
+            return self._recipe.train(model, self.set_of(samples), steps=steps, generator=generator)
 
 
 @dataclass(frozen=True, eq=False)

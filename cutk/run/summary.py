@@ -42,8 +42,10 @@ def stat(values: Sequence[float]) -> Stat | None:
     """
     if not values:
         return None
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return Stat(statistics.fmean(values), sd, len(values), min(values), max(values))
+    mean, n, low, high = statistics.fmean(values), len(values), min(values), max(values)
+    # statistics.stdev computes in fractions, which takes most of the time of a report.
+    spread = 0.0 if low == high else math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Stat(mean, spread if n > 1 else None, n, low, high)
 
 
 def nothing_to_correct(metric: str, original: Stat | None, gold: Stat | None, higher_is_better: bool = True) -> str:
