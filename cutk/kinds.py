@@ -55,7 +55,7 @@ class Kind:
 
 
 # A new kind is one line here, its base class, its checks in testing/PLURAL.py and
-# its template for `cutk plugins new`; its hook follows. Recipes need torch, so their base class lives with the training loop.
+# its template for `cutk plugins new`; its hook follows. Recipes need torch: their base class is with the training loop.
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (

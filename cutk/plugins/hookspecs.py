@@ -7,8 +7,8 @@ module with one or more hook implementations, named in the entry-point group ``c
     neggrad = "my_package.neggrad"
 
 or a file that is named with ``--plugin FILE`` or in ``CUTK_PLUGIN_PATH``. A plugin may say which ``API_VERSION`` it is
-written for, as ``CUTK_API = "2.0"``; a cutk that hasn't as much says so instead of failing later. The page "Hooks" of the
-documentation has an example of each.
+written for, as ``CUTK_API = "2.0"``; a cutk that hasn't as much says so instead of failing later. The documents have an
+example of each hook.
 """
 
 from __future__ import annotations
