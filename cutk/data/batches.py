@@ -397,8 +397,9 @@ class ResidentTrainSet(TrainSet):
             x = x.clone() if laid.dtype == x.dtype else x.to(laid.dtype)
             x[carrying] = laid
             self._overlaid = Sealed(overlaid)
-        self._x = x
-        self._checksum = checksum(x)
+        # A part of a larger tensor would lead to the rest of it: to the test set, say.
+        self._x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
+        self._checksum = checksum(self._x)
 
     @classmethod
     def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:

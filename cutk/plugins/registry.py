@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import random
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -19,6 +18,7 @@ import pluggy
 
 from cutk.components import Component, Metric, Summary
 from cutk.errors import Caught, CutkError, UsageError, suggestion
+from cutk.guard import watched
 from cutk.kinds import KINDS, asked_as
 from cutk.plugins import hookspecs
 from cutk.plugins.checks import problem_with
@@ -233,34 +233,6 @@ def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
     return allowed is None or provider.distribution == HOME or bool(spellings & allowed)
 
 
-class _RandomState:
-    """The global random state of a library: what it is now, and how to put it back."""
-
-    def __init__(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
-        self._put, self._state = put, get()
-
-    def differs(self, other: _RandomState | None) -> bool:
-        return other is not None and repr(self._state) != repr(other._state)
-
-    def restore(self) -> None:
-        self._put(self._state)
-
-
-def _random_states() -> dict[str, _RandomState]:
-    """Return the state of each library that is imported already; one that isn't has nothing to lose."""
-    found = {"random": _RandomState(random.getstate, random.setstate)}
-    if numpy := sys.modules.get("numpy.random"):
-        found["numpy"] = _RandomState(
-            lambda: [part.tolist() if hasattr(part, "tolist") else part for part in numpy.get_state()], numpy.set_state
-        )
-    if (torch := sys.modules.get("torch")) and hasattr(torch, "get_rng_state"):
-        found["torch"] = _RandomState(
-            lambda: torch.get_rng_state().tolist(),
-            lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8)),
-        )
-    return found
-
-
 class _Loader:
     """Registers plugins one by one; a failure is kept as a value and concerns nobody else."""
 
@@ -272,19 +244,15 @@ class _Loader:
         self.found: list[Entry] = []
 
     def load(self, provider: Provider, load: Callable[[], Any], *, must_provide: bool = True) -> None:
-        """Load, register and ask one plugin, and put back a random state that it changes."""
+        """Load, register and ask one plugin, and put back what it changes in the process."""
         if provider.distribution == HOME:  # whose plugins are many, and tested
             self._load(provider, load, must_provide)
             return
-        before = _random_states()
-        try:
+        with watched() as changed:
             self._load(provider, load, must_provide)
-        finally:
-            if changed := [name for name, state in _random_states().items() if state.differs(before.get(name))]:
-                for name in changed:
-                    before[name].restore()
-                reason = f"it changes the random state of {' and '.join(changed)} when loaded, which was put back"
-                self.registry.remarks.append(Failure(provider, reason))
+        if changed:
+            reason = f"it changes {' and '.join(changed)} when it is loaded, which was put back"
+            self.registry.remarks.append(Failure(provider, reason))
 
     def _load(self, provider: Provider, load: Callable[[], Any], must_provide: bool) -> None:
         if self.manager.has_plugin(str(provider)):

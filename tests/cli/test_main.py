@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 CUTK = (sys.executable, "-m", "cutk")
 CLEAN = {"CUTK_PLUGINS": ""}
 QUICK = ("bench", "-d", "fake", "--alpha", "1", "--seeds", "1", "--precision", "fp32", "--device", "cpu")
-TINY = (*QUICK, "-o", "convnet-small.width=4", "--recipe", "steps=5", "batch_size=32")
+TINY = (*QUICK, "--alpha", "0.5", "-o", "convnet-small.width=4", "--recipe", "steps=5", "batch_size=32")
 
 
 def test_the_version(run):
@@ -59,7 +59,7 @@ def test_how_a_process_ends(shell, tmp_path, command, code):
     ran = shell(*CUTK, *command, cwd=tmp_path, env=CLEAN)
     assert ran.returncode == code, ran.stderr
     assert "Traceback" not in ran.stderr
-    assert bool(ran.stdout) == (code != 2)
+    assert bool(ran.stdout) == (code == 0)
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):
@@ -125,7 +125,7 @@ def test_deprecations_of_ours_are_said_and_others_are_their_authors_business(cap
 
 def test_what_a_plugin_warns_of_is_a_line_of_stderr(shell, tmp_path, write):
     file = write("for _ in range(3): warnings.warn('mind the gap')", imports="warnings")
-    command = (*CUTK, *TINY, "-u", "mine", "--alpha", "0.5,1", "--plugin", file)
+    command = (*CUTK, *TINY, "-u", "mine", "--plugin", file)
     ran = shell(*command, cwd=tmp_path, env=CLEAN)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.count("mind the gap") == 1
