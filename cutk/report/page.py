@@ -167,8 +167,10 @@ def _order(item: tuple[str, Run]) -> tuple[Any, ...]:
 
 
 def _symbols(text: str) -> Markup:
-    """Return ``text`` with what it calls S_f set as the paper sets it, and an arrow on the line of the word before."""
-    shown = str(Markup.escape(printable(text))).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
+    """Return ``text`` with what it calls S_f set as the paper sets it, and signs on the line of what they belong to."""
+    shown = str(Markup.escape(printable(text)))
+    for sign in (" ↑", " ↓", "α = "):
+        shown = shown.replace(sign, sign.replace(" ", "\u00a0"))
     return Markup(re.sub(r"\b([A-Z])_([a-z])\b", r"<i>\1</i><sub>\2</sub>", shown))  # noqa: S704  # it was escaped
 
 

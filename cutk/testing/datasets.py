@@ -102,7 +102,9 @@ def normalisation_fits(subject: LoadedDataset) -> None:
     if len(normalisation.mean) != count or len(normalisation.std) != count:
         raise Unmet(f"{splits.train.form} have {count} of them, the normalisation {len(normalisation.mean)}")
     highest = 1.0 if splits.train.form == "images" else float("inf")
-    if any(std <= 0 for std in normalisation.std) or any(not -highest <= mean <= highest for mean in normalisation.mean):
+    if any(std <= 0 for std in normalisation.std) or any(
+        not -highest <= mean <= highest for mean in normalisation.mean
+    ):
         raise Unmet(f"mean {normalisation.mean}, standard deviation {normalisation.std}")
 
 

@@ -67,7 +67,9 @@ def loss_is_a_finite_number(subject: TriedRecipe) -> None:
         logits = torch.linspace(-2, 2, count * 4, device=subject.device).view(count, 4).requires_grad_()
         index = torch.arange(count, device=subject.device)
         with subject.apart():
-            loss = subject.recipe().loss(logits, Batch(torch.zeros(count, 1, 8, 8, device=subject.device), index % 4, index))
+            loss = subject.recipe().loss(
+                logits, Batch(torch.zeros(count, 1, 8, 8, device=subject.device), index % 4, index)
+            )
         if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
             came = f"{loss.dtype} {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise Unmet(f"for {count} samples it returns {came}, no scalar with a gradient")
@@ -101,7 +103,11 @@ def learning_rate_is_heeded(subject: TriedRecipe) -> None:
     """Twice the learning rate is twice the learning rate, in every parameter group."""
     with subject.apart():
         rates = [
-            [float(group["lr"]) for each in subject.recipe().optimisers(_parameters(), lr) for group in each.param_groups]
+            [
+                float(group["lr"])
+                for each in subject.recipe().optimisers(_parameters(), lr)
+                for group in each.param_groups
+            ]
             for lr in (0.1, 0.2)
         ]
     if any(not math.isclose(2 * low, high, rel_tol=1e-6) or low <= 0 for low, high in zip(*rates, strict=True)):
