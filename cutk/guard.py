@@ -367,6 +367,7 @@ _UNCHANGEABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE, what is written in C
 # What Python and the libraries keep in a class or a module while they work; the last goes with the default dtype.
 _THEIR_OWN = (
     *("__annot", "__pydantic", "__abstract", "_abc_", "__doc__", "__weakref__", "__dict__", "__warning"),
+    "__slotnames__",  # which copying looks up once
     "Storage",
 )
 _TORCHS_OWN = (os.path.join("torch", "_dynamo", ""), os.path.join("torch", "_compile.py"))

@@ -518,3 +518,13 @@ def test_it_costs_next_to_nothing():
     finally:
         sys.setprofile(None)
     assert len(calls) < 40_000  # of which a processor does some millions in a second
+
+
+def test_what_copying_leaves_in_a_class_is_no_change(monkeypatch):
+    for cls in cutk.Task.__mro__[:-1]:
+        if "__slotnames__" in vars(cls):
+            monkeypatch.delattr(cls, "__slotnames__")
+    with watched() as changed:
+        copy.copy(cutk.Task.__new__(cutk.Task))
+    assert "__slotnames__" in vars(cutk.Task)
+    assert changed == []
