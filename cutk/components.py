@@ -285,6 +285,19 @@ class Model(Component):
         """
         raise NotImplementedError(f"{type(self).__name__} has no build()")
 
+    def as_image(self, shape: Shape) -> tuple[int, int, int]:
+        """Return channels, height and width, for models that take images alone.
+
+        Raises:
+            UsageError: if the samples are no images.
+        """
+        if len(shape) != 3:
+            raise UsageError(
+                f"{self.name} needs images, and these samples are {shape[0]} values each. Choose another with --model."
+            )
+        channels, height, width = shape
+        return channels, height, width
+
 
 @dataclass(frozen=True)
 class Sizes:
