@@ -15,8 +15,8 @@ import torch
 from torchvision import transforms
 
 from cutk.data.batches import Augmentation, Batch, ResidentTrainSet
-from cutk.data.samples import Images, Normalisation
-from cutk.learning.recipe import Recipe, RecipeOptions
+from cutk.data.samples import Normalisation, Samples
+from cutk.learning.recipe import Recipe
 from cutk.machine import describe_machine
 from cutk.plugins.registry import load_registry
 
@@ -37,10 +37,16 @@ def ratio(slow: Callable[[], object], fast: Callable[[], object]) -> tuple[float
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
-def random_images(count: int, channels: int, size: int) -> Images:
+def random_images(count: int, channels: int, size: int) -> Samples:
     """Return noise."""
     pixels = torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8)
-    return Images(pixels, torch.arange(count) % 10, tuple("0123456789"))
+    return Samples(pixels, torch.arange(count) % 10, tuple("0123456789"))
+
+
+def recipe_in(precision: str, **options: object) -> Recipe:
+    """Return the paper's recipe on the CPU."""
+    component = load_registry({"CUTK_PLUGINS": ""}).get("recipe", "sgd").component
+    return component(component.Options(**options)).on(CPU, precision)
 
 
 def precision(name: str, channels: int, size: int, batch: int, **options: object) -> tuple[float, float, float]:
@@ -49,7 +55,7 @@ def precision(name: str, channels: int, size: int, batch: int, **options: object
     samples = ResidentTrainSet(
         random_images(batch, channels, size), Normalisation((0.5,) * channels, (0.25,) * channels)
     )
-    recipes = {p: Recipe(RecipeOptions(batch_size=batch), CPU, p) for p in ("fp32", "bf16")}
+    recipes = {p: recipe_in(p, batch_size=batch) for p in ("fp32", "bf16")}
     models = {
         p: r.place(component(component.Options(**options)).build((channels, size, size), 10))
         for p, r in recipes.items()
@@ -64,7 +70,7 @@ def precision(name: str, channels: int, size: int, batch: int, **options: object
 def layout() -> tuple[float, float, float]:
     """Compare training steps of resnet9 on contiguous batches with steps in channels-last layout."""
     component = load_registry({"CUTK_PLUGINS": ""}).get("model", "resnet9").component
-    recipe = Recipe(RecipeOptions(), CPU, "fp32")
+    recipe = recipe_in("fp32")
     x, y = torch.randn(64, 3, 32, 32), torch.arange(64) % 10
 
     def steps(layout: torch.memory_format) -> Callable[[], object]:
@@ -77,7 +83,7 @@ def layout() -> tuple[float, float, float]:
 
 def augmentation() -> tuple[float, float, float]:
     """Compare torchvision's transforms, image by image, with the vectorised ones."""
-    pixels = random_images(256, 3, 32).pixels
+    pixels = random_images(256, 3, 32).x
     one_by_one = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()])
     generator = torch.Generator()
     return ratio(

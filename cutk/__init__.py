@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cutk.components import Manipulation as Manipulation
     from cutk.components import Metric as Metric
     from cutk.components import Model as Model
+    from cutk.components import Published as Published
     from cutk.components import Score as Score
     from cutk.components import Selector as Selector
     from cutk.components import Sizes as Sizes
@@ -66,8 +67,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "cutk.api": "Report bench",
     "cutk.chance": "isolated_rng",
-    "cutk.components": "Corruption Dataset Identification Manipulation Metric Model Score Selector Sizes Summary "
-    "Surrogate Unlearner",
+    "cutk.components": "Corruption Dataset Identification Manipulation Metric Model Published Score Selector "
+    "Sizes Summary Surrogate Unlearner",
     "cutk.cost": "Cost",
     "cutk.data.batches": "Augmentation Batch Overlay Stamp TrainSet Trigger",
     "cutk.data.samples": "Normalisation Samples Shape Splits",

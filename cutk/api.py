@@ -2,40 +2,37 @@
 
 >>> import cutk
 >>> report = cutk.bench(dataset="fake", unlearners=["none"], alphas=[1.0], seeds=1, recipe={"steps": 5}, runs=None)
->>> [record["unlearner"] for record in report.records]
-['none', 'gold', 'none']
+>>> [(record["role"], record["unlearner"]) for record in report.records]
+[('original', None), ('gold', None), ('unlearned', 'none')]
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from functools import cached_property
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Never
 
-from cutk.errors import CutkError, UsageError
+from cutk.errors import CutkError, UsageError, suggestion
 from cutk.plugins.registry import Registry, load_registry
-from cutk.report.experiments import Experiment, experiments_of
-from cutk.report.runs import read_runs
-from cutk.report.sheets import Sheet, sheets_of, summarised
-from cutk.run.benchmark import Benchmark
-from cutk.run.cells import Cell, Observer
-from cutk.run.plan import Plan, Setup, layer, over_default, resolve
-from cutk.run.records import Record, Results
+from cutk.report.contents import Contents
+from cutk.run.cells import Cell
+from cutk.run.observer import Observer
+from cutk.run.plan import Plan, Setup, layer, over_default, require_types, resolve
 from cutk.run.store import Store
+from cutk.run.study import Results, Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cutk.report.panels import Drawing
-
-__all__ = ["Report", "bench", "setup_of"]
+__all__ = ["Report", "bench", "contents_of", "setup_of"]
 
 PathLike = str | os.PathLike[str]
+Json = dict[str, Any]
 
 
 class Report:
@@ -44,87 +41,81 @@ class Report:
     Notebooks show it as tables and a figure.
 
     Args:
-        results: the records.
-        registry: the plugins that took part.
-        experiments: the same runs, put in order for tables and figures.
+        results: what the study gave.
+        contents: the same runs as tables and figures.
+        runs: the folder that holds them.
+        passing: whether that folder goes when the report does.
     """
 
-    def __init__(self, results: Results, registry: Registry, experiments: list[Experiment]) -> None:
-        self._results = results
-        self._registry = registry
-        self._experiments = experiments
+    def __init__(self, results: Results, contents: Contents, runs: Path, *, passing: bool = False) -> None:
+        self._document = results.document()
+        self._contents = contents
+        self._runs = runs
+        self._removal = weakref.finalize(self, shutil.rmtree, runs, ignore_errors=True) if passing else None
 
     @property
-    def plan(self) -> Record:
+    def plan(self) -> Json:
         """The plan as it was run, with every option settled."""
-        return self._results.plan
+        return dict(self._document["plan"])
 
     @property
-    def environment(self) -> Record:
+    def environment(self) -> Json:
         """Versions, device, precision and threads."""
-        return self._results.environment
+        return dict(self._document["environment"])
 
     @property
-    def records(self) -> list[Record]:
-        """One for each model; the original and gold stand as ``none`` and ``gold`` with α None."""
-        return self._results.records
+    def records(self) -> list[Json]:
+        """One for each model, as ``cutk bench --json`` prints it.
+
+        Its ``role`` is ``original``, ``gold`` or ``unlearned``; the first two have neither an unlearner nor an α.
+        """
+        return list(self._document["records"])
 
     @property
-    def failures(self) -> list[Record]:
-        """One for each cell, grid point or metric that gave no number, with its ``reason``."""
-        return self._results.failures
+    def failures(self) -> list[Json]:
+        """One for each cell, grid point, metric or summary that gave no number, with its ``reason``."""
+        return list(self._document["failures"])
 
     @property
-    def summaries(self) -> list[Record]:
+    def summaries(self) -> list[Json]:
         """Summaries over α, such as α*, for each manipulation and unlearner."""
-        return self._results.summaries
+        return list(self._document["summaries"])
 
-    def document(self) -> Record:
+    def document(self) -> Json:
         """Return everything as one document: what ``cutk bench --json`` prints."""
-        return self._results.document()
+        return self._document
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row for each record: its labels, its metrics by name, and its options as JSON.
 
         Raises:
-            CutkError: if pandas isn't installed.
+            CutkError: if pandas isn't installed; the message says where the results are.
         """
         try:
             import pandas as pd
         except ImportError:
-            raise CutkError("A data frame needs pandas: pip install 'cutk[pandas]'") from None
+            raise CutkError(
+                "A data frame needs pandas: pip install 'cutk[pandas]'. Nothing is lost: the same "
+                f"cutk.bench(…, runs='{self.keep()}') reads what was computed."
+            ) from None
         rows = []
         for record in self.records:
             labels = {name: value for name, value in record.items() if name not in ("metrics", "breakdowns")}
             rows.append({**labels, "options": json.dumps(record["options"]), **record["metrics"]})
         return pd.DataFrame(rows)
 
+    def keep(self) -> Path:
+        """Return the folder that holds the runs, which stays from now on even if it was to go with this report."""
+        if self._removal is not None:
+            self._removal.detach()
+        return self._runs
+
     def html(self) -> str:
         """Return the page that ``cutk report --html`` writes."""
-        from cutk import __version__
-        from cutk.report.page import page
-
-        return page(self._experiments, self._sheets, self._drawings, __version__)
-
-    @cached_property
-    def _sheets(self) -> list[list[Sheet]]:
-        return [
-            sheets_of(experiment, summarised(experiment, self._registry, lambda _: None))
-            for experiment in self._experiments
-        ]
-
-    @cached_property
-    def _drawings(self) -> list[list[Drawing]]:
-        from cutk.report.figures import figures_of
-        from cutk.report.style import marks_for
-
-        marks = marks_for(method for experiment in self._experiments for method in experiment.methods)
-        return [list(figures_of(experiment, marks)) for experiment in self._experiments]
+        return self._contents.html()
 
     def _repr_html_(self) -> str:
-        from cutk.report.page import excerpt
-
-        return excerpt(self._experiments, self._sheets, self._drawings)
+        return self._contents.excerpt()
 
     def __repr__(self) -> str:
         models, failed = len(self.records), len(self.failures)
@@ -153,6 +144,21 @@ class _Telling(Observer):
         self._tell(self._done, self._cells, f"{cell}: failed: {reason}")
 
 
+def contents_of(study: Study, results: Results) -> Contents:
+    """Return what a report shows of a study: its metrics, in the order of its plan, and its summaries."""
+    setup = study.setup
+    names: dict[str, str] = {}
+    for composed in setup.manipulations:
+        names |= study.names(composed)
+    return Contents(
+        results.runs,
+        {summary.name: summary.make for summary in setup.summaries},
+        metrics=names,
+        oracle=setup.plan.oracle,
+        failures=[failure for failure in results.failures if failure.what == "cell"],
+    )
+
+
 def setup_of(plan: Mapping[str, Any] | PathLike | None, registry: Registry, **entries: Any) -> Setup:
     """Return a plan with every name looked up and every option validated.
 
@@ -165,39 +171,108 @@ def setup_of(plan: Mapping[str, Any] | PathLike | None, registry: Registry, **en
         UsageError: for the first entry, name or option that doesn't fit.
     """
     given = plan if plan is None or isinstance(plan, Mapping) else os.fspath(plan)
+    require_types(entries)
     content = layer(over_default(given, registry), entries)
     if not content.get("unlearners"):
         raise UsageError("Which unlearner? Give unlearners=[NAME, …], or unlearners=['all'].")
     return resolve(Plan.parse(content), registry)
 
 
+def _listed(value: Any) -> Any:
+    """Let one stand for a list of one; what is neither is refused with the plan's other entries."""
+    if isinstance(value, str | int | float):
+        return [value]
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, Mapping) else value
+
+
 def bench(
     plan: Mapping[str, Any] | PathLike | None = None,
     *,
+    dataset: str | None = None,
+    manipulations: Sequence[str] | str | None = None,
+    identification: str | None = None,
+    model: str | None = None,
+    unlearners: Sequence[str] | str | None = None,
+    select: str | None = None,
+    metrics: Sequence[str] | str | None = None,
+    summaries: Sequence[str] | str | None = None,
+    alphas: Sequence[float] | float | None = None,
+    seeds: int | Sequence[int] | None = None,
+    search: str | None = None,
+    evaluate: Literal["selected", "all"] | None = None,
+    oracle: bool | None = None,
+    validation_fraction: float | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    recipe: Mapping[str, Any] | str | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     runs: PathLike | None = "runs",
-    plugins: Iterable[PathLike] = (),
+    plugins: Iterable[PathLike] | PathLike = (),
     progress: Callable[[int, int, str], None] | None = None,
-    **entries: Any,
+    **unknown: Never,
 ) -> Report:
     """Measure how well unlearners undo a manipulation.
 
+    What isn't given comes from ``plan``, and what that doesn't say from the preset ``default``. Where several names or
+    numbers are expected, one may stand alone.
+
     Args:
-        plan: a plan as in a TOML file, or the name of a preset or of such a file; the preset ``default`` if not given.
-        runs: folder in which results are kept and from which finished ones are read; None keeps nothing.
+        plan: a plan as in a TOML file, or the name of a preset or of such a file.
+        dataset: the data's name, as ``cutk plugins list`` shows it.
+        manipulations: what goes wrong with them; parts joined by + go wrong together.
+        identification: how samples are found.
+        model: the network's name; the one that suits the dataset if no plan says otherwise.
+        unlearners: the methods, or ``all``.
+        select: the rule that chooses among the points of a grid.
+        metrics: what is measured, in place of what the plan measures.
+        summaries: the same over all α.
+        alphas: identified fractions, in (0, 1].
+        seeds: how many, counted from 0, or which.
+        search: ``grid``, ``default``, or ``random:N``.
+        evaluate: measure the ``selected`` point of a grid alone, or ``all`` of them.
+        oracle: whether to record the point that is best on the test set, too.
+        validation_fraction: of the training set, in [0, 1), where the dataset brings no validation samples.
+        device: such as ``cpu`` or ``cuda:1``; ``auto`` asks the machine.
+        precision: ``fp32``, ``bf16`` or ``auto``.
+        recipe: the name of a recipe, or its options, with its ``name`` among them if it isn't the plan's.
+        options: of components by name: ``{"ssd": {"dampening": 1}}``.
+        runs: folder in which results are kept and from which finished ones are read; with None they go with the report.
         plugins: Python files whose components may be used without being installed.
         progress: called as ``progress(done, cells, description)``.
-        entries: entries of the plan, over what ``plan`` says: ``unlearners=["ssd"]``, ``alphas=[0.1, 1]``, ``seeds=3``,
-            ``options={"ssd": {"dampening": 1}}`` and so on.
+        unknown: nothing; a name that is none of these is refused.
 
     Raises:
         UsageError: if the plan can't be carried out as given. A cell that fails raises nothing: see ``failures``.
     """
-    registry = load_registry(inline=plugins)
-    setup = setup_of(plan, registry, **entries)
-    with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory()) if runs is None else runs)
+    if unknown:
+        name = next(iter(unknown))
+        raise UsageError(f"cutk.bench() has no argument '{name}'.{suggestion(name, _ENTRIES)} See: help(cutk.bench)")
+    given = {
+        **{"dataset": dataset, "identification": identification, "model": model, "select": select, "seeds": seeds},
+        **{"search": search, "evaluate": evaluate, "oracle": oracle, "validation_fraction": validation_fraction},
+        **{"device": device, "precision": precision, "options": options},
+        "recipe": {"name": recipe} if isinstance(recipe, str) else recipe,
+        "manipulations": _listed(manipulations),
+        "unlearners": _listed(unlearners),
+        "metrics": _listed(metrics),
+        "summaries": _listed(summaries),
+        "alphas": _listed(alphas),
+    }
+    files = [plugins] if isinstance(plugins, str | os.PathLike) else list(plugins)
+    inline = [Path(file).expanduser().absolute() for file in files]
+    registry = load_registry(inline=files)
+    setup = setup_of(plan, registry, **{name: value for name, value in given.items() if value is not None})
+    # A method may change the current folder.
+    root = Path(tempfile.mkdtemp(prefix="cutk-") if runs is None else runs).expanduser().absolute()
+    try:
         observer = Observer() if progress is None else _Telling(progress)
-        results = Benchmark(setup, Store(root), observer).run()
-        keys = {record["key"] for record in results.records}
-        stored = [run for run in read_runs(root, lambda _: None) if run.key in keys] if keys else []
-        return Report(results, registry, experiments_of(stored))
+        study = Study(setup, Store(root), observer, inline=inline)
+        results = study.run()
+        return Report(results, contents_of(study, results), root, passing=runs is None)
+    except BaseException:
+        if runs is None:
+            shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+_ENTRIES = [*Plan.model_fields, "runs", "plugins", "progress"]

@@ -178,9 +178,7 @@ class Corruption:
             text = f"Corruption({name}=…) is called {told[name]} since cutk 0.2."
             warnings.warn(text, DeprecationWarning, stacklevel=3)
         if stamp is not None:
-            from cutk.data.batches import Overlay
-
-            object.__setattr__(self, "overlays", (Overlay(stamp, self.manipulated),))
+            object.__setattr__(self, "overlays", ((stamp, self.manipulated),))
         if affected_classes is not None:
             object.__setattr__(self, "affected", affected_classes)
         if target is not None:
@@ -269,7 +267,7 @@ class Model(Component):
         if len(shape) != 3:
             raise UsageError(
                 f"The model '{self.name}' needs images (channels, height, width), and these samples have the shape "
-                f"{list(shape)}. Choose one for features with --model, such as mlp."
+                f"{list(shape)}. Choose one for features with --model."
             )
         channels, height, width = shape
         return channels, height, width
@@ -284,19 +282,6 @@ class Model(Component):
             UsageError: if the samples are too small for the network, or something else than it takes.
         """
         raise NotImplementedError(f"{type(self).__name__} has no build()")
-
-    def as_image(self, shape: Shape) -> tuple[int, int, int]:
-        """Return channels, height and width, for models that take images alone.
-
-        Raises:
-            UsageError: if the samples are no images.
-        """
-        if len(shape) != 3:
-            raise UsageError(
-                f"{self.name} needs images, and these samples are {shape[0]} values each. Choose another with --model."
-            )
-        channels, height, width = shape
-        return channels, height, width
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def _is_authors(path: str, module: str = "") -> bool:
     return not path.startswith(_LIBRARY) and not {"site-packages", "dist-packages"} & set(path.split(os.sep))
 
 
-def _is_authors_frame(frame: FrameType) -> bool:
+def is_authors_frame(frame: FrameType) -> bool:
+    """Say whether a plugin or a user is at work in a frame."""
     return _is_authors(frame.f_code.co_filename, str(frame.f_globals.get("__name__", "")))
 
 
@@ -106,7 +107,7 @@ def where(error: BaseException) -> str:
         if isinstance(cause, SyntaxError) and cause.filename and _is_authors(cause.filename):
             return _place(cause.filename, cause.lineno or 1, cause.text or "")
         for frame, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
-            if _is_authors_frame(frame):
+            if is_authors_frame(frame):
                 path = frame.f_code.co_filename
                 linecache.checkcache(path)
                 return _place(path, line, linecache.getline(path, line, frame.f_globals))
@@ -128,7 +129,7 @@ def reason(error: BaseException) -> str:
     text, place = one_line(error), where(error)
     if isinstance(error, CutkError):
         frames = list(traceback.walk_tb(error.__traceback__))
-        if frames and _is_authors_frame(frames[-1][0]):
+        if frames and is_authors_frame(frames[-1][0]):
             return text
     return f"{text} ({place})" if place and place not in text else text
 

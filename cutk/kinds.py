@@ -25,6 +25,8 @@ class Kind:
         several: whether a benchmark takes more than one of it.
         home: the module that holds its base class.
         flag: how ``cutk bench`` asks for one, if not by ``--NAME``.
+        short: the same in one letter, if there is one.
+        help: what that option is for.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Kind:
     several: bool = False
     home: str = "cutk.components"
     flag: str = ""
+    short: str = ""
+    help: str = ""
 
     @property
     def base(self) -> type[Component]:
@@ -50,19 +54,19 @@ class Kind:
         return self.flag or f"--{self.name}"
 
 
-# A new kind is one line here, its base class, its hook in plugins/hookspecs.py, its checks in testing/PLURAL.py and
-# its template for `cutk plugins new`. Recipes need torch, so their base class lives with the training loop.
+# A new kind is one line here, its base class, its checks in testing/PLURAL.py and
+# its template for `cutk plugins new`; its hook follows. Recipes need torch: their base class is with the training loop.
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("dataset", "datasets"),
-        Kind("manipulation", "manipulations", several=True),
-        Kind("identification", "identifications"),
-        Kind("model", "models"),
-        Kind("recipe", "recipes", home="cutk.learning.recipe"),
-        Kind("unlearner", "unlearners", several=True),
-        Kind("selector", "selectors", flag="--select"),
-        Kind("metric", "metrics", several=True),
+        Kind("dataset", "datasets", short="-d", help="Data to train on"),
+        Kind("manipulation", "manipulations", several=True, short="-m", help="What goes wrong with the data"),
+        Kind("identification", "identifications", help="How samples are found: who is in S_f"),
+        Kind("model", "models", help="Network; by default the one that suits the dataset"),
+        Kind("recipe", "recipes", home="cutk.learning.recipe", help="How models are trained"),
+        Kind("unlearner", "unlearners", several=True, short="-u", help="Method to measure, or 'all'"),
+        Kind("selector", "selectors", flag="--select", help="Rule that chooses among the points of a grid"),
+        Kind("metric", "metrics", several=True, help="Measure this, too"),
         Kind("summary", "summaries", several=True, flag="--metric"),
     )
 }

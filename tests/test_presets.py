@@ -8,10 +8,10 @@ import pytest
 
 import cutk
 from cutk.plugins.registry import load_registry
-from cutk.run.benchmark import Benchmark
 from cutk.run.estimate import cell_costs
 from cutk.run.plan import Plan, layer, read_preset, resolve
 from cutk.run.store import Store
+from cutk.run.study import Study
 
 REGISTRY = load_registry({"CUTK_PLUGINS": ""})
 PRESETS = sorted(set(REGISTRY.presets) - {"default"})
@@ -54,10 +54,8 @@ def test_a_preset_resolves_for_its_own_data(name):
 def test_a_preset_is_dry_run(name, tmp_path):
     # As many images as it takes for a tenth of the smallest manipulation to be one.
     plan = Plan.parse(on_fake_data(name, samples=8000))
-    benchmark = Benchmark(resolve(plan, REGISTRY), Store(tmp_path / "runs"))
-    costs = cell_costs(benchmark)
-    plan = benchmark.setup.plan
-    assert len(costs) == len(plan.manipulations) * plan.seeds * (2 + len(METHODS) * len(plan.alphas))
+    costs = cell_costs(Study(resolve(plan, REGISTRY), Store(tmp_path / "runs")))
+    assert len(costs) == len(plan.manipulations) * len(plan.seed_list) * (2 + len(METHODS) * len(plan.alphas))
     assert all(cost.work is not None and cost.evaluation > 0 for cost in costs)
     assert not (tmp_path / "runs").exists()
 
@@ -65,13 +63,17 @@ def test_a_preset_is_dry_run(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith(("paper/", "authors-code/"))])
 def test_an_experiment_of_the_paper_runs_two_steps(name, tmp_path):
     quick = {"alphas": [1.0], "seeds": 1, "search": "default", "recipe": {"steps": 2, "batch_size": 16}}
-    results = Benchmark(resolve(Plan.parse(layer(on_fake_data(name), quick)), REGISTRY), Store(tmp_path)).run()
+    results = Study(resolve(Plan.parse(layer(on_fake_data(name), quick)), REGISTRY), Store(tmp_path)).run()
     assert results.failures == []
-    assert [r["unlearner"] for r in results.records] == ["none", "gold", *METHODS]
+    assert [r.unlearner or r.role for r in results.records] == ["original", "gold", *METHODS]
 
 
 def setup_of(name):
     return resolve(Plan.parse(content_of(name)), REGISTRY)
+
+
+def manipulation_of(setup):
+    return setup.manipulations[0].parts[0].points[0]
 
 
 @pytest.mark.parametrize(
@@ -87,11 +89,13 @@ def setup_of(name):
 )
 def test_the_papers_poisonings_are_what_appendix_a_and_table_2_say(name, steps, count):
     setup = setup_of(name)
-    assert (setup.recipe.steps, setup.recipe.batch_size, setup.recipe.lr) == (steps, 512, 0.025)
-    assert (setup.recipe.momentum, setup.recipe.weight_decay, setup.recipe.t_mult) == (0.9, 5e-4, 1.25)
-    assert (setup.recipe.warmup, setup.recipe.crop_padding, setup.recipe.flip) == (0.01, 4, True)
-    badnet = setup.manipulations[0].points[0]
-    assert (badnet.count, badnet.size, badnet.target) == (count, 3, 0)
+    assert setup.recipe.name == "sgd"
+    recipe = setup.recipe.points[0]
+    assert (recipe.steps, recipe.batch_size, recipe.lr) == (steps, 512, 0.025)
+    assert (recipe.momentum, recipe.weight_decay, recipe.t_mult) == (0.9, 5e-4, 1.25)
+    assert (recipe.warmup, recipe.crop_padding, recipe.flip) == (0.01, 4, True)
+    badnet = manipulation_of(setup)
+    assert (badnet.count, badnet.size, badnet.target, badnet.trigger_value) == (count, 3, 0, "white")
     assert setup.plan.alphas == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     assert setup.plan.seeds == 3
     points = {chosen.name: chosen.points for chosen in setup.unlearners}
@@ -128,15 +132,16 @@ def test_where_the_papers_text_is_silent_its_published_code_speaks(name):
 def test_the_authors_code_is_what_its_scripts_say(name, steps, unlearning_steps, classes):
     setup = setup_of(name)
     assert (setup.plan.seeds, setup.plan.validation_fraction, setup.plan.search) == (1, 0, "grid")
-    assert (setup.recipe.steps, setup.recipe.batch_size, setup.recipe.lr) == (steps, 512, 0.025)
+    recipe = setup.recipe.points[0]
+    assert (recipe.steps, recipe.batch_size, recipe.lr) == (steps, 512, 0.025)
     points = {chosen.name: chosen.points for chosen in setup.unlearners}
     assert {p.steps for method in ("cf", "badt", "scrub") for p in points[method]} == {unlearning_steps}
     assert {(p.forget_steps, p.alternate, p.forget_loss) for p in points["scrub"]} == {
         (100, "pass", "task-and-distillation")
     }
-    manipulation = setup.manipulations[0].points[0]
+    manipulation = manipulation_of(setup)
     if classes is None:
-        assert manipulation.count == 500
+        assert (manipulation.count, manipulation.trigger_value) == (500, "brightest")
     else:
         assert (manipulation.classes, manipulation.selection) == (classes, "first")
 
@@ -153,7 +158,7 @@ def test_the_authors_code_is_what_its_scripts_say(name, steps, unlearning_steps,
     ],
 )
 def test_the_papers_confusions_are_what_table_2_says(name, fraction, classes):
-    confusion = setup_of(name).manipulations[0].points[0]
+    confusion = manipulation_of(setup_of(name))
     assert (confusion.fraction, confusion.classes, confusion.selection) == (fraction, classes, "random")
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 
 import click
 
+from cutk.cli.messages import python_warnings, say
 from cutk.errors import CutkError, UsageError, one_line
 
 __all__ = ["main"]
@@ -83,19 +84,20 @@ def main(args: list[str] | None = None) -> None:
     try:
         # The flag means the same behind a command as before it, so it is taken out before click assigns it to one.
         rest = [arg for arg in given if arg != "--traceback"]
-        code = cli.main(rest, prog_name="cutk", standalone_mode=False, obj={"traceback": show_traceback})
-    except click.exceptions.Abort:
+        with python_warnings():
+            code = cli.main(rest, prog_name="cutk", standalone_mode=False, obj={"traceback": show_traceback})
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         sys.exit(2)
     except click.ClickException as error:
-        _say(error.format_message())
+        say(f"Error: {error.format_message()}")
         sys.exit(2)
     except CutkError as error:
         if show_traceback:
             raise
-        _say(one_line(error))
+        say(f"Error: {one_line(error)}")
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`cutk … | head`).
@@ -104,10 +106,6 @@ def main(args: list[str] | None = None) -> None:
     except OSError as error:
         if show_traceback:
             raise
-        _say(f"{one_line(error)}. Finished cells are kept.")
+        say(f"Error: {one_line(error)}. Finished cells are kept.")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _say(message: str) -> None:
-    click.echo(f"Error: {message}", err=True)

@@ -6,13 +6,22 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from cutk.cli.common import complete, load_plugins, plugin_option
-from cutk.errors import UsageError
+from cutk.cli import completion
+from cutk.cli.common import load_plugins, plugin_files, plugin_option, setting, settings
+from cutk.errors import CellError, UsageError
+from cutk.kinds import KINDS, Kind
+
+if TYPE_CHECKING:
+    from cutk.run.plan import Setup
+    from cutk.run.study import Results, Study
+
+F = TypeVar("F")
+RECIPE = "recipe"
 
 
 def _alphas(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> list[float]:
@@ -27,41 +36,72 @@ def _alphas(_ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, 
     return values
 
 
-def _settings(texts: tuple[str, ...], option: str, example: str) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"{option}: expected {example}, got '{text}'.")
-        pairs[name.strip()] = value.strip()
-    return pairs
+def _folder(_ctx: click.Context, _parameter: click.Parameter, text: str) -> Path:
+    if not text.strip():
+        raise UsageError("--runs: expected a folder, got nothing. The folder 'runs' is taken where --runs isn't given.")
+    return Path(text)
 
 
-def _overrides(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of a plan that the command line sets."""
+def _asked(kind: Kind) -> bool:
+    """Say whether a kind has an option of its own; some share one, and the recipe's takes more than a name."""
+    return bool(kind.help) and kind.name != RECIPE
+
+
+def _flag(kind: Kind) -> str:
+    """Return what click calls the option of a kind."""
+    return kind.option.removeprefix("--").replace("-", "_")
+
+
+def _component_options(function: F) -> F:
+    """Give a command an option for each kind of component, as the table of kinds says."""
+    for kind in reversed([kind for kind in KINDS.values() if _asked(kind)]):
+        function = click.option(
+            *((kind.option, kind.short) if kind.short else (kind.option,)),
+            shell_complete=completion.names(kind.option),
+            multiple=kind.several,
+            metavar="NAME",
+            help=kind.help + ("; repeatable." if kind.several else "."),
+        )(function)  # type: ignore[type-var]
+    return function
+
+
+def _recipe(options: dict[str, Any], words: list[str]) -> dict[str, str]:
+    """Read ``--recipe NAME key=value …``, of which the name may be left out.
+
+    ``words`` are the arguments that follow the first one: click hands them over by themselves.
+    """
+    texts = [*options["recipe"], *words]
+    named = [text for text in options["recipe"] if text and "=" not in text]
+    if len(set(named)) > 1:
+        raise UsageError(f"--recipe: expected the name of one recipe, got {' and '.join(map(repr, named))}.")
+    expected = "NAME, NAME=VALUE or both, such as steps=500"
+    found = dict(setting(text, "--recipe", expected) for text in texts if text not in named)
+    return {**found, **({"name": named[0]} if named else {})}
+
+
+def _overrides(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of a plan that the command line sets; ``metrics`` come to those of the plan."""
     over: dict[str, Any] = {}
-    for flag, entry in (("manipulation", "manipulations"), ("unlearner", "unlearners"), ("alpha", "alphas")):
-        if options[flag]:
-            over[entry] = list(options[flag])
-    for entry in ("dataset", "model", "seeds", "search", "evaluate", "oracle", "device", "precision"):
+    for kind in KINDS.values():
+        if _asked(kind) and (given := options[_flag(kind)]):
+            over[kind.plural if kind.several else _flag(kind)] = list(given) if kind.several else given
+    if options["alpha"]:
+        over["alphas"] = options["alpha"]
+    for entry in ("seeds", "search", "evaluate", "oracle", "device", "precision"):
         if options[entry] is not None:
             over[entry] = options[entry]
+    if options["seed"]:
+        if options["seeds"] is not None:
+            raise UsageError("Give --seeds N, which counts from 0, or --seed N for each seed by itself; not both.")
+        over["seeds"] = list(options["seed"])
     # `--recipe steps=10 lr=0.1`: what follows the first setting arrives as a plain argument.
     more = [text for text in options["more"] if "." not in text.partition("=")[0]]
     more_options = [text for text in options["more"] if text not in more]
     if (more and not options["recipe"]) or (more_options and not options["option"]):
         raise UsageError(f"Unexpected argument '{options['more'][0]}'. See: cutk bench --help")
-    recipe = _settings((*options["recipe"], *more), "--recipe", "NAME=VALUE, such as steps=500")
-    if recipe:
+    if recipe := _recipe(options, more):
         over["recipe"] = recipe
-    nested: dict[str, dict[str, Any]] = {}
-    texts = (*options["option"], *more_options)
-    for name, value in _settings(texts, "--option", "COMPONENT.NAME=VALUE, such as badnet.size=2").items():
-        component, dot, option = name.rpartition(".")
-        if not dot:
-            raise UsageError(f"--option: expected COMPONENT.NAME=VALUE, such as badnet.size=2, got '{name}={value}'.")
-        nested.setdefault(component, {})[option] = value
-    if nested:
+    if nested := settings((*options["option"], *more_options)):
         over["options"] = nested
     return over
 
@@ -81,33 +121,36 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     return found
 
 
-@click.command(context_settings={"max_content_width": 100})
+class _Bench(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; say of an option that belongs to a recipe where it is set."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if name in completion.options_of_kind(RECIPE):
+                message = f"No such option: {error.option_name}. It is the recipe's: --recipe {name}=VALUE"
+                raise UsageError(message) from None
+            raise
+
+
+@click.command(cls=_Bench, context_settings={"max_content_width": 100})
 @plugin_option
+@_component_options
 @click.option(
-    "--unlearner",
-    "-u",
-    shell_complete=complete("unlearner"),
+    "--recipe",
     multiple=True,
-    metavar="NAME",
-    help="Method to measure; repeat it, or 'all'.",
+    metavar="[NAME] NAME=VALUE …",
+    shell_complete=completion.recipe,
+    help="How models are trained: a recipe, what it is told, or both, such as steps=500.",
 )
 @click.option(
-    "--manipulation",
-    "-m",
-    shell_complete=complete("manipulation"),
+    "--option",
+    "-o",
     multiple=True,
-    metavar="NAME",
-    help="What goes wrong with the data; repeatable.",
-)
-@click.option("--dataset", "-d", shell_complete=complete("dataset"), metavar="NAME", help="Data to train on.")
-@click.option(
-    "--model",
-    shell_complete=complete("model"),
-    metavar="NAME",
-    help="Network; by default the one that suits the dataset.",
-)
-@click.option(
-    "--metric", shell_complete=complete("metric"), multiple=True, metavar="NAME", help="Measure this, too; repeatable."
+    metavar="COMPONENT.NAME=VALUE",
+    shell_complete=completion.options,
+    help="Set an option; see: cutk plugins show.",
 )
 @click.option(
     "--alpha",
@@ -117,14 +160,7 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     help="Identified fractions in (0, 1], comma-separated.",
 )
 @click.option("--seeds", type=int, metavar="N", help="Repeat everything with seeds 0 … N−1.")
-@click.option(
-    "--option",
-    "-o",
-    multiple=True,
-    metavar="COMPONENT.NAME=VALUE",
-    help="Set an option; see: cutk plugins show.",
-)
-@click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="Set how models are trained, such as steps=500.")
+@click.option("--seed", type=int, multiple=True, metavar="N", help="Use this seed; repeatable, in place of --seeds.")
 @click.option(
     "--search",
     metavar="grid|default|random:N",
@@ -137,7 +173,11 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     help="Measure the selected grid point alone, or each one.",
 )
 @click.option(
-    "--preset", default=None, metavar="NAME|FILE", help="Start from a preset, or from a plan in a .toml file."
+    "--preset",
+    default=None,
+    metavar="NAME|FILE",
+    shell_complete=completion.plans,
+    help="Start from a preset, or from a plan in a .toml file.",
 )
 @click.option(
     "--data-root",
@@ -151,8 +191,9 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="auto asks the machine.")
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
+    type=click.Path(),
+    callback=_folder,
+    default="runs",
     envvar="CUTK_RUNS",
     show_default=True,
     metavar="DIR",
@@ -160,7 +201,8 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option("--dry-run", is_flag=True, help="List the cells and what they cost; compute nothing.")
-@click.argument("more", nargs=-1, metavar="")
+@click.option("--pdb", is_flag=True, help="Open the debugger where the first error happens.")
+@click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
 @click.pass_context
 def bench(ctx: click.Context, /, **options: Any) -> int:
     """Measure how well unlearners undo a manipulation.
@@ -172,42 +214,83 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     \b
     cutk bench --unlearner ssd
     cutk bench --unlearner ssd --unlearner rewod --alpha 0.1,0.8,1 --seeds 5
+    cutk bench --unlearner ssd --manipulation badnet+interclass-confusion --seed 11 --seed 12
     cutk bench --unlearner ssd -o ssd.selection_weight=10 -o ssd.dampening=1,10,100
+    cutk bench --unlearner cf --recipe adamw steps=500 --select validation
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
     """  # noqa: D301  # click looks for the character itself
+    study, results = _carry_out(ctx, _setup(ctx, options), options)
+    if results is None:
+        _print_costs(study)
+        return 0
+    if options["as_json"]:
+        click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
+    else:
+        from cutk.api import contents_of
+        from cutk.report.terminal import print_failures, print_results
+
+        print_results(contents_of(study, results))
+        print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
+    return 1 if any(failed.what != "point" for failed in results.failures) else 0
+
+
+def _print_costs(study: Study) -> None:
+    """Print what each cell of a plan would cost."""
+    from cutk.report.dry_run import CellCost, print_dry_run
+    from cutk.run.estimate import cell_costs, seconds_per_pass
+
+    there = study.worker.environment
+    costs = []
+    for cost in cell_costs(study):
+        about = cost.cell.labels
+        what, alpha = about.get("unlearner", about["role"]), about.get("alpha")
+        numbers = (cost.points, cost.work, cost.evaluation, cost.stored)
+        costs.append(CellCost(about["manipulation"], about["seed"], what, alpha, *numbers))
+    each = 0.0 if all(cost.stored for cost in costs) else seconds_per_pass(study, study.cells[0])
+    samples = study.sizes(study.cells[0]).train
+    print_dry_run(costs, samples, each, f"{there.hardware}, {there.threads} threads, {there.precision}")
+
+
+def _setup(ctx: click.Context, options: dict[str, Any]) -> Setup:
+    """Return what the command line asks for, every name looked up and every option validated."""
     from cutk.run.plan import Plan, layer, over_default, resolve
 
-    over = _overrides(ctx, options)
+    over = _overrides(options)
     registry = load_plugins(ctx)
     content = over_default(options["preset"] or None, registry)
     dataset = registry.get("dataset", over.get("dataset", content.get("dataset", "")))
     if data := _data_options(ctx, dataset, options):
         over = layer({"options": {dataset.name: data}}, over)
-    if options["metric"]:
-        over["metrics"] = [*content.get("metrics", ()), *options["metric"]]
+    if "metrics" in over:
+        over["metrics"] = [*content.get("metrics", ()), *over["metrics"]]
     content = layer(content, over)
     if not content.get("unlearners"):
         raise UsageError("Which unlearner? Give --unlearner NAME, or --unlearner all. See: cutk plugins list")
-    setup = resolve(Plan.parse(content), registry)
+    return resolve(Plan.parse(content), registry)
 
+
+def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tuple[Study, Results | None]:
+    """Run a plan, unless it is only to be looked at; what a plugin prints is no result, and goes to stderr."""
+    from cutk.cli.foresight import remark_if_long
     from cutk.cli.progress import watching
-    from cutk.report.dry_run import print_dry_run
-    from cutk.report.tables import print_failures, print_results
-    from cutk.run.benchmark import Benchmark
     from cutk.run.store import Store
+    from cutk.run.study import Study
 
-    store = Store(options["runs"])
-    with watching(options["runs"]) as observer:
-        benchmark = Benchmark(setup, store, observer)
-        if options["dry_run"]:
-            print_dry_run(benchmark)
-            return 0
-        # stdout carries results alone: what a plugin prints goes where the rest goes.
-        with contextlib.redirect_stdout(sys.stderr):
-            results = benchmark.run()
-    if options["as_json"]:
-        click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
-    else:
-        print_results(results, setup)
-        print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
-    return 1 if any(failed["what"] != "point" for failed in results.failures) else 0
+    debugger = None
+    if options["pdb"]:
+        from cutk.cli.debugging import PostMortem
+
+        debugger = PostMortem()
+    # A method may change the current folder.
+    store = Store(options["runs"].expanduser().absolute())
+    with watching(options["runs"], debugger) as observer, contextlib.redirect_stdout(sys.stderr):
+        try:
+            study = Study(setup, store, observer, inline=plugin_files(ctx))
+            if options["dry_run"]:
+                return study, None
+            if remark := remark_if_long(study):
+                observer.warning(remark)
+            return study, study.run()
+        except CellError as error:
+            observer.error(error)
+            raise

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from cutk.cli.messages import warn
+from cutk.errors import UsageError
 
 if TYPE_CHECKING:
     from cutk.plugins.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["complete", "load_plugins", "plugin_option"]
+__all__ = ["load_plugins", "plugin_files", "plugin_option", "setting", "settings"]
+
+# What `--option` takes, in words.
+OPTION = "COMPONENT.NAME=VALUE, such as badnet.size=2"
 
 
 def _remember(ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:
@@ -33,24 +39,46 @@ def plugin_option(function: F) -> F:
     )(function)
 
 
-def complete(kind: str = "") -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return what completes the name of a component of ``kind``, from the entry points' names, loading no plugin."""
-
-    def names(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-        from cutk.plugins.discovery import entry_point_names
-
-        return [name for name in entry_point_names(kind) if name.startswith(incomplete)]
-
-    return names
+def plugin_files(ctx: click.Context) -> tuple[Path, ...]:
+    """Return the files that ``--plugin`` names, absolute: a method may change the current folder."""
+    return tuple(file.expanduser().absolute() for file in ctx.meta.get("cutk.inline", ()))
 
 
-def load_plugins(ctx: click.Context, *, warn: bool = True) -> Registry:
+def load_plugins(ctx: click.Context, *, warnings: bool = True) -> Registry:
     """Load the plugins, those that ``--plugin`` names as well, and say in a line each which ones can't be used."""
     from cutk.plugins.registry import load_registry
 
     registry = load_registry(inline=ctx.meta.get("cutk.inline", ()))
-    for failure in registry.failures if warn else ():
-        click.echo(f"Warning: the plugin {failure.provider} is left out: {failure.reason}", err=True)
-    for remark in registry.remarks if warn else ():
-        click.echo(f"Warning: the plugin {remark.provider}: {remark.reason}", err=True)
+    for failure in registry.failures if warnings else ():
+        warn(f"the plugin {failure.provider} is left out: {failure.reason}")
+    for remark in registry.remarks if warnings else ():
+        warn(f"the plugin {remark.provider}: {remark.reason}")
     return registry
+
+
+def setting(text: str, option: str, expected: str) -> tuple[str, str]:
+    """Split ``NAME=VALUE``.
+
+    Raises:
+        UsageError: if there is no equals sign, or nothing before it.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"{option}: expected {expected}, got '{text}'.")
+    return name.strip(), value.strip()
+
+
+def settings(texts: Sequence[str], option: str = "--option", expected: str = OPTION) -> dict[str, dict[str, str]]:
+    """Split each ``COMPONENT.NAME=VALUE``: the values by component and option.
+
+    Raises:
+        UsageError: if a text isn't of this form.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        path, value = setting(text, option, expected)
+        component, dot, name = path.rpartition(".")
+        if not (dot and component and name):
+            raise UsageError(f"{option}: expected {expected}, got '{text}'.")
+        found.setdefault(component, {})[name] = value
+    return found

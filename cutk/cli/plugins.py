@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from cutk.cli.common import complete, load_plugins, plugin_option
+from cutk.cli import completion
+from cutk.cli.common import load_plugins, plugin_option
 from cutk.cli.plugins_check import check
 from cutk.cli.plugins_new import new
-from cutk.components import KINDS, Metric, Unlearner
-from cutk.options import describe_options
-from cutk.plugins.registry import Entry
-from cutk.report.console import make_console
+from cutk.kinds import KIND_NAMES, KINDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cutk.components import Unlearner
+    from cutk.plugins.registry import Entry
 
 # Characters a line from which a table of everything can be read.
 ROOMY = 100
@@ -38,7 +38,13 @@ plugins.add_command(new)
 @click.pass_context
 def list_(ctx: click.Context) -> None:
     """List every component, where it comes from, and whether it can be used."""
-    registry = load_plugins(ctx, warn=False)
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from cutk.report.console import make_console
+
+    registry = load_plugins(ctx, warnings=False)
     console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     # Where there is little room, who provides a component can be asked with `cutk plugins show`.
@@ -46,14 +52,15 @@ def list_(ctx: click.Context) -> None:
     headings = ("Kind", "Name", "Summary", "Provider", "Status") if roomy else ("Name", "Summary", "Status")
     for heading in headings:
         table.add_column(heading, overflow="fold", no_wrap=roomy and heading in ("Kind", "Name"))
-    for kind in KINDS:
+    for kind in KINDS.values():
         if not roomy:
-            table.add_row(f"[bold]{kind}s[/bold]")
-        for entry in registry.of_kind(kind):
+            table.add_row(f"[bold]{kind.plural}[/bold]")
+        for entry in registry.of_kind(kind.name):
             provider = f"{entry.provider.distribution} {entry.provider.version}"
-            status = "ambiguous name" if (kind, entry.component.name) in registry.ambiguous else "ok"
+            status = "ambiguous name" if (kind.name, entry.component.name) in registry.ambiguous else "ok"
             summary = escape(entry.component.summary())
-            table.add_row(*((kind, entry.name, summary, provider, status) if roomy else (entry.name, summary, status)))
+            cells = (kind.name, entry.name, summary, provider, status) if roomy else (entry.name, summary, status)
+            table.add_row(*cells)
     for failure in registry.failures:
         provider = f"{failure.provider.distribution} {failure.provider.version}"
         name, status = escape(failure.provider.entry_point), f"[red]broken:[/red] {escape(failure.reason)}"
@@ -62,28 +69,41 @@ def list_(ctx: click.Context) -> None:
 
 
 @plugins.command()
-@click.argument("name", shell_complete=complete())
+@click.argument("name", shell_complete=completion.names())
+@click.option("--kind", type=click.Choice(KIND_NAMES), help="Of the components of this name, show this kind's alone.")
 @plugin_option
 @click.pass_context
-def show(ctx: click.Context, name: str) -> None:
+def show(ctx: click.Context, name: str, kind: str | None) -> None:
     """Show what the component NAME does, its options, and what it searches over."""
+    from cutk.report.console import make_console
+
     registry = load_plugins(ctx)
+    found = registry.find(name) if kind is None else [registry.get(kind, name)]
     console = make_console()
-    for entry in registry.find(name):
+    for entry in found:
         _show(entry, console)
 
 
 def _show(entry: Entry, console: Console) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from cutk.components import Metric, Selector, Summary, Unlearner
+    from cutk.options import describe_options
+
     component: Any = entry.component
     title = f"[bold]{entry.name}[/bold]  ({entry.kind}, {entry.provider.distribution} {entry.provider.version})"
     console.print(title, highlight=False)
     console.print(escape(inspect.getdoc(component) or ""), highlight=False)
     if component.reference:
         console.print(f"Reference: {escape(component.reference)}", highlight=False)
-    if issubclass(component, Metric):
+    if issubclass(component, Metric | Summary):
         low, high = component.bounds
         better = "higher" if component.higher_is_better else "lower"
         console.print(f"Range: {low:g} to {high:g}; {better} is better", highlight=False)
+    if issubclass(component, Selector):
+        console.print(f"It looks at: {', '.join(component.measures).replace('_', ' ') or 'nothing'}", highlight=False)
     infos = describe_options(component.Options)
     if infos:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -96,7 +116,7 @@ def _show(entry: Entry, console: Console) -> None:
     else:
         console.print("It takes no options.")
     if issubclass(component, Unlearner):
-        console.print(_grid(component), highlight=False)
+        console.print(escape(_grid(component)), highlight=False)
     console.print()
 
 
@@ -109,14 +129,14 @@ def _grid(component: type[Unlearner]) -> str:
     lines = [f"Search grid: {len(points)} points"]
     if isinstance(component.grid, Mapping):
         lines += [f"  {name}: {', '.join(map(_short, values))}" for name, values in component.grid.items()]
-        return escape("\n".join(lines))
+        return "\n".join(lines)
     # Not every combination: a line for each value of the first option, with what goes with it.
     first, *others = points[0]
     for value in dict.fromkeys(point.get(first) for point in points):
         mine = [point for point in points if point.get(first) == value]
         rest = [f"{name} {', '.join(_short(point.get(name)) for point in mine)}" for name in others]
         lines.append(f"  {first} {_short(value)}" + (f" with {'; '.join(rest)}" if rest else ""))
-    return escape("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _short(value: object) -> str:

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from cutk.cli import completion
+from cutk.cli.common import settings
 from cutk.errors import UsageError, suggestion
 from cutk.plugins.discovery import GROUP, HOME, Provider, normalised, points
-from cutk.plugins.registry import Entry, Failure, Registry, load_registry
-from cutk.report.console import make_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cutk.plugins.registry import Entry, Failure, Registry
     from cutk.testing import Finding
 
 __all__ = ["check"]
@@ -62,6 +61,8 @@ def _of(registry: Registry, providers: set[Provider], target: str) -> _Found:
 
 def _installed(providers: set[Provider], target: str) -> _Found:
     """Load these plugins and no others."""
+    from cutk.plugins.registry import load_registry
+
     wanted = {"CUTK_PLUGINS": ",".join(map(str, providers))}
     if all(provider.distribution != HOME for provider in providers):
         wanted["CUTK_DISABLE"] = HOME  # what isn't checked isn't imported
@@ -69,6 +70,8 @@ def _installed(providers: set[Provider], target: str) -> _Found:
 
 
 def _inline(file: Path, target: str) -> _Found:
+    from cutk.plugins.registry import load_registry
+
     registry = load_registry({"CUTK_PLUGINS": "", "CUTK_DISABLE": HOME}, inline=[file])
     providers = {entry.provider for entry in registry.entries} | {failure.provider for failure in registry.failures}
     return _of(registry, providers, target)
@@ -136,19 +139,14 @@ def _given(texts: Sequence[str], entries: Sequence[Entry]) -> dict[str, dict[str
     """
     from cutk.options import parse_options
 
-    given: dict[str, dict[str, str]] = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        name, dot, option = path.rpartition(".")
-        if not (equals and dot and option):
-            raise UsageError(f"--option: expected COMPONENT.NAME=VALUE, got '{text}'.")
+    given = settings(texts, expected="COMPONENT.NAME=VALUE")
+    for name, values in given.items():
         named = [entry for entry in entries if entry.component.name == name]
         if not named:
             known = ", ".join(sorted({entry.component.name for entry in entries}))
             raise UsageError(f"--option: expected one of the components to check ({known}), got '{name}'.")
-        given.setdefault(name, {})[option] = value
         for entry in named:
-            parse_options(entry.component.Options, given[name], name)
+            parse_options(entry.component.Options, values, name)
     return given
 
 
@@ -156,6 +154,10 @@ _MARKS = {True: "[green]ok[/green]", False: "[bold red]FAILS[/bold red]", None: 
 
 
 def _print_findings(entry: Entry, findings: Sequence[Finding], console: Console) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
     counts = [sum(finding.passed is outcome for finding in findings) for outcome in (True, False, None)]
     summary = f"{counts[0]} hold, {counts[1]} fail, {counts[2]} not judged"
     provider = f"{entry.provider.distribution} {entry.provider.version}"
@@ -175,12 +177,14 @@ def _print_findings(entry: Entry, findings: Sequence[Finding], console: Console)
 
 
 def _print_failures(failures: Sequence[Failure], console: Console) -> None:
+    from rich.markup import escape
+
     for failure in failures:
         console.print(f"[bold red]broken:[/bold red] {escape(f'{failure.provider}: {failure.reason}')}", soft_wrap=True)
 
 
 @click.command("check")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=completion.distributions)
 @click.option(
     "--option",
     "-o",
@@ -201,6 +205,7 @@ def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> 
     cutk plugins check cutk-mine
     cutk plugins check ./mine.py -o mine.steps=10
     """  # noqa: D301  # click looks for the character itself
+    from cutk.report.console import make_console
     from cutk.testing import examine
 
     found = [_find(target) for target in dict.fromkeys(targets)]

@@ -20,16 +20,8 @@ from cutk.plugins.discovery import HOME, points
 __all__ = ["new", "requirement"]
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "plugin"
-# Of each kind, how the first benchmark with it is run.
-_BENCH = {
-    "dataset": "cutk bench --dataset {name}",
-    "manipulation": "cutk bench --manipulation {name}",
-    "model": "cutk bench --model {name}",
-    "unlearner": "cutk bench --unlearner {name}",
-    "metric": "cutk bench --metric {name}",
-}
 # What the templates call otherwise.
-_TAKEN = frozenset({"Any", "Tensor"})
+_TAKEN = frozenset({"Any", "Mapping", "Tensor"})
 
 
 def requirement(version: str) -> str:
@@ -43,6 +35,16 @@ def requirement(version: str) -> str:
     limit = f"0.{minor + 1}" if major == 0 else str(major + 1)
     least = f"{major}.{minor}" if re.fullmatch(r"[\d.]+", version) else version
     return f"{HOME}>={least},<{limit}"
+
+
+def _bench(name: str, kind: str) -> str:
+    """Return the command for a first benchmark with a component; one needs an unlearner, whatever else it is about.
+
+    >>> _bench("soft-reset", "unlearner"), _bench("stripes", "dataset")
+    ('cutk bench --unlearner soft-reset', 'cutk bench --unlearner ssd --dataset stripes')
+    """
+    other = "" if kind == "unlearner" else "--unlearner ssd "
+    return f"cutk bench {other}{KINDS[kind].option} {name}"
 
 
 def _class_name(name: str, kind: str) -> str:
@@ -62,7 +64,7 @@ def _refuse_name(name: str, kind: str, package: str) -> None:
     Raises:
         UsageError: says which.
     """
-    base = KINDS[kind]
+    base = KINDS[kind].base
     # A class with nothing else to object to is objected to for its name alone.
     trial = type("Trial", (base,), {"name": name, "Options": base.Options, **dict.fromkeys(base.required, print)})
     if problem := problem_with(trial, kind):
@@ -94,13 +96,13 @@ def _write(folder: Path, name: str, kind: str, package: str) -> None:
         "cls": _class_name(name, kind),
         "requirement": requirement(importlib.metadata.version(HOME)),
         "python": importlib.metadata.metadata(HOME)["Requires-Python"],
-        "bench": _BENCH[kind].format(name=name),
+        "bench": _bench(name, kind),
     }
     files = {
         "pyproject.toml": "pyproject.toml.j2",
         "README.md": "README.md.j2",
         f"src/{package}/__init__.py": f"{kind}.py.j2",
-        f"tests/test_{name.replace('-', '_')}.py": f"test_{kind}.py.j2",
+        f"tests/test_{name.replace('-', '_')}.py": "test.py.j2",
     }
     for path, template in files.items():
         target = folder / path
@@ -124,7 +126,7 @@ def new(name: str, kind: str, into: Path | None) -> None:
 
     \b
     cutk plugins new soft-reset --kind unlearner
-    pip install -e ./cutk-soft-reset
+    pip install -e './cutk-soft-reset[test]'
     cutk plugins check cutk-soft-reset
     """  # noqa: D301  # click looks for the character itself
     package = f"cutk_{name.replace('-', '_')}"
@@ -145,5 +147,5 @@ def new(name: str, kind: str, into: Path | None) -> None:
         raise UsageError(f"'{target}' cannot be written: {error.strerror or error}.") from error
     shown = str(target) if target.is_absolute() else f"./{target}"
     click.echo(f"Wrote {shown}. Next:")
-    for line in (f"pip install -e {shown}", f"cutk plugins check cutk-{name}", _BENCH[kind].format(name=name)):
+    for line in (f"pip install -e '{shown}[test]'", f"cutk plugins check cutk-{name}", _bench(name, kind)):
         click.echo(f"  {line}")

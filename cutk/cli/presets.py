@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cutk.cli import completion
 from cutk.cli.common import load_plugins, plugin_option
 
 
@@ -41,7 +42,7 @@ def list_(ctx: click.Context) -> None:
 
 
 @presets.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.plans)
 @plugin_option
 @click.pass_context
 def show(ctx: click.Context, name: str) -> None:

@@ -17,9 +17,9 @@ _FORMATS = ("table", "markdown", "latex", "csv", "json")
 
 
 def _warn(text: str) -> None:
-    from cutk.report.naming import plain
+    from cutk.errors import printable
 
-    click.echo(f"Warning: {plain(text)}", err=True)
+    click.echo(f"Warning: {printable(text)}", err=True)
 
 
 @click.command(context_settings={"max_content_width": 100})
@@ -62,7 +62,8 @@ def report(runs: Path, **options: Any) -> int:
     failures = list(store.failures())
     for failure in failures[:SHOWN_FAILURES]:
         _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")
-    summaries = installed_summaries(load_registry(), _warn)
+    # A summary may come by the hook of metrics; the other kinds take seconds to import, and aren't needed.
+    summaries = installed_summaries(load_registry(kinds={"metric", "summary"}), _warn)
     contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures)
     failed = sum(len(setting.failures) for experiment in contents.experiments for setting in experiment.settings)
     if failed:

@@ -397,8 +397,9 @@ class ResidentTrainSet(TrainSet):
             x = x.clone() if laid.dtype == x.dtype else x.to(laid.dtype)
             x[carrying] = laid
             self._overlaid = Sealed(overlaid)
-        self._x = x
-        self._checksum = checksum(x)
+        # A part of a larger tensor would lead to the rest of it: to the test set, say.
+        self._x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
+        self._checksum = checksum(self._x)
 
     @classmethod
     def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:
@@ -408,8 +409,8 @@ class ResidentTrainSet(TrainSet):
         whole = copy.copy(sets[0])
         whole._x = torch.cat([each._x for each in sets])
         whole.labels = torch.cat([each.labels for each in sets])
+        whole._count, whole._checksum = len(whole._x), checksum(whole._x)
         whole._overlaid, whole.augmentation, whole.drawn = None, Augmentation(), 0
-        whole._checksum = checksum(whole._x)
         return whole
 
     def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
@@ -451,8 +452,8 @@ class ResidentTrainSet(TrainSet):
         overlaid = unseal(self._overlaid)
         position = overlaid.position[indices]
         carrying = position >= 0
-        x[carrying] = overlaid.bare[position[carrying]]
+        x[carrying] = overlaid.bare[position[carrying]].to(x.dtype)
         x = self.augmentation.apply(x, generator)
         if carrying.any():
-            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying])
+            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying]).to(x.dtype)
         return x

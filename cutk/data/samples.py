@@ -31,12 +31,10 @@ _FORMS: dict[tuple[torch.dtype, int], Form] = {
     (torch.float32, 2): "features",
     (torch.int64, 2): "tokens",
 }
-# Beyond this a label is no class index but something else, and a name for each class would fill the memory.
-MOST_CLASSES = 100_000
 
 
 def told(tensor: Tensor) -> str:
-    """Return a tensor's dtype and shape as messages have them: ``uint8 [2, 3]``."""
+    """Return a tensor's dtype and shape as errors name them: ``int64 [3, 4]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 

@@ -6,10 +6,8 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import random
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +17,8 @@ from typing import Any
 import pluggy
 
 from cutk.components import Component, Metric, Summary
-from cutk.errors import CutkError, UsageError, one_line, suggestion
+from cutk.errors import Caught, CutkError, UsageError, suggestion
+from cutk.guard import watched
 from cutk.kinds import KINDS, asked_as
 from cutk.plugins import hookspecs
 from cutk.plugins.checks import problem_with
@@ -234,34 +233,6 @@ def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
     return allowed is None or provider.distribution == HOME or bool(spellings & allowed)
 
 
-class _RandomState:
-    """The global random state of a library: what it is now, and how to put it back."""
-
-    def __init__(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
-        self._put, self._state = put, get()
-
-    def differs(self, other: _RandomState | None) -> bool:
-        return other is not None and repr(self._state) != repr(other._state)
-
-    def restore(self) -> None:
-        self._put(self._state)
-
-
-def _random_states() -> dict[str, _RandomState]:
-    """Return the state of each library that is imported already; one that isn't has nothing to lose."""
-    found = {"random": _RandomState(random.getstate, random.setstate)}
-    if numpy := sys.modules.get("numpy.random"):
-        found["numpy"] = _RandomState(
-            lambda: [part.tolist() if hasattr(part, "tolist") else part for part in numpy.get_state()], numpy.set_state
-        )
-    if (torch := sys.modules.get("torch")) and hasattr(torch, "get_rng_state"):
-        found["torch"] = _RandomState(
-            lambda: torch.get_rng_state().tolist(),
-            lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8)),
-        )
-    return found
-
-
 class _Loader:
     """Registers plugins one by one; a failure is kept as a value and concerns nobody else."""
 
@@ -273,57 +244,48 @@ class _Loader:
         self.found: list[Entry] = []
 
     def load(self, provider: Provider, load: Callable[[], Any], *, must_provide: bool = True) -> None:
-        """Load, register and ask one plugin, and put back a random state that it changes."""
+        """Load, register and ask one plugin, and put back what it changes in the process."""
         if provider.distribution == HOME:  # whose plugins are many, and tested
             self._load(provider, load, must_provide)
             return
-        before = _random_states()
-        try:
+        with watched() as changed:
             self._load(provider, load, must_provide)
-        finally:
-            if changed := [name for name, state in _random_states().items() if state.differs(before.get(name))]:
-                for name in changed:
-                    before[name].restore()
-                reason = f"it changes the random state of {' and '.join(changed)} when loaded, which was put back"
-                self.registry.remarks.append(Failure(provider, reason))
+        if changed:
+            reason = f"it changes {' and '.join(changed)} when it is loaded, which was put back"
+            self.registry.remarks.append(Failure(provider, reason))
 
     def _load(self, provider: Provider, load: Callable[[], Any], must_provide: bool) -> None:
         if self.manager.has_plugin(str(provider)):
             self._fail(provider, "another plugin of this name is loaded already")
             return
-        try:
-            # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
-            with contextlib.redirect_stdout(sys.stderr):
-                plugin = load()
-                if remark := _check_api(plugin):
-                    self.registry.remarks.append(Failure(provider, remark))
-                self.manager.register(plugin, name=str(provider))
-                # Hooks without a specification are misspelt; whoever came before has been through this check.
-                self.manager.check_pending()
-                if must_provide and not self.manager.get_hookcallers(plugin):
-                    raise CutkError("it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl")
-        except (Exception, SystemExit) as error:
-            if self.strict:
-                if isinstance(error, SystemExit):  # it would end the command without a word
-                    raise RuntimeError(f"{provider}: {self._reason(error)}") from error
-                raise
-            if self.manager.has_plugin(str(provider)):
-                self.manager.unregister(name=str(provider))
-            self._fail(provider, self._reason(error))
+        # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
+        with Caught() as caught, contextlib.redirect_stdout(sys.stderr):
+            plugin = load()
+            if remark := _check_api(plugin):
+                self.registry.remarks.append(Failure(provider, remark))
+            self.manager.register(plugin, name=str(provider))
+            # Hooks without a specification are misspelt; whoever came before has been through this check.
+            self.manager.check_pending()
+            if must_provide and not self.manager.get_hookcallers(plugin):
+                raise CutkError("it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl")
+        if caught.error is None:
+            self._ask(provider)
             return
-        self._ask(provider)
+        if self.manager.has_plugin(str(provider)):
+            self.manager.unregister(name=str(provider))
+        said = caught.reason
+        if isinstance(caught.error, SystemExit):
+            said = f"it calls sys.exit({caught.error.code!r}) when imported"
+        elif isinstance(caught.error, pluggy.PluginValidationError):
+            said = " ".join(str(caught.error).split())
+        self._fail(provider, said, caught)
 
-    @staticmethod
-    def _reason(error: BaseException) -> str:
-        if isinstance(error, SystemExit):
-            return f"it calls sys.exit({error.code!r}) when imported"
-        if isinstance(error, pluggy.PluginValidationError):
-            return " ".join(str(error).split())
-        return one_line(error)
-
-    def _fail(self, provider: Provider, reason: str) -> None:
-        text = traceback.format_exc() if sys.exc_info()[0] else ""
-        self.registry.failures.append(Failure(provider, reason, text))
+    def _fail(self, provider: Provider, reason: str, caught: Caught | None = None) -> None:
+        if self.strict:
+            if caught and isinstance(caught.error, Exception):
+                raise caught.error
+            raise RuntimeError(f"{provider}: {reason}") from (caught.error if caught else None)
+        self.registry.failures.append(Failure(provider, reason, caught.traceback if caught else ""))
 
     def _ask(self, provider: Provider) -> None:
         """Call each hook that this plugin implements by itself, so that one that raises can be named."""
@@ -331,25 +293,24 @@ class _Loader:
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
                 if implementation.plugin_name != str(provider):
                     continue
-                try:
-                    with contextlib.redirect_stdout(sys.stderr):
-                        provided = implementation.function()
+                provided: Any = ()
+                with Caught() as caught, contextlib.redirect_stdout(sys.stderr):
+                    provided = implementation.function()
                     if isinstance(provided, str) or not isinstance(provided, Sequence):
                         raise TypeError(f"expected a list, got {type(provided).__name__}")
-                except (Exception, SystemExit) as error:
-                    if self.strict:
-                        raise
-                    self._fail(provider, f"{hook}() raised {one_line(error)}")
+                if caught.error:
+                    self._fail(provider, f"{hook}() raised {caught.reason}", caught)
                     continue
                 for item in provided:
-                    try:
-                        self._keep(provider, kind, item)
-                    except (Exception, SystemExit) as error:
-                        if self.strict:
-                            raise
-                        self._fail(provider, f"{hook}() provides {item!r}, which cannot be used: {one_line(error)}")
+                    with Caught() as caught:
+                        problem = self._keep(provider, kind, item)
+                    if caught.error:
+                        problem = f"{hook}() provides {item!r}, which cannot be used: {caught.reason}"
+                    if problem:
+                        self._fail(provider, problem, caught)
 
-    def _keep(self, provider: Provider, kind: str, item: Any) -> None:
+    def _keep(self, provider: Provider, kind: str, item: Any) -> str | None:
+        """Keep what a hook provides, or say what is wrong with it."""
         if kind == "preset":
             folder = Path(item)
             for path in sorted(folder.rglob("*.toml")):
@@ -357,15 +318,13 @@ class _Loader:
                 if name in self.registry.presets:
                     name = f"{provider.distribution}:{name}"
                 self.registry.presets[name] = Preset(name, path, provider)
-            return
+            return None
         if kind == Metric.kind and isinstance(item, type) and issubclass(item, Summary):
             kind = Summary.kind  # plugins for the API 1.0 provide both by the hook of metrics
         if problem := problem_with(item, kind):
-            if self.strict:
-                raise TypeError(f"{provider}: {problem}")
-            self._fail(provider, problem)
-        else:
-            self.found.append(Entry(kind, item.name, item, provider))
+            return problem
+        self.found.append(Entry(kind, item.name, item, provider))
+        return None
 
     def resolve(self, reserved: Set[tuple[str, str]]) -> Registry:
         """Give out the names: built-ins keep the plain one, a clash of third parties leaves it to nobody.
@@ -393,7 +352,11 @@ class _Loader:
         return self.registry
 
 
-def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str | os.PathLike[str]] = ()) -> Registry:
+def load_registry(
+    environ: Mapping[str, str] | None = None,
+    inline: Iterable[str | os.PathLike[str]] = (),
+    kinds: Set[str] | None = None,
+) -> Registry:
     """Load every installed plugin that ``environ`` lets in, and those that are single files.
 
     ``CUTK_DISABLE`` names plugins to leave out, as ``distribution`` or ``distribution:entry-point``, separated by
@@ -404,6 +367,7 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
     Args:
         environ: where to read these; the process's environment if not given.
         inline: Python files, or folders of such, each of which is a plugin without being installed.
+        kinds: leave out installed plugins that surely provide others than these; all are loaded if not given.
 
     Raises:
         UsageError: if ``inline`` or ``CUTK_PLUGIN_PATH`` names what isn't there.
@@ -412,7 +376,7 @@ def load_registry(environ: Mapping[str, str] | None = None, inline: Iterable[str
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
     found = list(points())
     for provider, point in found:
-        if _wanted(provider, environ):
+        if _wanted(provider, environ) and (kinds is None or kinds & kinds_of(point)):
             loader.load(provider, point.load)
     on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
     for provider, load, named in _inline([*on_path, *inline]):

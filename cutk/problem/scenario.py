@@ -46,10 +46,11 @@ class _Builder:
 
 
 class _Surrogate(Surrogate):
-    """Trains what a manipulation wants trained, with copies of the scenario's recipe and streams of its own."""
+    """Trains what a manipulation wants trained, with a copy of the scenario's recipe and a stream of its own."""
 
     def __init__(self, builder: _Builder, recipe: Recipe, normalisation: Normalisation, seed: int) -> None:
-        self._builder, self._recipe, self._normalisation, self._seed = builder, recipe, normalisation, seed
+        self._builder, self._recipe = copy.deepcopy((builder, recipe))
+        self._normalisation, self._seed = normalisation, seed
 
     def set_of(self, samples: Samples) -> ResidentTrainSet:
         """Return ``samples`` as batches for the model: normalised, on the device."""
@@ -58,11 +59,10 @@ class _Surrogate(Surrogate):
 
     def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
         """Return the architecture, newly initialised and trained on ``samples`` with the recipe, in eval mode."""
-        recipe = copy.deepcopy(self._recipe)
         with isolated_rng(self._seed):
-            model = recipe.place(self._builder())
+            model = self._recipe.place(self._builder())
             generator = torch.Generator().manual_seed(self._seed)
-            return recipe.train(model, self.set_of(samples), steps=steps, generator=generator).eval()
+            return self._recipe.train(model, self.set_of(samples), steps=steps, generator=generator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class _Pot:
         self.same_x = True
         self.parts: list[_Part] = []
 
-    def add(self, name: str, corrupt: Manipulation, generator: torch.Generator, surrogate: Surrogate) -> None:
+    def add(self, name: str, corrupt: Manipulation, generator: torch.Generator, *surrogate: Surrogate) -> None:
         """Let a manipulation work on the samples that are still as they were."""
         free = torch.ones(len(self.samples), dtype=torch.bool)
         for part in self.parts:
@@ -143,8 +143,7 @@ class _Pot:
         rest = free.nonzero().flatten()
         given = self.samples.select(rest) if self.parts else self.samples
         before = checksum(given.x), checksum(given.labels)
-        extra = (surrogate,) if corrupt.trains else ()
-        done = _require_corruption(corrupt.corrupt(given, generator, *extra), given, f"'{name}'")
+        done = _require_corruption(corrupt.corrupt(given, generator, *surrogate), given, f"'{name}'")
         if (checksum(given.x), checksum(given.labels)) != before:
             raise CellError(f"'{name}' wrote to the clean samples. Work on copies: train.x.clone().")
         count, added = len(given), len(done.train) - len(given)
@@ -212,7 +211,7 @@ class Scenario:
         self._salt = splits.fingerprint()
         self._identified: dict[float, Tensor] = {}
         if splits.validation is None:
-            clean, self._held_out = hold_out(splits.train, validation_fraction, self._stream("validation"))
+            clean, self._held_out = hold_out(splits.train, validation_fraction, self._stream("hold-out"))
         else:
             clean, self._held_out = splits.train, splits.validation
         self._builder = _Builder(model, clean.shape, len(clean.classes))
@@ -234,13 +233,16 @@ class Scenario:
         for position, (name, manipulation) in enumerate(manipulations):
             # The first one does in company what it does alone.
             purpose = f"manipulation/{position}" if position else "manipulation"
-            surrogate = _Surrogate(self._builder, self.recipe, self._normalisation, self._seed(f"{purpose}/surrogate"))
+            surrogate = [self._surrogate(f"{purpose}/surrogate")] if manipulation.trains else []
             with isolated_rng(self._seed(purpose)):
-                pot.add(name, manipulation, self._stream(purpose), surrogate)
+                pot.add(name, manipulation, self._stream(purpose), *surrogate)
         if len(pot.samples) > len(clean):
             # What was added stands at the end, which would tell who was.
             pot.rearrange(torch.randperm(len(pot.samples), generator=self._stream("arrangement")))
         return pot
+
+    def _surrogate(self, purpose: str) -> Surrogate:
+        return _Surrogate(self._builder, self.recipe, self._normalisation, self._seed(purpose))
 
     @cached_property
     def corruption(self) -> Corruption:
@@ -323,6 +325,10 @@ class Scenario:
 
         It is of what a manipulation made, not of its name and options, so it tells when a file changed that one reads.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         pot, test = self._pot, self.splits.test
         digest = hashlib.sha256(self._salt.encode())
 

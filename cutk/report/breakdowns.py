@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from cutk.errors import printable
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
-from cutk.report.naming import natural, plain, slug
+from cutk.report.naming import natural, slug
 from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis, swatch
 from cutk.report.style import colours_for
 from cutk.run.records import Measured
@@ -166,7 +167,7 @@ def _heat_map(experiment: Experiment, metric: Measured) -> Drawing | None:
 
 
 def _short(label: str) -> str:
-    label = plain(label)
+    label = printable(label)
     return label if len(label) <= _ROW else f"{label[: _ROW - 1]}…"
 
 

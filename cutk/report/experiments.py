@@ -324,33 +324,20 @@ def _experiment(name: str, address: str, runs: list[Run], shown: Mapping[str, st
     methods = _methods(runs)
     settings = [_setting(told[key], group, sizes[key], methods, identities, oracle) for key, group in groups.items()]
     settings.sort(key=lambda s: (natural(s.manipulation), s.manipulated, natural(s.name)))
-    # One model of each row stands for its metrics.
-    rows = [points[0] for setting in settings for points in setting._chosen.values()]
-    there = {name: identity for name, identity in identities.items() if any(identity in p.run.measured for p in rows)}
+    kinds: dict[type, set[str]] = {dict: set(), float: set()}
+    for run in runs:
+        for identity, value in run.chosen.metrics.items():
+            if value is not None:
+                kinds[dict if isinstance(value, dict) else float].add(identity)
 
     def having(kind: type) -> dict[str, Measured]:
-        mine = [m for m in metrics if m.name in there and any(_has(points, m.name, kind) for points in by_row)]
+        mine = [metric for metric in metrics if identities[metric.name] in kinds[kind]]
         return {metric.name: metric for metric in (mine if shown else sorted(mine, key=_rank))}
 
-    by_row = [points for setting in settings for points in setting._chosen.values()]
+    labels, training = runs[0].labels, runs[0].trained
     environments = list({run.environment.model_dump_json(): run.environment for run in runs}.values())
-    first = runs[0]
-    labels = first.labels
-    return Experiment(
-        name,
-        address,
-        labels.dataset,
-        labels.model,
-        first.trained,
-        settings,
-        having(float),
-        having(dict),
-        environments,
-    )
-
-
-def _has(points: Iterable[Point], metric: str, kind: type) -> bool:
-    return any(p.parts(metric) if kind is dict else p.value(metric) is not None for p in points)
+    about = (name, address, labels.dataset, labels.model, training)
+    return Experiment(*about, settings, having(float), having(dict), environments)
 
 
 def _rank(metric: Measured) -> tuple[int, bool, tuple[Any, ...]]:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cutk.errors import printable
 from cutk.report.experiments import Experiment
-from cutk.report.naming import plain
 from cutk.report.sheets import Sheet
 
 __all__ = ["as_csv", "as_json", "as_latex", "as_markdown"]
@@ -33,7 +33,7 @@ def as_markdown(sheets: Iterable[Sheet]) -> str:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         caution = f"**{sheet.caution.translate(_MARKDOWN)}** " if sheet.caution else ""
         blocks.append(f"**{sheet.title.translate(_MARKDOWN)}**\n\n{table}\n\n{caution}{sheet.note}\n")
-    return plain("\n".join(blocks))
+    return printable("\n".join(blocks))
 
 
 _LATEX = {
@@ -89,7 +89,7 @@ def as_latex(sheets: Iterable[Sheet]) -> str:
             if line.ends_section and i + 1 < len(sheet.lines):
                 lines.append(r"\midrule")
         blocks.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
-    return plain("\n\n".join(blocks) + "\n")
+    return printable("\n\n".join(blocks) + "\n")
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -98,7 +98,7 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(out, TIDY, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return plain(out.getvalue())
+    return printable(out.getvalue())
 
 
 def as_json(
@@ -128,4 +128,5 @@ def as_json(
         for sheet in sheets
     ]
     document = {"cutk": version, "experiments": origins, "values": rows, "tables": tables}
-    return plain(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    return text if printable(text) == text else json.dumps(document, indent=2, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Names: told apart by what differs, sorted as people count, and harmless wherever they are shown."""
+"""Names: told apart by what differs, and sorted as people count."""
 
 from __future__ import annotations
 
@@ -9,23 +9,9 @@ from typing import Any, TypeVar
 
 from cutk.run.records import Identity
 
-__all__ = ["compact", "listed", "natural", "plain", "slug", "slugs", "told_apart", "traits_of"]
+__all__ = ["compact", "listed", "natural", "slug", "slugs", "told_apart", "traits_of"]
 
 Key = TypeVar("Key", bound=Hashable)
-
-# What steers a terminal, turns the order of the letters around it, or can't be encoded: shown as a sign of its own.
-_CONTROLS = {code: 0x2400 + code for code in range(0x20) if code != 0x0A} | {0x7F: 0x2421}
-_UNSEEN = (*range(0x80, 0xA0), 0x61C, *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-_HARMLESS = _CONTROLS | dict.fromkeys((*_UNSEEN, *range(0xD800, 0xE000), 0xFEFF, 0xFFFE, 0xFFFF), 0xFFFD)
-
-
-def plain(text: str) -> str:
-    r"""Return ``text`` with every character shown that would otherwise act; line breaks stay.
-
-    >>> plain("cat\x1b[2J")
-    'cat␛[2J'
-    """
-    return text.translate(_HARMLESS)
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from cutk.errors import printable
 from cutk.report.experiments import ORIGINAL, Experiment, Setting
-from cutk.report.naming import compact, listed, natural, plain, slug
+from cutk.report.naming import compact, listed, natural, slug
 from cutk.report.origins import facts_of, machine, versions
 from cutk.report.panels import Drawing
 from cutk.report.sheets import Sheet
@@ -48,7 +49,7 @@ def _template(name: str) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: plain(value) if type(value) is str else value,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters["symbols"] = _symbols
     return environment.get_template(name)
@@ -102,10 +103,7 @@ def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
         "title": title[:1].upper() + title[1:] if sheet.setting is None else title,
         "caution": sheet.caution,
         "note": sheet.note,
-        # An arrow stays on the line of the word before it.
-        "columns": [
-            c._replace(heading=c.heading.replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")) for c in sheet.columns
-        ],
+        "columns": sheet.columns,
         "heads": sheet.heads,
         # References stay where they are when what is between them is sorted.
         "parts": [("reference", sheet.lines[:first]), ("", sheet.lines[first:last]), ("reference", sheet.lines[last:])],
@@ -169,8 +167,11 @@ def _order(item: tuple[str, Run]) -> tuple[Any, ...]:
 
 
 def _symbols(text: str) -> Markup:
-    """Return ``text`` with what it calls S_f set as the paper sets it."""
-    return Markup(re.sub(r"\b([A-Z])_([a-z])\b", r"<i>\1</i><sub>\2</sub>", str(Markup.escape(plain(text)))))  # noqa: S704
+    """Return ``text`` with what it calls S_f set as the paper sets it, and signs on the line of what they belong to."""
+    shown = str(Markup.escape(printable(text)))
+    for sign in (" ↑", " ↓", "α = "):
+        shown = shown.replace(sign, sign.replace(" ", "\u00a0"))
+    return Markup(re.sub(r"\b([A-Z])_([a-z])\b", r"<i>\1</i><sub>\2</sub>", shown))  # noqa: S704  # it was escaped
 
 
 def _value(number: float | None, fraction: bool = False) -> str:

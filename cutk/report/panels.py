@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from cutk.errors import printable
 from cutk.report.experiments import Point
-from cutk.report.naming import plain
 from cutk.report.style import INK, MUTED, Mark
 from cutk.run.summary import Stat
 
@@ -59,7 +59,7 @@ def label_of(name: str) -> str:
     >>> label_of("retain_accuracy")
     'Retain accuracy'
     """
-    text = plain(name).replace("_", " ")
+    text = printable(name).replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
@@ -69,7 +69,7 @@ def folded(text: str, width: int) -> str:
     >>> folded("ssd [weight=0.1, dampening=10]", 20).splitlines()
     ['ssd [weight=0.1,', 'dampening=10]']
     """
-    return "\n".join(textwrap.wrap(plain(text), width, max_lines=3, placeholder=" …"))
+    return "\n".join(textwrap.wrap(printable(text), width, max_lines=3, placeholder=" …"))
 
 
 def said(point: Point, values: str) -> str:

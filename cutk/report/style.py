@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from cutk.report.naming import plain
+from cutk.errors import printable
 
 __all__ = ["INK", "MARKERS", "MUTED", "Mark", "colours_for", "drawing", "marks_for", "png", "svg"]
 
@@ -161,13 +161,13 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "
             if page is None:
                 element.tag = f"{_SVG}g"
                 continue
-            element.attrib |= {f"{_XLINK}href": f"{page}{address}", "aria-label": plain(tips[address])}
+            element.attrib |= {f"{_XLINK}href": f"{page}{address}", "aria-label": printable(tips[address])}
             title = ElementTree.Element(f"{_SVG}title")
-            title.text = plain(tips[address])
+            title.text = printable(tips[address])
             element.insert(0, title)
     if origin:
         description = ElementTree.Element(f"{_SVG}desc")
-        description.text = plain(origin)
+        description.text = printable(origin)
         root.insert(0, description)
     return ElementTree.tostring(root, encoding="unicode")
 
@@ -203,7 +203,7 @@ def _short(token: str) -> str:
 def png(figure: Figure, origin: str = "") -> bytes:
     """Return a figure as a PNG on white, 200 dots an inch, with ``origin`` as its description."""
     buffer = io.BytesIO()
-    about = {"Software": None, "Description": plain(origin)}
+    about = {"Software": None, "Description": printable(origin)}
     with drawing():
         figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata=about)
     return buffer.getvalue()

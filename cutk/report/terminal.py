@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cutk.errors import printable
 from cutk.report.console import make_console
 from cutk.report.contents import Contents
-from cutk.report.naming import listed, plain
+from cutk.report.naming import listed
 from cutk.report.origins import counted, machine, mixed, versions
 from cutk.report.sheets import Cell, Sheet, in_words, setting_sheet
 from cutk.run.records import Failure
@@ -23,7 +24,7 @@ __all__ = ["described", "print_failures", "print_results", "print_sheet"]
 
 def safe(text: str) -> str:
     """Return ``text`` as rich prints it, whatever is in it."""
-    return escape(plain(text))
+    return escape(printable(text))
 
 
 def _terminal_cell(cell: Cell, numeric: bool) -> str:
@@ -123,7 +124,7 @@ def described(failure: Failure) -> str:
     text += "" if failure.alpha is None else f" at α = {failure.alpha:g}"
     text += f" with {listed(failure.options)}" if failure.options and failure.what != "cell" else ""
     text += f", {'summary' if failure.what == 'summary' else 'metric'} {failure.metric}" if failure.metric else ""
-    return plain(f"{text}: {failure.reason}")
+    return printable(f"{text}: {failure.reason}")
 
 
 def print_failures(failures: Sequence[Failure], tracebacks: bool = False) -> None:

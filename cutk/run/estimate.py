@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from cutk.components import Sizes
 from cutk.machine import synchronise
 from cutk.run.cells import Cell, Unlearning
 from cutk.run.plan import Chosen
 from cutk.run.study import Study
 
-__all__ = ["CellCost", "cell_costs", "seconds_per_pass", "total"]
+__all__ = ["CellCost", "cell_costs", "cost_of", "seconds_per_pass", "total"]
 
 # A forward pass alone, in passes: half of what a backward pass takes.
 FORWARD = 1 / 3
@@ -54,39 +56,44 @@ def _work(unlearner: Chosen | None, sizes: Sizes) -> float | None:
     return float(sum(states.values()) + sum(cost[1] for cost in known))
 
 
-def cell_costs(study: Study) -> list[CellCost]:
-    """Return the cost of every cell of a plan, in the order in which they would be started."""
+def cost_of(study: Study, cell: Cell, sizes: Sizes, *, stored: bool) -> CellCost:
+    """Return what a cell costs."""
     splits, plan = study.worker.splits, study.setup.plan
     validation = (
         round(plan.validation_fraction * len(splits.train)) if splits.validation is None else len(splits.validation)
     )
-    unlearners = {unlearner.name: unlearner for unlearner in study.setup.unlearners}
-    costs = []
-    for cell in study.cells:
-        sizes = study.sizes(cell)
-        unlearner = unlearners[cell.unlearner] if isinstance(cell, Unlearning) else None
-        points = len(unlearner.points) if unlearner else 1
-        scored = points * (validation + sizes.identified) if unlearner else 0
-        # The affected domain and the rest, S_m and S_f.
-        measured = (points if plan.evaluate == "all" else 1) * (2 * len(splits.test) + 2 * sizes.identified)
-        work = _work(unlearner, sizes)
-        evaluation = FORWARD * (scored + measured) / sizes.train
-        costs.append(CellCost(cell, points, work, evaluation, study.worker.is_stored(cell)))
-    return costs
+    unlearner = next((u for u in study.setup.unlearners if u.name == cell.labels.get("unlearner")), None)
+    points = len(unlearner.points) if unlearner else 1
+    scored = points * (validation + sizes.identified) if unlearner else 0
+    # The affected domain and the rest, S_m and S_f.
+    measured = (points if plan.evaluate == "all" else 1) * (2 * len(splits.test) + 2 * sizes.identified)
+    evaluation = FORWARD * (scored + measured) / sizes.train
+    return CellCost(cell, points, _work(unlearner, sizes), evaluation, stored)
 
 
-def seconds_per_pass(study: Study) -> float:
+def cell_costs(study: Study) -> list[CellCost]:
+    """Return the cost of every cell of a plan, in the order in which they would be started."""
+    stored = study.worker.is_stored
+    return [cost_of(study, cell, study.sizes(cell), stored=stored(cell)) for cell in study.cells]
+
+
+def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
     """Measure on this machine how long a pass over S_tr takes, forward and backward: some seconds' work.
 
-    A few training steps are timed, the first of them (which sets things up) apart. Where a step on
-    eight samples is quick the recipe's own batch size is used, otherwise eight, and what they take is scaled up.
+    A few training steps are timed, the first of them (which sets things up) apart. Where a step on eight samples is
+    quick the recipe's own batch size is used, which takes less for each sample; otherwise eight are scaled up.
+
+    Args:
+        study: what is to be run.
+        cell: on whose data.
+        enough: what eight samples at a time stay below need not be measured better.
     """
-    first = study.cells[0]
-    recipe, scenario = study.worker.recipe, study.worker.scenario(first.manipulation, first.seed)
+    recipe, scenario = study.worker.recipe, study.worker.scenario(cell.manipulation, cell.seed)
     model = recipe.place(scenario.build())
+    train = scenario.train.drawing_from(torch.Generator().manual_seed(0))
 
     def per_sample(size: int, steps: int) -> float:
-        batches = scenario.train.batches(None, size, shuffle=True, augment=True, steps=steps)
+        batches = train.batches(None, size, shuffle=True, augment=True, steps=steps)
         synchronise(recipe.device)
         start = time.perf_counter()
         recipe.fit(model, batches, steps=steps, lr=1e-6)
@@ -96,10 +103,10 @@ def seconds_per_pass(study: Study) -> float:
     per_sample(8, 1)
     estimate = per_sample(8, 1)
     size = recipe.options.batch_size
-    if estimate * size < 2:
+    if estimate * len(train) > enough and estimate * size < 2:
         per_sample(size, 1)
         estimate = per_sample(size, max(1, min(20, int(1 / (estimate * size)))))
-    return estimate * len(scenario.train)
+    return estimate * len(train)
 
 
 def total(costs: Sequence[CellCost]) -> tuple[float, int]:

@@ -86,6 +86,7 @@ class Candidate:
     attempt: Attempt
     model: nn.Module | None = None
     score: Score | None = None
+    error: BaseException | None = None
 
 
 class Problem(Protocol):
@@ -190,7 +191,7 @@ class Search:
         if caught.error is not None:
             self.problem.failed(caught.error)
             attempt.error, attempt.traceback = caught.reason, caught.traceback
-            candidate.model = candidate.score = None
+            candidate.model, candidate.score, candidate.error = None, None, caught.error
         return candidate
 
     def run(
@@ -212,10 +213,12 @@ class Search:
         """
         attempts: list[Attempt] = []
         scores: list[Score | None] = []
+        first: BaseException | None = None
         kept: tuple[int, nn.Module] | None = None  # one model at a time: a grid of large ones wouldn't fit
         for position, options in enumerate(self.points):
             candidate = self.attempt(options)
             attempts.append(candidate.attempt)
+            first = first or candidate.error
             scores.append(candidate.score)
             if candidate.model is not None:
                 if judge_all:
@@ -227,7 +230,7 @@ class Search:
         if kept is None:
             raise CellError(
                 f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"
-            )
+            ) from first
         selected = self.selector.choose(scores)
         model = kept[1]
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point

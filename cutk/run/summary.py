@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from cutk.components import Summary
-from cutk.errors import one_line
+from cutk.errors import Caught
 from cutk.problem.truth import Curve
 from cutk.run.records import Failure, Measured, Record, Run
 
@@ -42,8 +42,10 @@ def stat(values: Sequence[float]) -> Stat | None:
     """
     if not values:
         return None
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return Stat(statistics.fmean(values), sd, len(values), min(values), max(values))
+    mean, n, low, high = statistics.fmean(values), len(values), min(values), max(values)
+    # statistics.stdev computes in fractions, which takes most of the time of a report.
+    spread = 0.0 if low == high else math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Stat(mean, spread if n > 1 else None, n, low, high)
 
 
 def nothing_to_correct(metric: str, original: Stat | None, gold: Stat | None, higher_is_better: bool = True) -> str:
@@ -157,21 +159,19 @@ def summarise(
             metrics: dict[str, float | None] = {}
             intervals, note = {}, ""
             for name, make in summaries.items():
-                try:
+                with Caught() as caught:
                     summary = make()
                     if not all(needed in curve.gold and needed in curve.values for needed in summary.of):
                         continue
-                    reason = _unneeded(summary, curve, aims)
-                    if reason:
-                        note = reason
+                    if unneeded := _unneeded(summary, curve, aims):
+                        note = unneeded
                         continue
-                    metrics[name] = summary.summarise(curve)
-                    if len(curve.seeds) > 1:
-                        own = [summary.summarise(seed) for seed in curve.seeds]
+                    value, *own = (_number(summary.summarise(of)) for of in (curve, *curve.seeds))
+                    metrics[name] = value
+                    if len(own) > 1:
                         intervals[name] = _worst_and_best(own, summary.higher_is_better)
-                except (Exception, SystemExit) as error:
-                    metrics.pop(name, None)
-                    about = {"metric": name, "reason": one_line(error), "traceback": traceback.format_exc()}
+                if caught.error is not None:
+                    about = {"metric": name, "reason": caught.reason, "traceback": caught.traceback}
                     failures.append(Failure(what="summary", role="unlearned", **where, **about))
             result.append(Summarised(**where, recipe=recipe, metrics=metrics, intervals=intervals, note=note))
     return result, failures
@@ -187,6 +187,12 @@ def _unneeded(summary: Summary, curve: Curve, aims: Mapping[str, bool]) -> str:
         if reason := nothing_to_correct(name, original, gold, aims[name]):
             return reason
     return ""
+
+
+def _number(value: float | None) -> float | None:
+    if value is None or math.isfinite(value):
+        return value
+    raise ValueError(f"expected a finite number or None, got {value}")
 
 
 def _worst_and_best(values: Sequence[float | None], higher_is_better: bool) -> tuple[float | None, float | None]:

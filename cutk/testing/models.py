@@ -117,7 +117,7 @@ def samples_become_logits(subject: TriedModel) -> str | None:
 
 
 @check(
-    "Begin build() with channels, height, width = self.as_image(shape) if it takes images alone, and raise "
+    "Begin build() with channels, height, width = self.require_images(shape) if it takes images alone, and raise "
     "cutk.UsageError with the size that it needs and the size that came."
 )
 def refusals_say_why(subject: TriedModel) -> None:

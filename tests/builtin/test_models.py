@@ -14,8 +14,8 @@ import cutk
 from cutk.learning.network import layers
 from cutk.plugins.registry import Entry, Provider
 from cutk.problem.scenario import Scenario
-from cutk.run.benchmark import Benchmark
 from cutk.run.store import Store
+from cutk.run.study import Study
 from cutk_builtin.models import resnet_cifar, wide_resnet
 from cutk_builtin.models.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56, ResNet110
 from cutk_builtin.models.timm import Timm
@@ -394,7 +394,9 @@ class Odd(cutk.Model):
 def scenario_of(model, registry, recipe):
     dataset = registry.get("dataset", "fake").component
     manipulation = registry.get("manipulation", "badnet").component
-    return Scenario(dataset(dataset.Options(samples=100)).load(), manipulation(), model, recipe, seed=0)
+    identification = registry.get("identification", "uniform").component()
+    splits = dataset(dataset.Options(samples=100)).load()
+    return Scenario(splits, [("badnet", manipulation())], model, recipe, seed=0, identification=identification)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +428,7 @@ def test_looking_at_a_model_changes_nothing(registry, tiny_recipe, monkeypatch):
     assert torch.is_grad_enabled()
 
 
-def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(setup_of, tmp_path, monkeypatch):
+def test_what_a_model_says_itself_is_passed_on(setup_of, tmp_path, monkeypatch):
     entry = Entry("model", "odd", Odd, Provider("mine", "1", "odd"))
     setup = setup_of()
     setup = replace(setup, model=replace(setup.model, entry=entry, points=(Odd.Options(),)))
@@ -434,9 +436,13 @@ def test_what_a_model_says_itself_is_passed_on_with_its_provider_if_it_exits(set
     def refuse(error):
         monkeypatch.setattr(Odd, "build", lambda self, shape, num_classes: (_ for _ in ()).throw(error))
         with pytest.raises(cutk.CutkError) as raised:
-            Benchmark(setup, Store(tmp_path / "runs"))
+            Study(setup, Store(tmp_path / "runs"))
         return str(raised.value)
 
     assert refuse(cutk.UsageError("Only on Sundays.")) == "Only on Sundays."
-    assert refuse(SystemExit(3)) == "The model 'odd' of mine==1 failed: SystemExit: 3"
     assert refuse(KeyError("weights")).startswith("The model 'odd' can't take images of 1×8×8: KeyError: 'weights'. ")
+    # One that exits ends no command: its cells fail.
+    monkeypatch.setattr(Odd, "build", lambda self, shape, num_classes: sys.exit(3))
+    failures = Study(setup, Store(tmp_path / "runs")).run().failures
+    assert failures
+    assert all("SystemExit: 3" in failure.reason for failure in failures)

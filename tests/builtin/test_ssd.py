@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 import cutk
-from cutk.learning.recipe import Recipe, RecipeOptions
-from cutk.problem.task import Task
+from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.unlearners.ssd import (
     RATIO_EDGES,
     SSD,
@@ -108,31 +107,14 @@ def test_importance_changes_no_running_statistics(tiny_scenario):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def task_of(model, train, identified, recipe):
-    rest = torch.ones(len(train), dtype=torch.bool)
-    rest[identified] = False
-    return Task(
-        original=model.eval(),
-        train=train,
-        identified=torch.tensor(identified),
-        retained=rest.nonzero().flatten(),
-        validation=None,
-        recipe=recipe,
-        generator=torch.Generator().manual_seed(0),
-        build=nn.Identity,
-        initialisation_seed=1,
-        order_seed=2,
-    )
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("fisher", ["batch", "per-sample"])
 @pytest.mark.parametrize(("reference_set", "reference"), [("retained", [0, 2, 3, 5]), ("train", [0, 1, 2, 3, 4, 5, 6])])
 def test_importances_of_both_sets_equal_the_closed_form(problem, precision, fisher, reference_set, reference):
     samples, x, y = problem
     model, weight, bias = linear_model()
-    recipe = Recipe(RecipeOptions(crop_padding=0, flip=False), torch.device("cpu"), precision)
-    task = task_of(model, samples, [1, 4, 6], recipe)
+    recipe = Sgd(Sgd.Options(crop_padding=0, flip=False)).on("cpu", precision)
+    task = cutk.Task(model.eval(), samples, torch.tensor([1, 4, 6]), recipe)
     found = SSD(SSD.Options(fisher=fisher, reference_set=reference_set)).prepare(task)
     of_weight, _ = gradients(weight, bias, x, y)
     for importance, part in ((found.forget, [1, 4, 6]), (found.retain, reference)):
@@ -163,7 +145,7 @@ def test_the_estimate_is_what_is_drawn(tiny_scenario, reference_set):
 
 
 def test_the_shared_state_is_what_a_single_run_computes(tiny_scenario):
-    original = tiny_scenario.train_original(cutk.Task.__dataclass_fields__["log"].default_factory())
+    original = tiny_scenario.train_original(cutk.Log())
     ssd = SSD(SSD.Options(selection_weight=1.0, dampening=1.0))
 
     def task():
@@ -177,7 +159,7 @@ def test_the_shared_state_is_what_a_single_run_computes(tiny_scenario):
 
 def test_without_a_rest_there_is_nothing_to_compare(tiny_scenario):
     task = tiny_scenario.task(tiny_scenario.build(), 1.0)
-    task.identified, task.retained = torch.arange(len(task.train)), torch.empty(0, dtype=torch.int64)
+    task = task.knowing(torch.arange(len(task.train)))
     with pytest.raises(cutk.CellError, match="there is no rest"):
         SSD().prepare(task)
     # All of the training set is there to compare with, and no parameter matters more for it than for itself.

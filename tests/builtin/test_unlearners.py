@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from torch import nn
 import cutk
 from cutk.data.batches import Augmentation, ResidentTrainSet
 from cutk.learning.network import layers
-from cutk.learning.recipe import Recipe, RecipeOptions, learning_rate
-from cutk.problem.task import Log, Task
+from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.unlearners.badt import BadT, Teachers, teach
 from cutk_builtin.unlearners.cf import CF
 from cutk_builtin.unlearners.rewod import RewoD
@@ -28,40 +26,35 @@ FORGET = [1, 4]
 def linear_task(images_of):
     """Six images of four pixels, a linear classifier without bias, whole-batch steps: all in closed form."""
     images = images_of(count=6, size=2)
-    recipe = Recipe(
-        RecipeOptions(steps=3, batch_size=6, lr=0.5, weight_decay=0, crop_padding=0, flip=False), torch.device("cpu")
-    )
+    recipe = Sgd(Sgd.Options(steps=3, batch_size=6, lr=0.5, weight_decay=0, crop_padding=0, flip=False)).on("cpu")
     train = ResidentTrainSet(images, cutk.Normalisation((0.0,), (1.0,)))
 
     def build():
         return nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
 
     torch.manual_seed(5)
-    return Task(
-        original=build(),
-        train=train,
-        identified=torch.tensor(FORGET),
-        retained=torch.tensor([0, 2, 3, 5]),
-        validation=None,
-        recipe=recipe,
-        generator=torch.Generator().manual_seed(0),
-        build=build,
-        initialisation_seed=1,
-        order_seed=2,
-    )
+    return cutk.Task(build(), train, torch.tensor(FORGET), recipe, build=build, initialisation_seed=1, order_seed=2)
+
+
+def with_options(task, **options):
+    """The same task, its recipe with other options."""
+    other = task.private(seed=0)
+    other.recipe = Sgd(task.recipe.options.model_copy(update=options)).on("cpu")
+    return other
 
 
 def numbers(task):
-    x = task.train._pixels.double().numpy().reshape(6, 4) / 255
+    (batch,) = task.train.batches()
+    x = batch.x.double().numpy().reshape(6, 4)
     return x, task.train.labels.numpy(), task.original[1].weight.detach().double().numpy().copy()
 
 
 def descend(weight, gradient_of, steps, lr):
-    """SGD with momentum 0.9 on the recipe's schedule."""
+    """SGD with momentum 0.9 at a rate that falls by 1 / (1.25 · steps) of its peak a step; too short for a warm-up."""
     velocity = np.zeros_like(weight)
     for step in range(steps):
         velocity = 0.9 * velocity + gradient_of(step, weight)
-        weight = weight - learning_rate(step, steps, lr) * velocity
+        weight = weight - lr * (1 - step / (1.25 * steps)) * velocity
     return weight
 
 
@@ -106,7 +99,7 @@ def test_badts_reduction_divides_by_the_classes_unless_told_otherwise(linear_tas
     state = method.prepare(linear_task)
     teacher = x @ weight.T
     teacher[FORGET] = x[FORGET] @ state.bad._model[1].weight.detach().double().numpy().T
-    expected = weight - learning_rate(0, 1, 0.5) * distillation_gradient(weight, x, teacher, 1.0) / divisor
+    expected = weight - 0.5 * distillation_gradient(weight, x, teacher, 1.0) / divisor
     model = method.unlearn(linear_task, state)
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-5, atol=1e-7)
 
@@ -174,9 +167,8 @@ def test_scrub_climbs_what_the_published_code_climbs_if_nothing_is_said(linear_t
 
 def test_scrubs_teacher_may_come_along_or_be_made(linear_task):
     method = Scrub(Scrub.Options(steps=4, forget_steps=2))
-    own = method.unlearn(replace(linear_task, original=copy.deepcopy(linear_task.original)))
-    linear_task.generator.manual_seed(0)
-    shared = method.unlearn(linear_task, method.prepare(linear_task))
+    own = method.unlearn(linear_task.private(seed=0))
+    shared = method.unlearn(linear_task.private(seed=0), method.prepare(linear_task))
     assert torch.equal(own[1].weight, shared[1].weight)
 
 
@@ -215,9 +207,7 @@ def test_whole_passes_make_the_published_codes_few_forget_steps(identified, rest
     [("pass", "ffppppffp"), ("step", "fpfpfpfpp")],
 )
 def test_scrub_alternates_as_it_is_told(linear_task, alternate, expected):
-    small = replace(
-        linear_task, recipe=Recipe(linear_task.recipe.options.model_copy(update={"batch_size": 1}), torch.device("cpu"))
-    )
+    small = with_options(linear_task, batch_size=1)
     seen = []
     original_batches = ResidentTrainSet.batches
 
@@ -246,16 +236,14 @@ def test_a_plan_holds_both_alternations(setup_of):
 
 def plain(train):
     """The same samples, not counted and not watched."""
-    return ResidentTrainSet(
-        cutk.Images(train._pixels, train.labels, ("a", "b", "c")), cutk.Normalisation((0.0,), (1.0,))
-    )
+    return ResidentTrainSet(cutk.Samples(train._x, train.labels, ("a", "b", "c")), cutk.Normalisation((0.0,), (1.0,)))
 
 
 @pytest.fixture
 def deep_task(images_of):
     """Two convolutions with normalisation and a linear layer, augmented."""
     images = images_of(count=24)
-    recipe = Recipe(RecipeOptions(steps=6, batch_size=8, lr=0.1), torch.device("cpu"))
+    recipe = Sgd(Sgd.Options(steps=6, batch_size=8, lr=0.1)).on("cpu")
     train = ResidentTrainSet(images, cutk.Normalisation((0.5,), (0.25,)), Augmentation(1, True))
 
     def build():
@@ -264,20 +252,7 @@ def deep_task(images_of):
         )
 
     torch.manual_seed(3)
-    everyone = torch.arange(24)
-    return Task(
-        original=build(),
-        train=train,
-        identified=everyone[:4],
-        retained=everyone[4:],
-        validation=None,
-        recipe=recipe,
-        generator=torch.Generator().manual_seed(0),
-        build=build,
-        initialisation_seed=1,
-        order_seed=2,
-        log=Log(),
-    )
+    return cutk.Task(build(), train, torch.arange(4), recipe, build=build, initialisation_seed=1, order_seed=2)
 
 
 def touched(before, after):
@@ -305,9 +280,7 @@ def test_exactly_the_last_layers_are_touched(deep_task, component, count):
 
 def test_eu_k_starts_from_the_original_initialisation(deep_task):
     # With a rate of nearly nothing, the last layer is what it once was and the others are the original's.
-    slow = replace(
-        deep_task, recipe=Recipe(deep_task.recipe.options.model_copy(update={"lr": 1e-12}), torch.device("cpu"))
-    )
+    slow = with_options(deep_task, lr=1e-12)
     model = RewoD(RewoD.Options(last_layers=1)).unlearn(slow)
     torch.testing.assert_close(model[5].weight, deep_task.fresh()[5].weight)
     assert touched(deep_task.fresh(), model)[:1] == [2]

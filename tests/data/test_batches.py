@@ -396,18 +396,47 @@ def test_features_and_tokens_take_triggers(samples_of, plain_set):
         assert torch.equal(samples.x, samples_of(form=form).x)
 
 
-def test_a_trigger_that_changes_the_form_is_refused(samples_of, plain_set):
-    class Double:
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_trigger_may_be_brighter_than_white(samples_of, plain_set, augment):
+    class Bright:
         def apply(self, x, labels, ids):
-            return x.double()
+            bright = x.float()
+            bright[:, :, 0, 0] = 510.5
+            return bright
 
+    held = plain_set(
+        samples_of(), augmentation=Augmentation(2, True), overlays=[Overlay(Bright(), torch.tensor([2, 5]))]
+    )
+    clean = plain_set(samples_of(), augmentation=Augmentation(2, True))
+    (batch,), (without,) = (each.batches(augment=augment, generator=seeded(1)) for each in (held, clean))
+    expected = without.x.clone()
+    expected[[2, 5], :, 0, 0] = 510.5 / 255
+    torch.testing.assert_close(batch.x, expected)
+
+
+def test_a_trigger_that_changes_the_form_is_refused(samples_of, plain_set):
     class One:
         def apply(self, x, labels, ids):
             return x[:1]
 
+    class Double:
+        def apply(self, x, labels, ids):
+            return x.double()
+
     for trigger, came in ((Double(), r"float64 \[2, 3, 8, 8\]"), (One(), r"uint8 \[1, 3, 8, 8\]")):
         with pytest.raises(cutk.CellError, match=rf"expected uint8 \[2, 3, 8, 8\] as it was given, got {came}"):
             plain_set(samples_of(), overlays=[Overlay(trigger, torch.tensor([2, 5]))])
+
+
+def test_sets_can_be_joined(samples_of, plain_set):
+    one, two = plain_set(samples_of(count=4)), plain_set(samples_of(count=3, seed=1))
+    both = ResidentTrainSet.joined([one, two])
+    assert len(both) == 7
+    assert both.intact
+    (batch,) = both.batches()
+    assert torch.equal(batch.x, torch.cat([next(each.batches()).x for each in (one, two)]))
+    assert torch.equal(batch.y, torch.cat([one.labels, two.labels]))
+    assert ResidentTrainSet.joined([one]) is one
 
 
 def test_a_trigger_can_not_be_reached_or_pickled(written):

@@ -19,7 +19,7 @@ from cutk.data.batches import Augmentation, ResidentTrainSet
 from cutk.data.samples import Normalisation
 from cutk.data.streamed import StreamedTrainSet
 
-# From Python 3.12 on, forking warns of threads; and from 3.14 on it isn't the default, which would want these datasets in
+# From Python 3.12 on, forking warns of threads; from 3.14 on it isn't the default, which would want these datasets in
 # a module that other processes can import.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 
-import numpy as np
 import pytest
 import torch
 
@@ -87,9 +87,13 @@ def test_a_file_that_is_not_there(run, tmp_path, missing):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import cutk\ndef broken(:\n", "SyntaxError: invalid syntax (bad.py, line 2)"),
-        ("import surely_not_there", "ModuleNotFoundError: No module named 'surely_not_there'"),
+        ("import cutk\ndef broken(:\n", "SyntaxError: invalid syntax (bad.py, line 2) (bad.py:2: def broken(:)"),
+        (
+            "import surely_not_there",
+            "ModuleNotFoundError: No module named 'surely_not_there' (bad.py:1: import surely_not_there)",
+        ),
         ("raise SystemExit(3)", "it calls sys.exit(3) when imported"),
+        ("class Odd(BaseException): pass\nraise Odd('no')", "Odd: no (bad.py:2: raise Odd('no'))"),
         ("x = 1", "it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl"),
         (METHOD + "CUTK_API = '2.7'", "it needs cutk's plugin API 2.7, and this cutk has 2.0. Update cutk."),
         (METHOD + "CUTK_API = '3.0'", "it needs cutk's plugin API 3.0, and this cutk has 2.0. Update cutk."),
@@ -154,23 +158,25 @@ def test_the_first_hour_of_research(run, file):
 
 
 @pytest.mark.parametrize(
-    ("line", "library"),
+    ("line", "what"),
     [
-        ("import torch; torch.manual_seed(1)", "torch"),
-        ("import random; random.seed(1)", "random"),
-        ("import numpy; numpy.random.seed(1)", "numpy"),
+        ("import torch; torch.manual_seed(1)", "torch's random state"),
+        ("import random; random.seed(1)", "Python's random state"),
+        ("import torch; torch.set_num_threads(torch.get_num_threads() + 1)", "the number of threads"),
+        ("import torch; torch.randperm = torch.arange", "torch.randperm"),
+        ("import sys; sys.path.insert(0, 'elsewhere')", "the path of imports"),
     ],
 )
-def test_a_plugin_that_changes_a_random_state_is_named_and_the_state_put_back(file, line, library):
-    torch.manual_seed(5)
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+def test_what_a_plugin_changes_when_it_is_loaded_is_named_and_put_back(file, line, what):
+    before = torch.get_rng_state(), random.getstate(), torch.get_num_threads(), torch.randperm, list(sys.path)
     file.write_text(f"{line}\n{METHOD}")
     registry = load_registry(ALONE, inline=[file])
     assert registry.get("unlearner", "mine")
-    reason = f"it changes the random state of {library} when loaded, which was put back"
+    reason = f"it changes {what} when it is loaded, which was put back"
     assert [remark.reason for remark in registry.remarks] == [reason]
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+    after = torch.get_rng_state(), random.getstate(), torch.get_num_threads(), torch.randperm, list(sys.path)
+    assert torch.equal(after[0], before[0])
+    assert after[1:] == before[1:]
 
 
 def test_a_plugin_whose_options_collide_is_named(file):

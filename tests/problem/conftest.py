@@ -12,15 +12,6 @@ from cutk_builtin.manipulations.badnet import BadNet
 from cutk_builtin.recipes.sgd import Sgd
 
 
-class Linear(cutk.Model):
-    """One linear layer, for whatever samples."""
-
-    name = "tiny-linear"
-
-    def build(self, shape, num_classes):
-        return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
-
-
 class Net(cutk.Model):
     """One linear layer, for whatever samples of that size; dropout before it."""
 

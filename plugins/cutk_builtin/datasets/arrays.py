@@ -1,8 +1,13 @@
-"""The user's own images and labels as arrays in one file."""
+"""The user's own images or features, and labels, as arrays in one file."""
 
 from __future__ import annotations
 
+import errno
 import json
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.lib.format as npy
 import safetensors
 import torch
 from torch import Tensor
@@ -17,10 +23,67 @@ from torch import Tensor
 import cutk
 
 PREFIXES = ("train_", "test_", "val_", "validation_", "")
-KEYS = [prefix + what for prefix in PREFIXES for what in ("images", "labels")]
+CONTENTS = ("images", "features")
+KEYS = [prefix + what for prefix in PREFIXES for what in (*CONTENTS, "labels")]
 CHANNELS = (1, 3, 4)
 
+# An archive may promise far more than it holds. So much of an array is read in any case (bytes), and beyond it so many
+# times what it takes in the file; noise hardly shrinks, and black images to a thousandth.
+ALWAYS_READ = 2**28
+MOST_UNPACKED = 100
+# What readers raise for a damaged archive or header.
+DAMAGED = (
+    *(EOFError, LookupError, MemoryError, OverflowError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+
 Layout = Literal["channels-first", "channels-last"]
+
+
+class UnfitError(ValueError):
+    """An array can't be used, and the message says why; what else is raised is damage."""
+
+
+def told(error: BaseException) -> str:
+    """Return an error's text in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_member(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """Read an array from an archive, after a look at what its header promises.
+
+    Raises:
+        UnfitError: if it is encrypted, packed in a way that isn't known, no array of numbers or texts, or far larger
+            than what it takes in the file.
+    """
+    info = archive.getinfo(member)
+    if info.flag_bits & 1:
+        raise UnfitError("is encrypted. Save it without a password")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        raise UnfitError(f"is packed in a way that isn't known ({info.compress_type}). Save it with numpy.savez")
+    if info.file_size > max(ALWAYS_READ, MOST_UNPACKED * info.compress_size):
+        raise UnfitError(
+            f"would grow from {info.compress_size:,} to {info.file_size:,} bytes when unpacked, more than is unpacked. "
+            "Save it with numpy.savez"
+        )
+    with archive.open(info) as stream:
+        if stream.read(6) != b"\x93NUMPY":
+            raise UnfitError("is no array of NumPy's. Save it with numpy.savez")
+    with archive.open(info) as stream:
+        version = npy.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise UnfitError(f"has the version {version[0]}.{version[1]} of NumPy's format, which isn't known")
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise UnfitError(
+            "holds pickled objects, which are not loaded: save numbers with a numeric dtype, and names with dtype=str"
+        )
+    promised = math.prod(shape) * dtype.itemsize
+    if promised > info.file_size or min(shape, default=0) < 0:
+        raise UnfitError(f"is damaged: {list(shape)} of {dtype} take {promised:,} bytes, and it has {info.file_size:,}")
+    with archive.open(info) as stream:
+        return npy.read_array(stream, allow_pickle=False)
 
 
 def read_npz(file: Path) -> tuple[dict[str, Tensor], list[str] | None]:
@@ -29,26 +92,26 @@ def read_npz(file: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     Raises:
         ValueError: if it is no ``.npz`` file, is damaged, or holds something else than numbers and texts.
     """
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it is damaged, or no .npz file")
+    try:
+        archive = zipfile.ZipFile(file)
+    except DAMAGED as error:
+        raise ValueError("it is damaged, or no .npz file") from error
     found: dict[str, np.ndarray] = {}
-    with np.load(file, allow_pickle=False) as content:
-        for key in [key for key in (*KEYS, "classes") if key in content.files]:
+    with archive:
+        members = set(archive.namelist())
+        for key in [key for key in (*KEYS, "classes") if f"{key}.npy" in members]:
             try:
-                found[key] = content[key]
-            except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-                raise ValueError(f"{key} is damaged ({error})") from error
-            except ValueError as error:
-                raise ValueError(
-                    f"{key} is damaged, or holds pickled objects, which are not loaded: "
-                    "save numbers with a numeric dtype, and names with dtype=str"
-                ) from error
+                found[key] = read_member(archive, f"{key}.npy")
+            except UnfitError as error:
+                raise ValueError(f"{key} {error}") from error
+            except DAMAGED as error:
+                raise ValueError(f"{key} is damaged ({told(error)})") from error
     names = found.pop("classes", None)
     if names is not None and names.ndim != 1:
         raise ValueError(f"classes: expected a list of names, got the shape {list(names.shape)}")
     for key, array in found.items():
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{key}: expected numbers, got {array.dtype}")
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise ValueError(f"{key}: expected numbers of at most 64 bits, got {array.dtype}")
     # torch takes the machine's own byte order alone.
     arrays = {key: torch.from_numpy(a.astype(a.dtype.newbyteorder("="), copy=False)) for key, a in found.items()}
     return arrays, None if names is None else [str(name) for name in names.astype(str)]
@@ -64,16 +127,17 @@ def read_safetensors(file: Path) -> tuple[dict[str, Tensor], list[str] | None]:
         with safetensors.safe_open(file, framework="pt") as content:
             arrays = {key: content.get_tensor(key) for key in content.keys() if key in KEYS}  # noqa: SIM118
             names = (content.metadata() or {}).get("classes")
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"it is damaged, or no .safetensors file ({error})") from error
+    except (safetensors.SafetensorError, *DAMAGED) as error:
+        raise ValueError(f"it is damaged, or no .safetensors file ({told(error)})") from error
     if names is None:
         return arrays, None
     try:
         parsed = json.loads(names)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         parsed = None
-    if not isinstance(parsed, list):
-        raise ValueError(f"metadata 'classes': expected a JSON list of names, got {names!r}")
+    if not isinstance(parsed, list) or not all(isinstance(name, str | int) for name in parsed):
+        shown = repr(names) if len(names) < 100 else f"{names[:60]!r} … ({len(names):,} characters)"
+        raise ValueError(f"metadata 'classes': expected a JSON list of names, got {shown}")
     return arrays, [str(name) for name in parsed]
 
 
@@ -109,6 +173,23 @@ def channels_first(images: Tensor, layout: Layout | None) -> Tensor:
     return (images if layout == "channels-first" else images.permute(0, 3, 1, 2)).contiguous()
 
 
+def feature_vectors(features: Tensor) -> Tensor:
+    """Return ``features`` (finite real numbers ``[N, D]``) as float32.
+
+    Raises:
+        ValueError: for another shape, or if there is none, or one isn't finite as float32.
+    """
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(f"expected features [N, D], got the shape {list(features.shape)}")
+    if features.dtype.is_complex:
+        raise ValueError(f"expected real numbers, got {str(features.dtype).removeprefix('torch.')}")
+    x = features.float().contiguous()
+    finite = torch.isfinite(x).all(1)
+    if not finite.all():
+        raise ValueError(f"expected finite numbers, got others in {int((~finite).sum())} rows. Fill in what is missing")
+    return x
+
+
 def flat_labels(labels: Tensor, count: int) -> Tensor:
     """Return ``labels`` (whole numbers, ``[N]`` or ``[N, 1]``) as int64 ``[N]``.
 
@@ -119,69 +200,83 @@ def flat_labels(labels: Tensor, count: int) -> Tensor:
         dtype = str(labels.dtype).removeprefix("torch.")
         raise ValueError(f"expected classes as whole numbers, got {dtype}. Convert them: labels.astype('int64')")
     if list(labels.shape) not in ([count], [count, 1]):
-        raise ValueError(f"expected one label for each of the {count} images, got the shape {list(labels.shape)}")
+        raise ValueError(f"expected one label for each of the {count} samples, got the shape {list(labels.shape)}")
     flat = labels.flatten().long()
     if int(flat.min()) < 0:
         raise ValueError(f"expected classes from 0 up, got {int(flat.min())}")
     return flat
 
 
-def pair(arrays: Mapping[str, Tensor], prefix: str, layout: Layout | None) -> tuple[Tensor, Tensor]:
-    """Return pixels and labels of the split that ``prefix`` stands for.
+def pair(arrays: Mapping[str, Tensor], prefix: str, layout: Layout | None) -> tuple[str, tuple[Tensor, Tensor]]:
+    """Return contents and labels of the split that ``prefix`` stands for, and what the contents are called.
 
     Raises:
         ValueError: names the array that is missing or doesn't fit.
     """
-    for what in ("images", "labels"):
-        if prefix + what not in arrays:
-            found = ", ".join(sorted(arrays)) or "none of them"
-            raise ValueError(
-                f"expected train_images, train_labels, test_images and test_labels, or images and labels alone; "
-                f"{prefix}{what} is missing, found {found}"
-            )
-    key = prefix + "images"
+    held = [what for what in CONTENTS if prefix + what in arrays]
+    missing = [what for what, there in (("images", held), ("labels", prefix + "labels" in arrays)) if not there]
+    if missing:
+        found = ", ".join(sorted(arrays)) or "none of them"
+        raise ValueError(
+            "expected train_images, train_labels, test_images and test_labels, or images and labels alone "
+            f"(features in place of images); {prefix}{missing[0]} is missing, found {found}"
+        )
+    if len(held) > 1:
+        raise ValueError(f"expected {prefix}images or {prefix}features, got both")
+    content, labels = prefix + held[0], prefix + "labels"
     try:
-        pixels = channels_first(arrays[key], layout)
-        key = prefix + "labels"
-        return pixels, flat_labels(arrays[key], len(pixels))
+        x = channels_first(arrays[content], layout) if held == ["images"] else feature_vectors(arrays[content])
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        raise ValueError(f"{content}: {error}") from error
+    try:
+        return content, (x, flat_labels(arrays[labels], len(x)))
+    except ValueError as error:
+        raise ValueError(f"{labels}: {error}") from error
 
 
-def label_splits(pairs: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str] | None) -> dict[str, cutk.Images]:
-    """Return pixels and labels as images, with one list of classes; the first pair is what is trained on.
+def label_splits(pairs: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str] | None) -> list[cutk.Samples]:
+    """Return contents and labels as samples, with one list of classes; the first pair is what is trained on.
 
     Raises:
-        ValueError: if the pairs differ in shape, or a class has no name or no training images.
+        ValueError: if the pairs differ in shape, there is but one class, or a class has no name or nothing to train on.
     """
-    (first, (pixels, labels)), *_ = pairs.items()
-    for key, (other, _) in pairs.items():
-        if other.shape[1:] != pixels.shape[1:]:
+    (first, (x, labels)), *_ = pairs.items()
+    for content, (other, _) in pairs.items():
+        if other.shape[1:] != x.shape[1:] or other.dtype != x.dtype:
             raise ValueError(
-                f"{key}images: expected the shape of {first}images, {list(pixels.shape[1:])} (channels, height, "
-                f"width), got {list(other.shape[1:])}"
+                f"{content}: expected the shape of {first}, {list(x.shape[1:])}, got {list(other.shape[1:])}"
             )
-    highest = max(int(given.max()) for _, given in pairs.values())
+    given = first.replace("images", "labels").replace("features", "labels")
+    highest = max(int(each.max()) for _, each in pairs.values())
+    if highest >= len(x):
+        # Before names are made: a label of some billions would ask for as many.
+        raise ValueError(
+            f"{given}: expected samples of each class from 0 to {highest}, got {len(x)} samples in all. "
+            "Number the classes from 0 up without gaps"
+        )
     classes = tuple(map(str, range(highest + 1))) if names is None else tuple(names)
     if highest >= len(classes):
         raise ValueError(f"classes: expected a name for each label from 0 to {highest}, got {len(classes)} names")
+    if len(classes) < 2:
+        raise ValueError(f"{given}: expected at least 2 classes, got 1")
     counts = torch.bincount(labels, minlength=len(classes))
     if not counts.all():
         raise ValueError(
-            f"{first}labels: expected images of each class from 0 to {len(classes) - 1}, "
+            f"{given}: expected samples of each class from 0 to {len(classes) - 1}, "
             f"got none of class {int((counts == 0).nonzero()[0])}"
         )
-    return {key: cutk.Images(*both, classes) for key, both in pairs.items()}
+    return [cutk.Samples(*both, classes) for both in pairs.values()]
 
 
 class Arrays(cutk.Dataset):
-    """Your own images and labels, as arrays in one .npz or .safetensors file; MedMNIST's files fit as they are.
+    """Your own images or features with labels, as arrays in one .npz or .safetensors file; MedMNIST's fit as they are.
 
     The file holds ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, and may hold ``val_images``
     and ``val_labels`` (or ``validation_…``); or ``images`` and ``labels`` alone, of which a part of each class is set
     aside for testing. Images are uint8 ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, labels whole numbers
-    ``[N]`` or ``[N, 1]``. Class names may be given as ``classes``: in a ``.npz`` file an array of texts, in the
-    metadata of a ``.safetensors`` file a JSON list.
+    ``[N]`` or ``[N, 1]``. Feature vectors, real numbers ``[N, D]``, are called ``features`` in place of ``images``, and
+    want a model for them: ``mlp`` or ``linear``. Class names may be given as ``classes``: in a ``.npz`` file an array
+    of texts, in the metadata of a ``.safetensors`` file a JSON list.
     """
 
     name = "arrays"
@@ -200,39 +295,44 @@ class Arrays(cutk.Dataset):
     class Options(cutk.Options):
         """Which file, and how it is to be read."""
 
-        file: Path = cutk.option(Path("data.npz"), help=".npz or .safetensors file with images and labels")
+        file: Path = cutk.option(Path("data.npz"), help=".npz or .safetensors file with images or features, and labels")
         layout: Layout | None = cutk.option(
             None, help="where the channels of images with four dimensions are; none: where 1, 3 or 4 of them are"
         )
         test_fraction: float = cutk.option(
-            0.2, gt=0, lt=1, help="part of each class that is for testing, if the file has no test images"
+            0.2, gt=0, lt=1, help="part of each class that is for testing, if the file has none"
         )
-        seed: int = cutk.option(0, ge=0, help="which images that part is")
+        seed: int = cutk.option(0, ge=0, le=2**63 - 1, help="which samples that part is")
 
     def load(self) -> cutk.Splits:
         """Read the file."""
         o = self.options
         file = o.file.expanduser()
         readers = {".npz": read_npz, ".safetensors": read_safetensors}
-        if not file.is_file() or file.suffix not in readers:
-            problem = "ends in neither" if file.is_file() else "is not there"
-            raise cutk.UsageError(
-                f"'{file}' {problem}: expected a .npz or .safetensors file with images and labels. "
-                "Give it with --dataset arrays:FILE."
-            )
         try:
+            if not file.is_file() or file.suffix not in readers:
+                problem = "ends in neither" if file.is_file() else "is no file" if file.exists() else "is not there"
+                raise cutk.UsageError(
+                    f"'{file}' {problem}: expected a .npz or .safetensors file with images or features, and labels. "
+                    "Give it with --dataset arrays:FILE."
+                )
+            with file.open("rb"):  # which fails for one reason alone, where readers have many
+                pass
             arrays, names = readers[file.suffix](file)
-            if "train_images" in arrays:
-                held_out = [prefix for prefix in ("val_", "validation_") if prefix + "images" in arrays][:1]
-                prefixes = ["train_", "test_", *held_out]
-            else:
-                prefixes = [""]
-            images = label_splits({prefix: pair(arrays, prefix, o.layout) for prefix in prefixes}, names)
-        except (OSError, ValueError) as error:
+            split = any(f"train_{what}" in arrays for what in CONTENTS)
+            held_out = [p for p in ("val_", "validation_") if any(p + what in arrays for what in CONTENTS)][:1]
+            prefixes = ["train_", "test_", *held_out] if split else [""]
+            train, *others = label_splits(dict(pair(arrays, prefix, o.layout) for prefix in prefixes), names)
+        except OSError as error:
+            # Readers of damaged files seek where nothing is.
+            damaged = error.errno in (None, errno.EINVAL)
+            problem = f"is damaged ({told(error)})" if damaged else f"can't be read: {error.strerror}"
+            raise cutk.UsageError(f"'{file}' {problem}.") from error
+        except ValueError as error:
             raise cutk.UsageError(f"'{file}': {error}.") from error
-        if prefixes == [""]:
-            return cutk.Splits.of(images[""], o.test_fraction, o.seed)
-        train, test, *validation = images.values()
+        if not others:
+            return cutk.Splits.of(train, o.test_fraction, o.seed)
+        test, *validation = others
         return cutk.Splits(train=train, test=test, validation=validation[0] if validation else None)
 
 

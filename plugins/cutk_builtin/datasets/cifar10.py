@@ -15,6 +15,12 @@ class Cifar10(cutk.Dataset):
 
     name = "cifar10"
     reference = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    published = cutk.Published(
+        50_000,
+        10_000,
+        (3, 32, 32),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    )
     model = "resnet9"
 
     class Options(cutk.Options):
@@ -30,7 +36,7 @@ class Cifar10(cutk.Dataset):
         root, download = self.options.root.expanduser(), self.options.download
         with cutk.Splits.reading("CIFAR-10", root, root / "cifar-10-batches-py", download):
             train, test = (
-                cutk.Images(
+                cutk.Samples(
                     torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
                     torch.tensor(part.targets),
                     tuple(part.classes),

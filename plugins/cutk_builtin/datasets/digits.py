@@ -21,8 +21,9 @@ class Digits(cutk.Dataset):
     name = "digits"
     reference = "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (CC BY 4.0)"
     model = "convnet-small"
-    recipe = {"steps": 300, "batch_size": 128, "lr": 0.05, "crop_padding": 0, "flip": False}
+    recipe = {"steps": 300, "batch_size": 128, "crop_padding": 0, "flip": False}
     suggests = {
+        "sgd": {"lr": 0.05},
         "badnet": {"fraction": 0.03, "size": 2},
         "interclass-confusion": {"classes": ("3", "8")},
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
@@ -36,7 +37,7 @@ class Digits(cutk.Dataset):
         with np.load(FILE, allow_pickle=False) as file:
             grey, labels = file["images"], torch.from_numpy(file["labels"].astype(np.int64))
         pixels = torch.from_numpy(np.rint(grey * (255 / 16)).astype(np.uint8))[:, None]
-        images = cutk.Images(pixels, labels, tuple("0123456789"))
+        images = cutk.Samples(pixels, labels, tuple("0123456789"))
         rank_in_class = torch.zeros_like(labels)
         for label in range(10):
             members = labels == label

@@ -6,14 +6,18 @@ import torch
 
 import cutk
 
+# As many as CIFAR-10 has, and some; while they are drawn, several floats are held for each.
+MOST_VALUES = 2**28
+
 
 class Fake(cutk.Dataset):
     """Seeded noise around one random pattern per class: any size, no files, learnt in a few steps."""
 
     name = "fake"
     model = "convnet-small"
-    recipe = {"steps": 60, "batch_size": 64, "lr": 0.1, "crop_padding": 0, "flip": False}
+    recipe = {"steps": 60, "batch_size": 64, "crop_padding": 0, "flip": False}
     suggests = {
+        "sgd": {"lr": 0.1},
         "badnet": {"fraction": 0.05},
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
         "cf": {"steps": 15},
@@ -30,19 +34,25 @@ class Fake(cutk.Dataset):
         channels: int = cutk.option(1, ge=1, help="colour channels")
         size: int = cutk.option(8, ge=1, help="height and width")
         noise: float = cutk.option(0.15, ge=0, help="standard deviation of the noise, of the pixel range")
-        seed: int = cutk.option(0, ge=0, help="seed of patterns and noise")
+        seed: int = cutk.option(0, ge=0, le=2**63 - 1, help="seed of patterns and noise")
 
     def load(self) -> cutk.Splits:
         """Draw the images; labels go round the classes, so that all are equally frequent."""
         o = self.options
+        values = max(o.samples, o.test_samples, o.classes) * o.channels * o.size**2
+        if values > MOST_VALUES:
+            raise cutk.UsageError(
+                f"Options of 'fake': expected at most {MOST_VALUES:,} pixel values in a part, got {values:,}. "
+                "Ask for fewer samples, or smaller ones."
+            )
         generator = torch.Generator().manual_seed(o.seed)
         patterns = torch.rand(o.classes, o.channels, o.size, o.size, generator=generator)
 
-        def draw(count: int) -> cutk.Images:
+        def draw(count: int) -> cutk.Samples:
             labels = torch.arange(count) % o.classes
             noise = torch.randn(count, o.channels, o.size, o.size, generator=generator) * o.noise
             pixels = ((patterns[labels] + noise).clamp(0, 1) * 255).round().to(torch.uint8)
-            return cutk.Images(pixels, labels, tuple(f"class-{label}" for label in range(o.classes)))
+            return cutk.Samples(pixels, labels, tuple(f"class-{label}" for label in range(o.classes)))
 
         return cutk.Splits(train=draw(o.samples), test=draw(o.test_samples))
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 import cutk
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+# What they hold, by Pillow's names: no file is read as something that its name doesn't promise.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+LONGEST_SIDE = 10_000
+MOST_LISTED = 5
+
+
+def cannot_be_read(path: Path, error: OSError) -> cutk.UsageError:
+    """Return what the user is told of a file or folder that is there, and can't be read."""
+    return cutk.UsageError(f"'{path}' can't be read: {error.strerror or error}. Change that, or remove it.")
+
 
 def class_folders(folder: Path) -> list[Path]:
-    """Return the visible folders in ``folder``, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Return the visible folders in ``folder``, by name.
+
+    Raises:
+        UsageError: if ``folder`` can't be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise cannot_be_read(folder, error) from error
 
 
 def find_splits(root: Path) -> dict[str, Path]:
@@ -27,30 +47,54 @@ def find_splits(root: Path) -> dict[str, Path]:
     Raises:
         UsageError: if there is no such folder, or a part of a split one is missing or there twice.
     """
-    if not root.is_dir():
+    try:
+        there = root.is_dir()
+    except OSError as error:
+        raise cannot_be_read(root, error) from error
+    if not there:
         raise cutk.UsageError(
             f"'{root}' is no folder: expected images in '{root / 'train' / 'CLASS'}' and '{root / 'test' / 'CLASS'}', "
             f"or in '{root / 'CLASS'}' alone. Give it with --data-root DIR or --dataset folder:DIR."
         )
-    train, test = root / "train", root / "test"
-    if not (train.is_dir() and (test.is_dir() or class_folders(train))):
+    folders, train, test = class_folders(root), root / "train", root / "test"
+    if not (train in folders and (test in folders or class_folders(train))):
         return {"": root}
-    if not test.is_dir():
+    if test not in folders:
         raise cutk.UsageError(
             f"'{train}' has no test images beside it: expected '{test}'. Add them, or give '{train}' to have a part "
             "of its images set aside."
         )
-    held_out = [path for path in (root / "validation", root / "val") if path.is_dir()]
+    held_out = [path for path in (root / "validation", root / "val") if path in folders]
     if len(held_out) > 1:
         raise cutk.UsageError(f"Expected one folder of validation images, got '{held_out[0]}' and '{held_out[1]}'.")
     return {"train": train, "test": test, **({"validation": held_out[0]} if held_out else {})}
 
 
-def find_images(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+def visible_files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    """Yield the visible files in ``folder`` and the folders within it, and count the folders that are left out."""
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise cannot_be_read(folder, error) from error
+        left_out["folders that can't be read"] += 1
+
+    for path, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        # They may lead round in a circle, or to the same images twice.
+        left_out["links to folders"] += sum(os.path.islink(os.path.join(path, name)) for name in folders)
+        yield from (Path(path, name) for name in files if not name.startswith("."))
+
+
+def find_images(folder: Path, classes: Sequence[str], left_out: Counter[str]) -> list[tuple[Path, int]]:
     """Return the image files in the class folders of ``folder`` with their labels, by class and name.
 
+    Args:
+        folder: of the class folders.
+        classes: their names.
+        left_out: counts what is found beside images.
+
     Raises:
-        UsageError: if a class isn't one of ``classes``, or has no images.
+        UsageError: if a class isn't one of ``classes``, or has no images, or an image is no file.
     """
     found = []
     for path in class_folders(folder):
@@ -59,52 +103,85 @@ def find_images(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
                 f"'{path}' is a class without training images: expected one of {', '.join(classes)}. "
                 "Add training images, or remove the folder."
             )
-        files = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in IMG_EXTENSIONS
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )
+        files = []
+        for file in visible_files(path, left_out):
+            if file.suffix.lower() not in SUFFIXES:
+                left_out[f"files that end in {file.suffix.lower()}" if file.suffix else "files without an ending"] += 1
+            elif not file.is_file():  # opening a pipe would wait for ever
+                raise cutk.UsageError(
+                    f"'{file}' is no file but a link to nowhere, a pipe or a device. Replace it, or remove it."
+                )
+            else:
+                files.append(file)
         if not files:
             raise cutk.UsageError(
-                f"'{path}' has no images: expected files that end in {', '.join(IMG_EXTENSIONS)}. "
+                f"'{path}' has no images: expected files that end in {', '.join(SUFFIXES)}. "
                 "Add some, or remove the folder."
             )
-        found += [(file, classes.index(path.name)) for file in files]
+        found += [(file, classes.index(path.name)) for file in sorted(files)]
     return found
 
 
-def read_image(file: Path, size: int | None, grey: bool) -> Tensor:
+def turned(image: Image.Image) -> Image.Image:
+    """Return a copy of ``image``, turned as its EXIF data say, if they can be read."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # what Pillow raises for damaged EXIF data; the image itself is there
+        return image.copy()
+
+
+def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str]) -> Tensor:
     """Return one image, uint8 ``[C, H, W]``; with ``size``, its shorter side is scaled to it and its centre cropped.
 
+    It is turned as its EXIF data say; what is transparent becomes white; of several frames the first is taken.
+
     Raises:
-        UsageError: if the file is damaged, or no image of 8 bits a channel.
+        UsageError: if the file is unreadable, damaged, or no image of 8 bits a channel.
     """
     try:
-        with Image.open(file) as opened:
+        with Image.open(file, formats=FORMATS) as opened:
             # Pillow cuts off what is brighter than 255, and says nothing.
             if opened.mode.startswith(("I", "F")):
                 raise cutk.UsageError(
                     f"'{file}': expected 8 bits a channel, got the mode {opened.mode}. Convert the images to 8 bits."
                 )
-            image = opened.convert("L" if grey else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            left_out["frames behind the first"] += getattr(opened, "n_frames", 1) - 1
+            image = turned(opened)
+            if "A" in image.getbands() or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if grey else "RGB")
+    except cutk.UsageError:
+        raise
+    except PermissionError as error:
+        raise cannot_be_read(file, error) from error
+    except Image.DecompressionBombError as error:
+        raise cutk.UsageError(f"'{file}' has more pixels than are read ({error}). Scale it down.") from error
+    except Exception as error:  # Pillow's readers don't agree on what a damaged file raises
         raise cutk.UsageError(f"'{file}' is damaged, or no image. Replace it, or remove it.") from error
     if size is not None:
         image = center_crop(resize(image, size), [size, size])
     return pil_to_tensor(image)
 
 
-def read_images(files: Sequence[Path], size: int | None, grey: bool) -> Tensor:
+def read_images(files: Sequence[Path], size: int | None, grey: bool, left_out: Counter[str]) -> Tensor:
     """Return the images, uint8 ``[N, C, H, W]``.
 
     Raises:
-        UsageError: if one can't be read, or differs from the first in size.
+        UsageError: if one can't be read, or differs from the first in size, or all of them don't fit into memory.
     """
-    first = read_image(files[0], size, grey)
-    pixels = torch.empty(len(files), *first.shape, dtype=torch.uint8)
+    first = read_image(files[0], size, grey, Counter())
+    try:
+        pixels = torch.empty(len(files), *first.shape, dtype=torch.uint8)
+    except (RuntimeError, MemoryError) as error:
+        needed = len(files) * first.numel() / 2**30
+        raise cutk.UsageError(
+            f"{len(files):,} images of {'×'.join(map(str, first.shape[1:]))} pixels need {needed:,.0f} GB of memory, "
+            "which isn't there. Set the option size to scale them down."
+        ) from error
     for index, file in enumerate(files):
-        image = read_image(file, size, grey)
+        image = read_image(file, size, grey, left_out)
         if image.shape != first.shape:
             (height, width), (expected_height, expected_width) = image.shape[1:], first.shape[1:]
             raise cutk.UsageError(
@@ -115,11 +192,20 @@ def read_images(files: Sequence[Path], size: int | None, grey: bool) -> Tensor:
     return pixels
 
 
+def in_words(left_out: Counter[str]) -> str:
+    """List what was left out, the most frequent first."""
+    listed = [(what, count) for what, count in left_out.most_common(MOST_LISTED) if count]
+    others = left_out.total() - sum(count for _, count in listed)
+    return ", ".join(f"{what} ({count:,})" for what, count in [*listed, *([("others", others)] if others else [])])
+
+
 class Folder(cutk.Dataset):
     """Your own images: ROOT/train/CLASS/*.png and ROOT/test/CLASS/*.png, or ROOT/CLASS/*.png alone.
 
     The classes are the folders, in alphabetical order. Validation images may lie in ``ROOT/validation/CLASS`` or
-    ``ROOT/val/CLASS``. Without a training folder, a part of each class is set aside for testing.
+    ``ROOT/val/CLASS``. Without a training folder, a part of each class is set aside for testing. Images are turned as
+    their EXIF data say, and laid on white where they are transparent. What isn't read is named in a warning: other
+    files, links to folders, all frames but the first.
     """
 
     name = "folder"
@@ -139,30 +225,43 @@ class Folder(cutk.Dataset):
 
         root: Path = cutk.option(Path("data"), help="folder of the images (--data-root)")
         size: int | None = cutk.option(
-            None, ge=1, help="scale the shorter side to so many pixels and crop the centre; none: all have one size"
+            None,
+            ge=1,
+            le=LONGEST_SIDE,
+            help="scale the shorter side to so many pixels and crop the centre; none: all have one size",
         )
         grey: bool = cutk.option(False, help="turn the images into grey ones")
         test_fraction: float = cutk.option(
             0.2, gt=0, lt=1, help="part of each class that is for testing, if there is no training folder"
         )
-        seed: int = cutk.option(0, ge=0, help="which images that part is")
+        seed: int = cutk.option(0, ge=0, le=2**63 - 1, help="which images that part is")
 
     def load(self) -> cutk.Splits:
         """Read all images, in the order of their classes and names."""
         o = self.options
-        folders = find_splits(o.root.expanduser())
+        root = o.root.expanduser()
+        folders = find_splits(root)
         pool = next(iter(folders.values()))
         classes = tuple(path.name for path in class_folders(pool))
         if len(classes) < 2:
             raise cutk.UsageError(f"'{pool}': expected at least 2 folders, one for each class, got {len(classes)}.")
-        found = [find_images(folder, classes) for folder in folders.values()]
+        left_out: Counter[str] = Counter()
+        found = [find_images(folder, classes, left_out) for folder in folders.values()]
         if not all(found):
             empty = list(folders.values())[found.index([])]
             raise cutk.UsageError(f"'{empty}' has no images: expected them in '{empty / classes[0]}' and so on.")
-        pixels = read_images([file for part in found for file, _ in part], o.size, o.grey)
-        labels = torch.tensor([label for part in found for _, label in part])
-        counts = [len(part) for part in found]
-        parts = [cutk.Images(*part, classes) for part in zip(pixels.split(counts), labels.split(counts), strict=True)]
+        pixels = read_images([file for part in found for file, _ in part], o.size, o.grey, left_out)
+        if listed := in_words(left_out):
+            warnings.warn(f"'{root}': left out {listed}.", stacklevel=2)
+        parts = [
+            cutk.Samples(
+                x,
+                torch.tensor([label for _, label in part]),
+                classes,
+                names=tuple(file.relative_to(root).as_posix() for file, _ in part),
+            )
+            for x, part in zip(pixels.split([len(part) for part in found]), found, strict=True)
+        ]
         if len(parts) == 1:
             return cutk.Splits.of(parts[0], o.test_fraction, o.seed)
         return cutk.Splits(**dict(zip(folders, parts, strict=True)))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +15,30 @@ from torchvision.datasets import PCAM
 import cutk
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}
+CLASSES = ("normal", "tumour")
 AT_ONCE = 4096
+# Four times as many as there are; a file that says more is damaged, and what it asks for isn't set aside.
+MOST_PATCHES = 2**20
+
+
+@contextmanager
+def opened(file: Path, name: str) -> Iterator[Any]:
+    """Open an HDF5 file and give its dataset ``name``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UsageError: if there is something else of that name in it, or nothing.
+    """
+    import h5py
+
+    if not file.is_file():  # of a pipe, HDF5 would wait for what nobody sends
+        raise FileNotFoundError(f"{file.name} is not there")
+    with h5py.File(file, "r") as content:
+        found = content.get(name)
+        if not isinstance(found, h5py.Dataset):
+            came = "nothing" if found is None else f"a {type(found).__name__.lower()}"
+            raise cutk.UsageError(f"'{file}': expected an array {name}, got {came}. Get the file anew.")
+        yield found
 
 
 def read_pixels(file: Path, crop: int) -> Tensor:
@@ -21,14 +48,15 @@ def read_pixels(file: Path, crop: int) -> Tensor:
     the crop is ever in memory: the training patches are 7 GB.
 
     Raises:
-        ValueError: if ``x`` has another dtype or shape, or its patches are smaller than ``crop``.
+        UsageError: if ``x`` has another dtype or shape, or its patches are smaller than ``crop``.
     """
-    import h5py
-
-    with h5py.File(file, "r") as content:
-        x = content["x"]
-        if x.dtype != "uint8" or x.ndim != 4 or x.shape[3] != 3 or min(x.shape[1:3]) < crop:
-            raise ValueError(f"expected x uint8 [N, {crop} or more, {crop} or more, 3], got {x.dtype} {list(x.shape)}")
+    with opened(file, "x") as x:
+        fits = x.ndim == 4 and x.shape[3] == 3 and min(x.shape[1:3]) >= crop and 0 < len(x) <= MOST_PATCHES
+        if x.dtype != "uint8" or not fits:
+            raise cutk.UsageError(
+                f"'{file}': expected x uint8 [N, {crop} or more, {crop} or more, 3] with N up to {MOST_PATCHES:,}, "
+                f"got {x.dtype} {list(x.shape)}. Get the file anew, or set the option crop."
+            )
         count, height, width, channels = x.shape
         top, left = (height - crop) // 2, (width - crop) // 2
         pixels = torch.empty(count, channels, crop, crop, dtype=torch.uint8)
@@ -38,12 +66,24 @@ def read_pixels(file: Path, crop: int) -> Tensor:
     return pixels
 
 
-def read_labels(file: Path) -> Tensor:
-    """Return the labels, int64 ``[N]``; the file's ``y`` is ``[N, 1, 1, 1]``."""
-    import h5py
+def read_labels(file: Path, count: int) -> Tensor:
+    """Return the labels, int64 ``[count]``; the file's ``y`` is ``[count, 1, 1, 1]``.
 
-    with h5py.File(file, "r") as content:
-        return torch.from_numpy(content["y"][()]).flatten().long()
+    Raises:
+        UsageError: if ``y`` holds something else than 0 and 1, or not ``count`` of them.
+    """
+    with opened(file, "y") as y:
+        if y.dtype.kind not in "biu" or y.size != count:
+            raise cutk.UsageError(
+                f"'{file}': expected y as whole numbers [{count}, 1, 1, 1], got {y.dtype} {list(y.shape)}. "
+                "Get the file anew."
+            )
+        labels = torch.from_numpy(y[()].astype("int64")).flatten()
+    if int(labels.min()) < 0 or int(labels.max()) > 1:
+        raise cutk.UsageError(
+            f"'{file}': expected labels 0 and 1, got {int(labels.min())} to {int(labels.max())}. Get the file anew."
+        )
+    return labels
 
 
 class PCam(cutk.Dataset):
@@ -55,8 +95,9 @@ class PCam(cutk.Dataset):
 
     name = "pcam"
     reference = "Veeling et al., Rotation Equivariant CNNs for Digital Pathology, MICCAI 2018"
+    published = cutk.Published(262_144, 32_768, (3, 32, 32), CLASSES, validation=32_768)
     model = "wide-resnet"
-    suggests = {"interclass-confusion": {"classes": ("normal", "tumour")}}
+    suggests = {"interclass-confusion": {"classes": CLASSES}}
 
     class Options(cutk.Options):
         """Where the files lie, and how much of a patch is kept."""
@@ -64,6 +105,10 @@ class PCam(cutk.Dataset):
         root: Path = cutk.option(Path("data"), help="folder that holds, or is to hold, pcam (--data-root)")
         download: bool = cutk.option(False, help="fetch the files if they aren't there (--download)")
         crop: int = cutk.option(32, ge=1, le=96, help="side of the square in the centre that is kept, in pixels")
+
+    def sizes(self) -> cutk.Published:
+        """Return how many patches of which size there are."""
+        return replace(self.published, shape=(3, self.options.crop, self.options.crop))
 
     def load(self) -> cutk.Splits:
         """Read all three splits. torchvision only fetches them: it opens the file anew for every patch."""
@@ -79,14 +124,11 @@ class PCam(cutk.Dataset):
             if download:
                 for split in ("train", "val", "test"):
                     PCAM(root, split=split, download=True)
-            parts = {
-                name: cutk.Images(
-                    read_pixels(root / "pcam" / f"{stem}{split}_x.h5", self.options.crop),
-                    read_labels(root / "pcam" / f"{stem}{split}_y.h5"),
-                    ("normal", "tumour"),
-                )
-                for name, split in SPLITS.items()
-            }
+            parts = {}
+            for name, split in SPLITS.items():
+                pixels = read_pixels(root / "pcam" / f"{stem}{split}_x.h5", self.options.crop)
+                labels = read_labels(root / "pcam" / f"{stem}{split}_y.h5", len(pixels))
+                parts[name] = cutk.Samples(pixels, labels, CLASSES)
         return cutk.Splits(**parts)
 
 

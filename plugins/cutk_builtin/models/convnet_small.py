@@ -30,7 +30,7 @@ class ConvNetSmall(cutk.Model):
 
     def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
-        channels, height, width = self.as_image(shape)
+        channels, height, width = self.require_images(shape)
         if min(height, width) < SMALLEST:
             raise cutk.UsageError(
                 f"convnet-small needs images of at least {SMALLEST}×{SMALLEST} pixels, got {height}×{width}."

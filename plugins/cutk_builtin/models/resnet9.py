@@ -45,7 +45,7 @@ class ResNet9(cutk.Model):
 
     def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
-        channels, height, width = self.as_image(shape)
+        channels, height, width = self.require_images(shape)
         if min(height, width) < SMALLEST:
             raise cutk.UsageError(
                 f"resnet9 is too deep for images of {height}×{width} pixels; it needs {SMALLEST}×{SMALLEST}. "

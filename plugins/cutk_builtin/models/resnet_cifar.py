@@ -76,10 +76,11 @@ class ResNetCifar(cutk.Model):
 
     def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
+        channels, _, _ = self.require_images(shape)
         blocks = (self.depth - 2) // 6
         return initialise(
             nn.Sequential(
-                conv3x3(self.as_image(shape)[0], 16),
+                conv3x3(channels, 16),
                 nn.BatchNorm2d(16),
                 nn.ReLU(),
                 group(16, 16, blocks, 1),

@@ -55,7 +55,7 @@ class Timm(cutk.Model):
         timm = imported()
         architecture = self.options.architecture
         check_known(timm, architecture)
-        channels, height, width = self.as_image(shape)
+        channels, height, width = self.require_images(shape)
         sized: dict[str, Any] = {}
         if getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False):
             sized["img_size"] = (height, width)

@@ -69,7 +69,7 @@ class Torchvision(cutk.Model):
         """Return the network."""
         architecture = self.options.architecture
         check_known(architecture)
-        channels, height, width = self.as_image(shape)
+        channels, height, width = self.require_images(shape)
         if channels not in (1, 3):
             raise cutk.UsageError(
                 f"torchvision's classifiers expect images of 1 or 3 channels, got {channels}. "

@@ -34,7 +34,7 @@ class Colourful(Linear):
     """Takes coloured images alone."""
 
     def build(self, shape, num_classes):
-        channels, _, _ = self.as_image(shape)
+        channels, _, _ = self.require_images(shape)
         if channels != 3:
             raise cutk.UsageError(f"linear-layer needs images of 3 channels, got {channels}.")
         return super().build(shape, num_classes)

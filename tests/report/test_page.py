@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import re
-import runpy
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-MADE = runpy.run_path(str(Path(__file__).with_name("stored_runs.py")))
-NARROW, WIDE = {"width": 375, "height": 700}, {"width": 1400, "height": 900}
+NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1400, "height": 900}
+# What a terminal, a formula, a page or a line of text might trip over.
+EVIL = ["$1^2$", "<script>alert(1)</script>", "w\u0301ide\u200fעברית", "x\x1b[2J", "\u202egnirts", "x" * 400]
 
 
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
-    """One page for all tests of this module."""
-    from cutk.cli import main
-
-    folder = tmp_path_factory.mktemp("page")
-    runs = MADE["write_all"](folder / "runs")
+def runs(made):
     hostile = {"weight": 5.0, "note": "<script>alert(1)</script>"}
-    broken = MADE["attempt"](None, None, options={"weight": 6.0}, metrics={}, breakdowns={}, error="it <broke>")
-    MADE["write_run"](runs, "ssd", 0.5, 0, [MADE["attempt"](0.2, 0.9, options=hostile), broken])
-    with pytest.raises(SystemExit) as done:
-        main(["report", str(runs), "--html", str(folder / "page.html"), "--format", "csv"])
-    assert done.value.code == 0
-    return folder / "page.html"
+    broken = made.attempt(None, None, options={"weight": 6.0}, metrics={}, error="it <broke>")
+    logs = {"scalars": {"loss <b>": [1.0, 0.5, None, 0.25], "changed": [3.0]}}
+    logged = [made.run("cf", alpha, 0, [made.attempt(0.4, 0.9, **logs)]) for alpha in (0.1, 0.2)]
+    baseline = made.attempt(0.2, 0.9)
+    baseline["metrics"]["c"] = {label: i / 10 for i, label in enumerate(EVIL)}
+    return [
+        *made.everything(),
+        *logged,
+        made.run("none", 0.5, 0, [baseline]),
+        made.run("ssd", 0.5, 0, [made.attempt(0.2, 0.9, options=hostile), broken]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def page_file(runs, contents_of, tmp_path_factory):
+    """One page for all tests of this module."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    path.write_text(contents_of(runs).html(), encoding="utf-8")
+    return path
 
 
 class Reader(HTMLParser):
@@ -70,24 +77,32 @@ def test_the_page_is_well_formed_and_complete_in_itself(page_file):
     assert all(link.startswith("#") and link[1:] in reader.ids for link in reader.links)
     # Every url() is a part of the page; the only other addresses are the names of namespaces.
     assert all(address.startswith("#") for address in re.findall(r"url\(['\"]?([^)'\"]+)", text))
-    assert set(re.findall(r"https?://[^\s\"'<>]+", text)) <= {
-        "http://www.w3.org/1999/xlink",
-        "http://www.w3.org/2000/svg",
-    }
+    namespaces = {"http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg"}
+    assert set(re.findall(r"https?://[^\s\"'<>]+", text)) <= namespaces
     assert "@import" not in text
 
 
-def test_the_page_says_where_its_numbers_come_from(page_file):
+def test_the_page_leads_with_a_verdict(page_file):
     text = page_file.read_text(encoding="utf-8")
+    first = text.index('<div class="verdicts">')
+    assert first < text.index('<dl class="facts">') < text.index("<figure")
+    said = re.sub(r"<[^>]+>", "", text[first : text.index("</div>", first)])
+    assert said.split()[:4] == ["badnet", "manipulated", "10", "training"]
+    assert "Most is healed by" in said
+
+
+def test_the_page_says_once_where_its_numbers_come_from(page_file):
+    text = page_file.read_text(encoding="utf-8").partition('class="records"')[0]
     for words in (
         "toy, fingerprint dddddddddddd",
         "<i>S</i><sub>m</sub>| = 10, 2 seeds (size=2)",
         "tiny (width=4)",
-        "steps=20, lr=0.1, validation_fraction=0.05",
-        "A &lt;fast&gt; machine &amp; more, 1 thread), fp32",
-        "cutk 0.1.0, torch 2.4.0, Python 3.11.7",
+        "sgd (steps=20, lr=0.1), validation_fraction=0.05",
+        "A &lt;fast&gt; machine &amp; more, AVX2, 1 thread), fp32",
+        "cutk 0.2.0, torch 2.4.0, Python 3.11.7",
     ):
-        assert words in text
+        assert text.count(words) == 1, words
+    assert "on <i>D</i><sub>m</sub>." in text
 
 
 def test_what_runs_hold_is_shown_and_not_obeyed(page_file):
@@ -95,6 +110,34 @@ def test_what_runs_hold_is_shown_and_not_obeyed(page_file):
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "failed: it &lt;broke&gt;" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "$1^2$" in text
+
+
+def test_nothing_to_correct_is_said(made, contents_of):
+    runs = [made.original(0, 0.95, 0.9), made.gold(0, 0.96, 0.9), made.run("a", 0.5, 0, [made.attempt(0.9, 0.9)])]
+    text = contents_of(runs).html()
+    assert '<p class="caution">Nothing to correct here' in text
+    assert ' best"' not in text.partition("<h4")[2].partition('class="records"')[0]
+
+
+def test_what_failed_is_listed(made, contents_of):
+    from cutk.run.records import Failure
+
+    about = {"what": "cell", "role": "gold", "dataset": "toy", "manipulation": "badnet", "model": "tiny", "seed": 7}
+    text = contents_of(made.everything(), failures=[Failure(**about, reason="it <broke>")]).html()
+    assert "<li>badnet, seed 7: gold: it &lt;broke&gt;</li>" in text
+    assert "What failed" not in contents_of(made.everything()).html()
+
+
+def test_a_notebook_shows_verdict_figure_and_tables(made, contents_of):
+    text = contents_of(made.everything()).excerpt()
+    assert "<b>badnet</b> manipulated 10 training samples" in text
+    assert text.count("<figure>") == 1
+    assert text.count("<svg") == 1
+    assert "0.850" in text
+    assert Reader(text).open == []
 
 
 # In a browser.

@@ -1,0 +1,65 @@
+"""What the command line says besides results: on stderr, a line each."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from cutk.errors import printable
+
+__all__ = ["python_warnings", "say", "visible", "warn"]
+
+# How cutk's own deprecations read: others' are their authors' business.
+_DEPRECATED = r".*\bsince cutk \d"
+
+
+def visible(text: str) -> str:
+    r"""Return ``text`` in one line that a terminal can't mistake for commands.
+
+    >>> visible("red \x1b[31m and\nnext")
+    'red \\x1b[31m and next'
+    """
+    return printable(" ".join(text.split()))
+
+
+def say(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(visible(text), err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    say(f"Warning: {text}")
+
+
+@contextmanager
+def python_warnings() -> Iterator[None]:
+    """Show what Python code warns of in a line, once, and cutk's deprecations of what a plugin uses as well.
+
+    Whoever told Python itself what to do with warnings (``-W``, ``PYTHONWARNINGS``) is obeyed.
+    """
+    told: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if (text := str(message)) not in told:
+            told.add(text)
+            warn(f"{text} ({Path(filename).name}:{lineno})")
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.filterwarnings("default", _DEPRECATED, DeprecationWarning)
+        warnings.showwarning = show
+        yield

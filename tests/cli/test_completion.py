@@ -1,0 +1,157 @@
+"""Shell completion, as a shell asks for it."""
+
+from __future__ import annotations
+
+import pytest
+
+THIRD = """
+import cutk
+
+
+class Mine(cutk.Unlearner):
+    "A method."
+    name = "third"
+
+    class Options(cutk.Options):
+        depth: int = cutk.option(1, help="depth")
+
+    def unlearn(self, task, state=None):
+        return task.original
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [Mine]
+"""
+LOUD = "print('loud')\nimport sys\nsys.stderr.write('louder')\n"
+
+
+@pytest.fixture
+def complete(shell, python, tmp_path):
+    """Ask as bash does: the words so far, of which the last is being written."""
+
+    def ask(words, **environment):
+        position = len(words.split()) - (not words.endswith(" "))
+        done = shell(
+            *(python, "-c", "from cutk.cli import main; main()"),
+            cwd=tmp_path,
+            env={
+                "_CUTK_COMPLETE": "bash_complete",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(position),
+                "PYTHONPATH": str(tmp_path / "site"),
+                **environment,
+            },
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+    return ask
+
+
+@pytest.fixture
+def third_party(tmp_path):
+    """Install distributions whose modules don't say by their place what they provide."""
+    site = tmp_path / "site"
+
+    def install(name, source, entry=None):
+        folder = site / f"{name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[cutk]\n{entry or name} = {name}_module.inner\n")
+        package = site / f"{name}_module"
+        package.mkdir()
+        (package / "__init__.py").write_text("raise RuntimeError('imported for completion')\n")
+        (package / "inner.py").write_text(source)
+        return package
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("cutk bench --unlearner s", ["scrub", "ssd"]),
+        ("cutk bench -u ss", ["ssd"]),
+        ("cutk bench -m inter", ["interclass-confusion"]),
+        ("cutk bench -m badnet+inter", ["badnet+interclass-confusion"]),
+        ("cutk bench -m badnet+badn", []),
+        ("cutk bench --dataset cifar", ["cifar10", "cifar100"]),
+        ("cutk bench -d cifar100", ["cifar100"]),
+        ("cutk bench --model resnet1", ["resnet110"]),
+        ("cutk bench --metric alpha", ["alpha_star"]),
+        ("cutk bench --metric retain_a", ["retain_accuracy"]),
+        ("cutk bench --identification unif", ["uniform"]),
+        ("cutk bench --select pap", ["paper"]),
+        ("cutk bench --recipe ad", ["adamw"]),
+        ("cutk bench --recipe adamw bet", ["beta1=", "beta2="]),
+        ("cutk bench --recipe steps=3 momen", ["momentum="]),
+        ("cutk bench --recipe t_mu", ["t_mult="]),
+        ("cutk bench -u ssd more", []),
+        ("cutk bench --preset laptop/digi", ["laptop/digits"]),
+        ("cutk bench -o ssd.selec", ["ssd.selection_weight="]),
+        ("cutk bench -o ss", ["ssd.batch_size=", "ssd.dampening=", "ssd.fisher=", "ssd.selection_weight="]),
+        ("cutk bench -o ssd.dampening=1", []),
+        ("cutk bench -o cifar", ["cifar10.", "cifar100."]),
+        ("cutk bench -o nobody.", []),
+        ("cutk presets show laptop/digi", ["laptop/digits"]),
+        ("cutk plugins show badn", ["badnet"]),
+        ("cutk plugins check cut", ["cutk"]),
+        ("cutk pres", ["presets"]),
+        ("cutk bench --ora", ["--oracle"]),
+    ],
+)
+def test_names_are_completed_by_kind(complete, words, offered):
+    found = complete(words, CUTK_PLUGINS="")
+    # What else ssd can be told is its author's business.
+    assert [word for word in found if word in offered] == offered
+    if not words.endswith(("-o ss", "pap", "check cut")):
+        assert found == offered
+
+
+def test_no_kind_offers_presets_or_another_kind(complete, registry):
+    unlearners = complete("cutk bench -u ")
+    for kind in ("dataset", "manipulation", "metric", "recipe", "selector"):
+        others = {entry.name for entry in registry.of_kind(kind)} - {e.name for e in registry.of_kind("unlearner")}
+        assert not others & set(unlearners)
+    assert "presets" not in [*unlearners, *complete("cutk plugins show ")]
+
+
+def test_a_third_partys_kind_is_read_from_its_text(complete, third_party):
+    third_party("third", THIRD)
+    assert "third" in complete("cutk bench -u thi")
+    assert complete("cutk bench -d thi") == []
+    assert "third" in complete("cutk plugins show thi")
+
+
+def test_a_plugin_whose_kind_cannot_be_told_is_offered_for_each(complete, third_party):
+    third_party("thing", "from elsewhere import *\n")
+    for option in ("-u", "-d", "--select"):
+        assert complete(f"cutk bench {option} thin") == ["thing"]
+
+
+def test_options_load_one_plugin_which_may_print_and_fail(complete, third_party):
+    package = third_party("third", LOUD + THIRD)
+    (package / "__init__.py").write_text("")
+    assert complete("cutk bench -o third.") == ["third.depth="]
+    (package / "inner.py").write_text(LOUD + "raise SystemExit(3)\n" + THIRD)
+    assert complete("cutk bench -o third.") == []
+
+
+def test_a_file_is_offered_where_no_preset_begins_so(shell, python, tmp_path):
+    done = shell(
+        *(python, "-c", "from cutk.cli import main; main()"),
+        cwd=tmp_path,
+        env={"_CUTK_COMPLETE": "bash_complete", "COMP_WORDS": "cutk bench --preset mine.to", "COMP_CWORD": "3"},
+    )
+    assert done.stdout.splitlines() == ["file,mine.to"]
+
+
+def test_completion_of_names_loads_neither_torch_nor_a_plugin(shell, python, tmp_path):
+    code = (
+        "import sys; from cutk.cli.completion import names; found = names('--unlearner')(None, None, 's'); "
+        "print(found, sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'cutk_builtin', 'pydantic')))"
+    )
+    env = {"CUTK_PLUGINS": ""}
+    assert shell(python, "-c", code, cwd=tmp_path, env=env).stdout == "['scrub', 'ssd'] []\n"
