@@ -68,5 +68,7 @@ def _shorter(study: Study) -> list[str]:
     found = [f"--recipe steps={steps // 10}"] if steps >= 100 else []
     if any(len(unlearner.points) > 1 for unlearner in study.setup.unlearners):
         found.append("--search default")
-    found += [f"fewer {flag}" for flag, several in (("--seeds", plan.seed_list), ("--alpha", plan.alphas)) if several[1:]]
+    found += [
+        f"fewer {flag}" for flag, several in (("--seeds", plan.seed_list), ("--alpha", plan.alphas)) if several[1:]
+    ]
     return [*found, "a smaller --model"]
