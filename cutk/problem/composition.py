@@ -31,7 +31,7 @@ def _lacking(done: object, clean: Samples, who: str) -> str:
         return f"all {len(after) - count} samples that were added among manipulated"
     if ((after.labels[:count] != clean.labels) & ~marked[:count]).any():
         return "every sample with another label among manipulated"
-    if not all(marked[require_indices(o.indices, len(after), f"{who}: overlay")].all() for o in done.overlays):
+    if not all(marked[require_indices(laid, len(after), f"{who}: overlay")].all() for _, laid in done.overlays):
         return "every overlaid sample among manipulated"
     targets, known = done.targets, done.clean_labels
     if targets is not None and (len(targets) != classes or not all(-1 <= target < classes for target in targets)):
