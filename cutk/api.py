@@ -22,7 +22,7 @@ from cutk.plugins.registry import Registry, load_registry
 from cutk.report.contents import Contents
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
-from cutk.run.plan import Plan, Setup, layer, over_default, resolve
+from cutk.run.plan import Plan, Setup, layer, over_default, require_types, resolve
 from cutk.run.store import Store
 from cutk.run.study import Results, Study
 
@@ -171,6 +171,7 @@ def setup_of(plan: Mapping[str, Any] | PathLike | None, registry: Registry, **en
         UsageError: for the first entry, name or option that doesn't fit.
     """
     given = plan if plan is None or isinstance(plan, Mapping) else os.fspath(plan)
+    require_types(entries)
     content = layer(over_default(given, registry), entries)
     if not content.get("unlearners"):
         raise UsageError("Which unlearner? Give unlearners=[NAME, …], or unlearners=['all'].")

@@ -178,9 +178,7 @@ class Corruption:
             text = f"Corruption({name}=…) is called {told[name]} since cutk 0.2."
             warnings.warn(text, DeprecationWarning, stacklevel=3)
         if stamp is not None:
-            from cutk.data.batches import Overlay
-
-            object.__setattr__(self, "overlays", (Overlay(stamp, self.manipulated),))
+            object.__setattr__(self, "overlays", ((stamp, self.manipulated),))
         if affected_classes is not None:
             object.__setattr__(self, "affected", affected_classes)
         if target is not None:

@@ -46,7 +46,7 @@ def test_what_a_corruption_was_told_before_is_understood():
         "Corruption(affected_classes=…) is called affected",
         "Corruption(target=…) is called targets",
     ]
-    assert [(overlay.trigger, overlay.indices.tolist()) for overlay in old.overlays] == [(mark, [1, 3])]
+    assert [(trigger, indices.tolist()) for trigger, indices in old.overlays] == [(mark, [1, 3])]
     assert (old.affected, old.targets) == ((0, 1), (2, 2, 2))
     new = cutk.Corruption(samples(), chosen, targets=cutk.Corruption.all_to_one(2, 3))
     assert (new.overlays, new.affected, new.targets) == ((), None, (2, 2, 2))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import importlib
+import inspect
 import io
 import logging
 import math
@@ -337,6 +338,7 @@ PATCHED = {
     "warnings.warn": (warnings, "warn"),
     "cutk.errors.one_line": (cutk.errors, "one_line"),
     "cutk.components.Unlearner.passes": (cutk.Unlearner, "passes"),
+    "cutk.components.Unlearner.grid": (cutk.Unlearner, "grid"),
 }
 
 
@@ -412,6 +414,7 @@ def train():
     with torch.no_grad(), torch.device("cpu"):
         copy.deepcopy(model).eval()(x)
     torch.func.functional_call(model, dict(model.named_parameters()), (x,))
+    copy.copy(cutk.Corruption.__new__(cutk.Corruption)), inspect.signature(cutk.Options)  # which remember what they saw
 
 
 def test_honest_work_changes_nothing():
@@ -518,3 +521,13 @@ def test_it_costs_next_to_nothing():
     finally:
         sys.setprofile(None)
     assert len(calls) < 40_000  # of which a processor does some millions in a second
+
+
+def test_what_copying_leaves_in_a_class_is_no_change(monkeypatch):
+    for cls in cutk.Task.__mro__[:-1]:
+        if "__slotnames__" in vars(cls):
+            monkeypatch.delattr(cls, "__slotnames__")
+    with watched() as changed:
+        copy.copy(cutk.Task.__new__(cutk.Task))
+    assert "__slotnames__" in vars(cutk.Task)
+    assert changed == []

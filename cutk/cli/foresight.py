@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cutk.errors import CellError
+from cutk.errors import Caught, CellError
 
 if TYPE_CHECKING:
     from cutk.components import Sizes
@@ -29,7 +29,7 @@ def _sizes(study: Study) -> dict[Cell, Sizes]:
         twin = replace(cell, seed=first)
         try:
             known[cell] = known[twin] if twin in known else study.sizes(twin)
-        except CellError:  # its cells will say so
+        except CellError:
             broken.add(cell.manipulation)
     return known
 
@@ -44,9 +44,10 @@ def remark_if_long(study: Study) -> str:
 
     sizes = _sizes(study)
     passes, _ = total([cost_of(study, cell, its, stored=False) for cell, its in sizes.items()])
-    if not passes:
+    with Caught() as caught:  # whatever is wrong with a model or a manipulation, its cells will say so
+        each = seconds_per_pass(study, next(iter(sizes)), enough=LIMIT / passes) if passes else 0.0
+    if caught.error is not None:
         return ""
-    each = seconds_per_pass(study, enough=LIMIT / passes)
     if each * passes <= LIMIT:
         return ""
     # Only now is it worth its while to see what is there already.
@@ -67,5 +68,7 @@ def _shorter(study: Study) -> list[str]:
     found = [f"--recipe steps={steps // 10}"] if steps >= 100 else []
     if any(len(unlearner.points) > 1 for unlearner in study.setup.unlearners):
         found.append("--search default")
-    found += [f"fewer {flag}" for flag, several in (("--seeds", plan.seed_list), ("--alpha", plan.alphas)) if several[1:]]
+    found += [
+        f"fewer {flag}" for flag, several in (("--seeds", plan.seed_list), ("--alpha", plan.alphas)) if several[1:]
+    ]
     return [*found, "a smaller --model"]

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
 
-from cutk.kinds import KINDS, asked_as
+from cutk.kinds import KINDS
 
 __all__ = [
     "GROUP",
     "HOME",
     "INLINE",
     "Provider",
-    "entry_point_names",
     "kinds_of",
     "normalised",
     "points",
@@ -72,16 +71,6 @@ def kinds_of(point: EntryPoint) -> set[str]:
     """Return which kinds an entry point may provide, loading nothing: by the folder that its module lies in, or all."""
     folders = {kind.plural: kind.name for kind in KINDS.values()}
     return {folders[part] for part in point.module.split(".") if part in folders} or set(KINDS)
-
-
-def entry_point_names(kind: str = "") -> list[str]:
-    """Return the names of all entry points, loading nothing: for shell completion.
-
-    Args:
-        kind: leave out those that are surely of another kind than what is asked for as this one.
-    """
-    wanted = {other.name for other in asked_as(kind)} if kind else set(KINDS)
-    return sorted({provider.entry_point for provider, point in points() if wanted & kinds_of(point)})
 
 
 def provider_versions() -> dict[str, str]:

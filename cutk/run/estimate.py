@@ -11,7 +11,7 @@ import torch
 
 from cutk.components import Sizes
 from cutk.machine import synchronise
-from cutk.run.cells import Cell, Unlearning
+from cutk.run.cells import Cell
 from cutk.run.plan import Chosen
 from cutk.run.study import Study
 
@@ -77,7 +77,7 @@ def cell_costs(study: Study) -> list[CellCost]:
     return [cost_of(study, cell, study.sizes(cell), stored=stored(cell)) for cell in study.cells]
 
 
-def seconds_per_pass(study: Study, enough: float = 0.0) -> float:
+def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
     """Measure on this machine how long a pass over S_tr takes, forward and backward: some seconds' work.
 
     A few training steps are timed, the first of them (which sets things up) apart. Where a step on eight samples is
@@ -85,10 +85,10 @@ def seconds_per_pass(study: Study, enough: float = 0.0) -> float:
 
     Args:
         study: what is to be run.
+        cell: on whose data.
         enough: what eight samples at a time stay below need not be measured better.
     """
-    first = study.cells[0]
-    recipe, scenario = study.worker.recipe, study.worker.scenario(first.manipulation, first.seed)
+    recipe, scenario = study.worker.recipe, study.worker.scenario(cell.manipulation, cell.seed)
     model = recipe.place(scenario.build())
     train = scenario.train.drawing_from(torch.Generator().manual_seed(0))
 

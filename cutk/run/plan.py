@@ -20,7 +20,7 @@ from cutk.plugins.registry import Entry, Registry, source_of
 from cutk.run.records import Identity
 from cutk.run.search import search_points
 
-__all__ = ["Chosen", "Composed", "Plan", "Setup", "layer", "over_default", "read_preset", "resolve"]
+__all__ = ["Chosen", "Composed", "Plan", "Setup", "layer", "over_default", "read_preset", "require_types", "resolve"]
 
 BASE_PRESET = "default"
 MOST_SEEDS = 100_000
@@ -102,7 +102,16 @@ def read_plan(path: Path) -> dict[str, Any]:
     # Numbers of thousands of digits and tables nested as deep are no TOML error, but no plan either.
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Plan '{path}' cannot be read: {one_line(error).rstrip('.')}.") from None
-    # A plan may be a part of one, so what it lacks is no matter yet; what it has must be of the right type.
+    require_types(content)
+    return content
+
+
+def require_types(content: Mapping[str, Any]) -> None:
+    """Refuse what has an entry of the wrong type, before it is laid over another plan; what it lacks is no matter yet.
+
+    Raises:
+        UsageError: names the entry, what was expected and what came.
+    """
     for name, value in content.items():
         if name in Plan.model_fields:
             field = Plan.model_fields[name]
@@ -111,7 +120,6 @@ def read_plan(path: Path) -> dict[str, Any]:
                 TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
             except ValidationError as error:
                 raise _refused(name, error, content) from None
-    return content
 
 
 def _refused(name: str, error: ValidationError, content: Mapping[str, Any]) -> UsageError:
@@ -159,6 +167,8 @@ def over_default(content: Mapping[str, Any] | str | None, registry: Registry) ->
     base = read_preset(BASE_PRESET, registry)
     if content is None:
         return base
+    if not isinstance(content, str):
+        require_types(content)
     return layer(base, read_preset(content, registry) if isinstance(content, str) else content)
 
 

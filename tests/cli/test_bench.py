@@ -370,7 +370,7 @@ def test_a_run_of_over_an_hour_says_so_and_what_would_make_it_short(run, monkeyp
 
     asked = []
 
-    def hour(study, enough=0.0):
+    def hour(study, cell, enough=0.0):
         asked.append(enough)
         return 1800.0
 

@@ -45,7 +45,7 @@ def complete(shell, python, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
-        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
     return ask
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-BROKEN = Path(__file__).parent / "broken_plugins"
+BROKEN = Path(__file__).parents[1] / "broken_plugins"
 METHOD = """
 import cutk
 
@@ -55,14 +55,6 @@ def installed(monkeypatch):
             monkeypatch.delitem(sys.modules, module)
 
     return put
-
-
-def error_of(ran):
-    assert ran.code == 2, ran.out + ran.err
-    assert ran.out == ""
-    assert ran.err.startswith("Error: ")
-    assert ran.err.count("\n") == 1, ran.err
-    return ran.err
 
 
 def test_a_sound_file_passes(run, write):
@@ -155,6 +147,14 @@ def test_a_file_with_a_syntax_error_fails_with_its_reason(run, write):
     assert "broken: inline:my_method: SyntaxError" in ran.out
 
 
+def test_a_file_without_a_hook_fails_with_what_was_expected(run, write):
+    write("empty.py", source="import math\n")
+    for target in ("empty.py", "empty"):
+        ran = run("plugins", "check", target)
+        assert ran.code == 1
+        assert "broken: inline:empty: it provides nothing: expected a hook such as cutk_unlearners" in ran.out
+
+
 def test_options_are_those_to_check_with(run, write):
     write(line="assert self.options.steps == 7")
     assert run("plugins", "check", "my_method.py").code == 1
@@ -168,8 +168,7 @@ def test_options_are_those_to_check_with(run, write):
         assert words in run("plugins", "check", "my_method.py", "-o", option).err
 
 
-def test_a_target_that_is_no_plugin_is_refused_in_a_line(run, write, tmp_path):
-    write("empty.py", source="import math\n")
+def test_a_target_that_is_no_plugin_is_refused_in_a_line(run, write, tmp_path, error_of):
     (tmp_path / "cutk-mine").mkdir()
     (tmp_path / "cutk-mine" / "pyproject.toml").touch()
     (tmp_path / "package").mkdir()
@@ -180,8 +179,6 @@ def test_a_target_that_is_no_plugin_is_refused_in_a_line(run, write, tmp_path):
         ("cutk-tset-healthy", "'cutk-tset-healthy' is no plugin: expected an installed distribution"),
         ("cut", "Did you mean 'cutk'?"),
         ("numpy", "The distribution 'numpy' is installed and no plugin"),
-        ("empty.py", "'empty.py' provides no component: expected a function such as cutk_unlearners()"),
-        ("empty", "'empty' provides no component"),
         ("package", "'package' is no plugin"),
         ("json.decoder", "'json.decoder' is no plugin"),
         ("cutk-mine", "install it with 'pip install -e cutk-mine', and give its name"),

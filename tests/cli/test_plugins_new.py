@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cutk
-from cutk.plugins.discovery import KIND_NAMES
+from cutk.kinds import KIND_NAMES, KINDS
 
 # One name that is long, one with an underscore, one that begins with a digit, one that a class can't have.
 NAMES = {
@@ -20,6 +21,10 @@ NAMES = {
     "model": "3d-model",
     "metric": "true",
     "dataset": "some_data",
+    "identification": "my-finding",
+    "recipe": "my-recipe",
+    "selector": "my-rule",
+    "summary": "my-summary",
 }
 
 
@@ -66,7 +71,7 @@ def test_it_is_a_distribution(written):
         assert content["project"]["entry-points"]["cutk"] == {name: package}
         major, minor, *_ = cutk.__version__.split(".")
         assert content["project"]["dependencies"][0] == f"cutk>={major}.{minor},<{major}.{int(minor) + 1}"
-        assert f"--{kind} {name}" in (project / "README.md").read_text(encoding="utf-8")
+        assert f"{KINDS[kind].option} {name}" in (project / "README.md").read_text(encoding="utf-8")
         assert (project.stat().st_mode & 0o777) == (written / "site").stat().st_mode & 0o777
 
 
@@ -81,7 +86,58 @@ def test_what_is_written_passes_its_own_tests(written, env, shell, python):
     tests = [f"cutk-{name}/tests" for name in NAMES.values()]
     done = shell(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, cwd=written, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "20 passed" in done.stdout
+    assert f"{2 * len(NAMES)} passed" in done.stdout
+
+
+OTHERS = {
+    "unlearner": """
+import cutk
+
+
+class {cls}(cutk.Unlearner):
+    "Trains anew without what was identified."
+    name = "{name}"
+
+    def unlearn(self, task, state=None):
+        return task.retrain(task.retained)
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [{cls}]
+""",
+    "metric": """
+import cutk
+
+
+class {cls}(cutk.Metric):
+    "Always one half."
+    name = "{name}"
+
+    def compute(self, evaluation):
+        return 0.5
+
+
+@cutk.hookimpl
+def cutk_metrics():
+    return [{cls}]
+""",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_its_tests_survive_another_component_of_the_same_name(shell, python, tmp_path, kind):
+    done = shell(python, "-m", "cutk", "plugins", "new", "mine", "--kind", kind, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    project = tmp_path / "cutk-mine"
+    (project / "src/cutk_mine/__init__.py").write_text(OTHERS[kind].format(cls="Mine", name="mine"))
+    site = tmp_path / "site"
+    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site, project)
+    assert shell(python, *install, cwd=tmp_path).returncode == 0
+    env = {"PYTHONPATH": str(site)}
+    done = shell(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", project / "tests", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
 
 
 def test_what_is_written_is_clean(written, shell, python):
@@ -92,14 +148,14 @@ def test_what_is_written_is_clean(written, shell, python):
 
 
 def test_what_is_written_is_a_beginning_of_a_benchmark(written, env, shell, python):
-    done = shell(
-        *(python, "-m", "cutk", "bench", "--alpha", "1", "--seeds", "1", "--recipe", "steps=20", "--search", "default"),
-        *("--runs", "runs", "--json", "--unlearner", NAMES["unlearner"], "--manipulation", NAMES["manipulation"]),
-        *("--model", NAMES["model"], "--metric", NAMES["metric"], "--dataset", NAMES["dataset"]),
-        cwd=written,
-        env=env,
-    )
+    asked = [word for kind, name in NAMES.items() for word in (KINDS[kind].option, name)]
+    quick = ("--alpha", "1", "--seeds", "1", "--recipe", "steps=20", "--search", "default")
+    done = shell(python, "-m", "cutk", "bench", *asked, *quick, "--runs", "runs", "--json", cwd=written, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
+    plan = json.loads(done.stdout)["plan"]
+    assert plan["recipe"]["name"] == NAMES["recipe"]
+    assert (plan["identification"], plan["select"]) == (NAMES["identification"], NAMES["selector"])
+    assert NAMES["summary"] in json.loads(done.stdout)["summaries"][0]["metrics"]
 
 
 def test_the_next_steps_are_shown(run, tmp_path):
@@ -107,11 +163,17 @@ def test_the_next_steps_are_shown(run, tmp_path):
     assert ran.code == 0, ran.err
     assert ran.out.splitlines() == [
         "Wrote ./cutk-soft-reset. Next:",
-        "  pip install -e ./cutk-soft-reset",
+        "  pip install -e './cutk-soft-reset[test]'",
         "  cutk plugins check cutk-soft-reset",
         "  cutk bench --unlearner soft-reset",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["cutk-soft-reset"]
+
+
+def test_a_first_benchmark_has_an_unlearner_whatever_it_is_about(run):
+    for kind, option in (("dataset", "--dataset"), ("summary", "--metric"), ("selector", "--select")):
+        last = run("plugins", "new", f"my-{kind}", "--kind", kind).out.splitlines()[-1]
+        assert last == f"  cutk bench --unlearner ssd {option} my-{kind}"
 
 
 def test_into_is_the_folder_that_is_written(run, tmp_path):
@@ -171,5 +233,6 @@ def test_a_failure_on_the_way_leaves_nothing(run, tmp_path, monkeypatch):
 
 def test_every_kind_has_its_templates():
     templates = Path(cutk.__file__).parent / "templates" / "plugin"
-    kinds = {f"{prefix}{kind}.py.j2" for kind in KIND_NAMES for prefix in ("", "test_")}
-    assert {path.name for path in templates.iterdir()} == {*kinds, "pyproject.toml.j2", "README.md.j2"}
+    kinds = {f"{kind}.py.j2" for kind in KIND_NAMES}
+    assert {path.name for path in templates.iterdir()} == {*kinds, "test.py.j2", "pyproject.toml.j2", "README.md.j2"}
+    assert set(NAMES) == set(KIND_NAMES)
