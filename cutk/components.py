@@ -267,7 +267,7 @@ class Model(Component):
         if len(shape) != 3:
             raise UsageError(
                 f"The model '{self.name}' needs images (channels, height, width), and these samples have the shape "
-                f"{list(shape)}. Choose one for features with --model, such as mlp."
+                f"{list(shape)}. Choose one for features with --model."
             )
         channels, height, width = shape
         return channels, height, width

@@ -54,8 +54,8 @@ class Kind:
         return self.flag or f"--{self.name}"
 
 
-# A new kind is one line here, its base class, its hook in plugins/hookspecs.py, its checks in testing/PLURAL.py and
-# its template for `cutk plugins new`. Recipes need torch, so their base class lives with the training loop.
+# A new kind is one line here, its base class, its checks in testing/PLURAL.py and
+# its template for `cutk plugins new`; its hook follows. Recipes need torch: their base class is with the training loop.
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (

@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 # What stands for the session's folder on the page.
 SHOWN_FOLDER = "/home/you"
+# And what stands for the machine that the outputs were made on, which is no reader's.
+MACHINE = re.compile(r"(?<=; cpu )\([^)]*\), \w+|(?<=here )\([^()]*; measured just now\)")
+SHOWN_MACHINE = "(…)"
 
 STEP = re.compile(
     r'^```\w+ title="(?P<file>[^"\n]+)"\n(?P<content>.*?)^```$'
@@ -109,7 +112,8 @@ class Session:
 
     def shown(self, printed: str) -> str:
         """Return what was printed as the page shows it."""
-        lines = [line.rstrip() for line in printed.replace(str(self.home), SHOWN_FOLDER).splitlines()]
+        printed = MACHINE.sub(SHOWN_MACHINE, printed.replace(str(self.home), SHOWN_FOLDER))
+        lines = [line.rstrip() for line in printed.splitlines()]
         return "\n".join(lines).strip("\n") + "\n"
 
 

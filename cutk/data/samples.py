@@ -31,8 +31,6 @@ _FORMS: dict[tuple[torch.dtype, int], Form] = {
     (torch.float32, 2): "features",
     (torch.int64, 2): "tokens",
 }
-# Beyond this a label is no class index but something else, and a name for each class would fill the memory.
-MOST_CLASSES = 100_000
 
 
 def told(tensor: Tensor) -> str:

@@ -65,7 +65,7 @@ def _draw(experiment: Experiment, method: str, name: str, prepared: bool, addres
             fraction_axis(ax, [alpha for alpha, _, _ in mine])
     for alpha in alphas if not single else ():
         panels.entry(f"α = {alpha:g}", Line2D([], [], color=colours[alpha]))
-    panels.label("Identified fraction α" if single else "Value logged", label_of(name))
+    panels.label("Identified fraction α" if single else "Values in the order of logging", label_of(name))
     return panels.finish(
         f"{experiment.slug}-logged-{address}",
         "What methods logged",

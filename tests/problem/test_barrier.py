@@ -222,7 +222,7 @@ def test_parts_of_one_array_lead_to_no_other(scenario_of):
 # Seeds.
 
 PURPOSES = (
-    *("validation", "manipulation", "manipulation/1", "manipulation/surrogate", "identification", "initialisation"),
+    *("hold-out", "manipulation", "manipulation/1", "manipulation/surrogate", "identification", "initialisation"),
     *("order", "unlearning", "arrangement"),
 )
 

@@ -19,7 +19,8 @@ def test_everything_is_made_when_it_is_asked_for(made, contents_of):
 
 
 def test_tables_need_no_matplotlib():
-    code = "import sys, cutk.report.contents, cutk.report.terminal, cutk.report.formats; print('matplotlib' in sys.modules)"
+    modules = ", ".join(f"cutk.report.{name}" for name in ("contents", "terminal", "formats", "verdicts"))
+    code = f"import sys, {modules}; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -40,7 +40,7 @@ DAMAGED = (
 Layout = Literal["channels-first", "channels-last"]
 
 
-class Unfit(ValueError):
+class UnfitError(ValueError):
     """An array can't be used, and the message says why; what else is raised is damage."""
 
 
@@ -53,35 +53,35 @@ def read_member(archive: zipfile.ZipFile, member: str) -> np.ndarray:
     """Read an array from an archive, after a look at what its header promises.
 
     Raises:
-        Unfit: if it is encrypted, packed in a way that isn't known, no array of numbers or texts, or far larger than
-            what it takes in the file.
+        UnfitError: if it is encrypted, packed in a way that isn't known, no array of numbers or texts, or far larger
+            than what it takes in the file.
     """
     info = archive.getinfo(member)
     if info.flag_bits & 1:
-        raise Unfit("is encrypted. Save it without a password")
+        raise UnfitError("is encrypted. Save it without a password")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        raise Unfit(f"is packed in a way that isn't known ({info.compress_type}). Save it with numpy.savez")
+        raise UnfitError(f"is packed in a way that isn't known ({info.compress_type}). Save it with numpy.savez")
     if info.file_size > max(ALWAYS_READ, MOST_UNPACKED * info.compress_size):
-        raise Unfit(
+        raise UnfitError(
             f"would grow from {info.compress_size:,} to {info.file_size:,} bytes when unpacked, more than is unpacked. "
             "Save it with numpy.savez"
         )
     with archive.open(info) as stream:
         if stream.read(6) != b"\x93NUMPY":
-            raise Unfit("is no array of NumPy's. Save it with numpy.savez")
+            raise UnfitError("is no array of NumPy's. Save it with numpy.savez")
     with archive.open(info) as stream:
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
-            raise Unfit(f"has the version {version[0]}.{version[1]} of NumPy's format, which isn't known")
+            raise UnfitError(f"has the version {version[0]}.{version[1]} of NumPy's format, which isn't known")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read_header(stream)
     if dtype.hasobject:
-        raise Unfit(
+        raise UnfitError(
             "holds pickled objects, which are not loaded: save numbers with a numeric dtype, and names with dtype=str"
         )
     promised = math.prod(shape) * dtype.itemsize
     if promised > info.file_size or min(shape, default=0) < 0:
-        raise Unfit(f"is damaged: {list(shape)} of {dtype} take {promised:,} bytes, and it has {info.file_size:,}")
+        raise UnfitError(f"is damaged: {list(shape)} of {dtype} take {promised:,} bytes, and it has {info.file_size:,}")
     with archive.open(info) as stream:
         return npy.read_array(stream, allow_pickle=False)
 
@@ -102,7 +102,7 @@ def read_npz(file: Path) -> tuple[dict[str, Tensor], list[str] | None]:
         for key in [key for key in (*KEYS, "classes") if f"{key}.npy" in members]:
             try:
                 found[key] = read_member(archive, f"{key}.npy")
-            except Unfit as error:
+            except UnfitError as error:
                 raise ValueError(f"{key} {error}") from error
             except DAMAGED as error:
                 raise ValueError(f"{key} is damaged ({told(error)})") from error

@@ -28,9 +28,9 @@ class ConvNetSmall(cutk.Model):
 
         width: int = cutk.option(32, ge=1, help="channels of the first convolution; the others have 2 and 4 times it")
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
-        channels, height, width = shape
+        channels, height, width = self.require_images(shape)
         if min(height, width) < SMALLEST:
             raise cutk.UsageError(
                 f"convnet-small needs images of at least {SMALLEST}×{SMALLEST} pixels, got {height}×{width}."

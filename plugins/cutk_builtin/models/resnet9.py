@@ -43,9 +43,9 @@ class ResNet9(cutk.Model):
 
         width: float = cutk.option(1.0, gt=0, help="factor on the paper's channel counts 64, 128 and 256")
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
-        channels, height, width = shape
+        channels, height, width = self.require_images(shape)
         if min(height, width) < SMALLEST:
             raise cutk.UsageError(
                 f"resnet9 is too deep for images of {height}×{width} pixels; it needs {SMALLEST}×{SMALLEST}. "

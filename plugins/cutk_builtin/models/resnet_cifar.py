@@ -74,12 +74,13 @@ class ResNetCifar(cutk.Model):
     reference = "He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2"
     depth: ClassVar[int]
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
+        channels, _, _ = self.require_images(shape)
         blocks = (self.depth - 2) // 6
         return initialise(
             nn.Sequential(
-                conv3x3(shape[0], 16),
+                conv3x3(channels, 16),
                 nn.BatchNorm2d(16),
                 nn.ReLU(),
                 group(16, 16, blocks, 1),

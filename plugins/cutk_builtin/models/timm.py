@@ -50,12 +50,12 @@ class Timm(cutk.Model):
         names: list[str] = imported().list_models()
         return names
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
         timm = imported()
         architecture = self.options.architecture
         check_known(timm, architecture)
-        channels, height, width = shape
+        channels, height, width = self.require_images(shape)
         sized: dict[str, Any] = {}
         if getattr(timm.get_pretrained_cfg(architecture), "fixed_input_size", False):
             sized["img_size"] = (height, width)

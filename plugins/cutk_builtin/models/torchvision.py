@@ -65,11 +65,11 @@ class Torchvision(cutk.Model):
         """Return torchvision's names of classifiers."""
         return torchvision.models.list_models(module=torchvision.models)
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
         architecture = self.options.architecture
         check_known(architecture)
-        channels, height, width = shape
+        channels, height, width = self.require_images(shape)
         if channels not in (1, 3):
             raise cutk.UsageError(
                 f"torchvision's classifiers expect images of 1 or 3 channels, got {channels}. "
