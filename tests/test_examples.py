@@ -32,7 +32,7 @@ def test_every_example_is_listed_as_ok(site, shell, python, tmp_path):
     done = shell(python, "-m", "cutk", "plugins", "list", cwd=tmp_path, env={"PYTHONPATH": str(site)})
     for name in ("blended", "healing", "negative-gradient"):
         (line,) = [line for line in done.stdout.splitlines() if f" {name} " in line]
-        assert f"cutk-{name} 0.1.0" in line
+        assert f"cutk-{name} 0.2.0" in line
         assert line.split()[-1] == "ok"
 
 

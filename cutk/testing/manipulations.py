@@ -97,8 +97,8 @@ class TriedManipulation(Subject):
 
 
 @check(
-    "Choose defaults that suit 300 samples in 10 classes (parts and not numbers, say), or give options=. For samples "
-    "that it can't work on, raise cutk.UsageError.",
+    "Return a cutk.Corruption, and choose defaults that suit 300 samples in 10 classes (parts and not numbers, say), or "
+    "give options=. For samples that it can't work on, raise cutk.UsageError.",
     essential=True,
 )
 def samples_are_manipulated(subject: TriedManipulation) -> str | None:
@@ -110,9 +110,10 @@ def samples_are_manipulated(subject: TriedManipulation) -> str | None:
         if outcome.corruption is not None and not isinstance(outcome.corruption, Corruption):
             raise Unmet(f"for {kind} samples it returned {type(outcome.corruption).__name__}")
     taken = [kind for kind, outcome in outcomes.items() if outcome.corruption is not None]
+    if not taken and all(outcome.refusal for outcome in outcomes.values()):
+        raise NotJudged(f"it refuses all samples: {outcomes['grey'].refusal}")
     if not taken:
-        refused = [f"{kind} samples: {o.refusal or o.failure or 'it returned None'}" for kind, o in outcomes.items()]
-        raise Unmet("; ".join(refused))
+        raise Unmet("; ".join(f"{kind} samples: {o.refusal or o.failure or 'None'}" for kind, o in outcomes.items()))
     return None if len(taken) == len(FORMS) else f"it takes {' and '.join(taken)} samples alone"
 
 

@@ -108,6 +108,19 @@ def test_data_that_are_not_here_are_not_judged(made):
     assert findings["same_seed_gives_the_same"].passed is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "check"),
+    [
+        ("manipulation", "RefusesAll", "samples_are_manipulated"),
+        ("identification", "RefusesAll", "samples_are_identified"),
+    ],
+)
+def test_what_refuses_the_tiny_samples_is_not_judged(kind, name, check, made):
+    finding = found(getattr(made[kind], name), check)
+    assert finding.passed is None
+    assert "I take no" in finding.reason
+
+
 def test_test_samples_that_are_training_samples_are_remarked(made):
     noise = made["dataset"].noise
     component = made["dataset"].splits(train=noise(20), test=noise(10))

@@ -47,6 +47,13 @@ class DrawsGlobally(Some):
         return found
 
 
+class RefusesAll(Some):
+    """Refuses whatever comes."""
+
+    def identify(self, truth, alpha, generator):
+        raise cutk.UsageError("I take no scenario at all.")
+
+
 class Wanders(Some):
     count = itertools.count().__next__
 

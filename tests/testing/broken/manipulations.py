@@ -97,7 +97,14 @@ class ReturnsNothing(Shift):
         return None
 
 
+class Fails(Shift):
+    def corrupt(self, train, generator):
+        return train.nothing
+
+
 class RefusesAll(Shift):
+    """Refuses whatever comes."""
+
     def corrupt(self, train, generator):
         raise cutk.UsageError("I take no samples at all.")
 
@@ -151,7 +158,7 @@ class ChangesContents(Shift):
 
 SOUND = [Shift, Specific, Adds]
 BROKEN = {
-    "samples_are_manipulated": [ReturnsNothing, RefusesAll],
+    "samples_are_manipulated": [ReturnsNothing, Fails],
     "what_it_cannot_take_is_refused": [NeedsWidth],
     "benchmark_accepts_it": [
         shifted(manipulated=lambda chosen, _train: chosen.flip(0)),
