@@ -204,7 +204,7 @@ def _layer_recipe(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
 
 def _takes(name: str, selected: Iterable[str]) -> bool:
     """Say whether options for ``name`` are meant for one of those selected: it, or a variant of it."""
-    return any(each == name or each.startswith(f"{name}:") for each in selected)
+    return any(each == name or str(each).startswith(f"{name}:") for each in selected)
 
 
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
