@@ -168,7 +168,7 @@ def test_a_base_is_laid_under_and_may_have_a_base_itself(run, tmp_path):
     shown = run("presets", "show", "mine.toml")
     assert shown.code == 0, shown.err
     plan = tomllib.loads(shown.out)
-    assert (plan["seeds"], plan["alphas"], plan["recipe"]) == (2, [1.0], {"steps": 9, "lr": 0.5})
+    assert (plan["seeds"], plan["alphas"], plan["recipe"]) == (2, [1.0], {"name": "sgd", "steps": 9, "lr": 0.5})
     assert plan["dataset"] == "digits"
     assert "base" not in plan
     # What is shown is a plan again, and the same one.
@@ -184,7 +184,7 @@ def test_a_base_is_laid_under_and_may_have_a_base_itself(run, tmp_path):
         ('base = "laptop/digit"', "Unknown preset 'laptop/digit'. Did you mean 'laptop/digits'?"),
         ('base = "laptop/digits"\nseeds = 0', "seeds"),
         ('base = "laptop/digits"\n[options.ssd]\nselection_weight = "a"', "Option 'ssd.selection_weight'"),
-        ('base = "laptop/digits"\n[recipe]\nsteps = 2.5', "Option 'recipe.steps'"),
+        ('base = "laptop/digits"\n[recipe]\nsteps = 2.5', "Option 'sgd.steps'"),
     ],
 )
 def test_a_base_that_cannot_be(run, tmp_path, text, message):
@@ -209,7 +209,7 @@ def test_a_broken_preset_is_listed_as_broken(run, tmp_path, monkeypatch):
     registry.presets["bad"] = type(registry.presets["default"])(
         "bad", tmp_path / "bad.toml", registry.presets["default"].provider
     )
-    monkeypatch.setattr("cutk.plugins.load_registry", lambda **_: registry)
+    monkeypatch.setattr("cutk.plugins.registry.load_registry", lambda **_: registry)
     ran = run("presets", "list")
     assert ran.code == 0
     assert "broken: Plan" in ran.out

@@ -236,16 +236,10 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
 def _print_costs(study: Study) -> None:
     """Print what each cell of a plan would cost."""
-    from cutk.report.dry_run import CellCost, print_dry_run
+    from cutk.report.dry_run import print_dry_run
     from cutk.run.estimate import cell_costs, seconds_per_pass
 
-    there = study.worker.environment
-    costs = []
-    for cost in cell_costs(study):
-        about = cost.cell.labels
-        what, alpha = about.get("unlearner", about["role"]), about.get("alpha")
-        numbers = (cost.points, cost.work, cost.evaluation, cost.stored)
-        costs.append(CellCost(about["manipulation"], about["seed"], what, alpha, *numbers))
+    there, costs = study.worker.environment, cell_costs(study)
     each = 0.0 if all(cost.stored for cost in costs) else seconds_per_pass(study, study.cells[0])
     samples = study.sizes(study.cells[0]).train
     print_dry_run(costs, samples, each, f"{there.hardware}, {there.threads} threads, {there.precision}")
@@ -285,7 +279,7 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
     store = Store(options["runs"].expanduser().absolute())
     with watching(options["runs"], debugger) as observer, contextlib.redirect_stdout(sys.stderr):
         try:
-            study = Study(setup, store, observer, inline=plugin_files(ctx))
+            study = Study(setup, store, observer, inline=plugin_files(ctx), blank=options["dry_run"])
             if options["dry_run"]:
                 return study, None
             if remark := remark_if_long(study):

@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
 
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
+from cutk.run.estimate import CellCost, total
 
-__all__ = ["CellCost", "duration", "print_dry_run"]
-
-
-class CellCost(NamedTuple):
-    """What one cell costs, in passes over S_tr (forward and backward).
-
-    Attributes:
-        manipulation: its name.
-        seed: which repetition.
-        what: the unlearner, or the role of a training.
-        alpha: the identified fraction, None for trainings.
-        points: how many options it tries.
-        work: of its training or its unlearner; None if the unlearner doesn't tell.
-        evaluation: of scoring each point and measuring what is to be measured.
-        stored: whether it is there already, so that it costs nothing.
-    """
-
-    manipulation: str
-    seed: int
-    what: str
-    alpha: float | None
-    points: int
-    work: float | None
-    evaluation: float
-    stored: bool
+__all__ = ["duration", "print_dry_run"]
 
 
-def print_dry_run(costs: Iterable[CellCost], samples: int, seconds_per_pass: float, machine: str) -> None:
+def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: float, machine: str) -> None:
     """Print the cells of a plan, and what they cost in trainings, passes over the training data and hours.
 
     Args:
         costs: of all cells.
         samples: how many training samples a pass goes over.
-        seconds_per_pass: as measured here; not asked for where nothing is to be computed.
+        seconds_per_pass: as measured here; not looked at where nothing is to be computed.
         machine: what it was measured on.
     """
-    console, costs = make_console(), list(costs)
+    console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Manipulation", "Seed", "Cell", "α", "Points", "Passes", "Evaluation", "State"):
         table.add_column(heading, justify="left" if heading in ("Manipulation", "Cell", "State") else "right")
     for cost in costs:
+        about = cost.cell.labels
         table.add_row(
-            safe(cost.manipulation),
-            str(cost.seed),
-            safe(cost.what),
-            "" if cost.alpha is None else f"{cost.alpha:g}",
+            safe(about["manipulation"]),
+            str(about["seed"]),
+            safe(about.get("unlearner", about["role"])),
+            f"{about['alpha']:g}" if "alpha" in about else "",
             str(cost.points),
             "unknown" if cost.work is None else f"{cost.work:.1f}",
             f"{cost.evaluation:.1f}",
@@ -64,11 +41,10 @@ def print_dry_run(costs: Iterable[CellCost], samples: int, seconds_per_pass: flo
         )
     console.print(table)
     to_do = [cost for cost in costs if not cost.stored]
-    passes = sum((cost.work or 0.0) + cost.evaluation for cost in to_do)
-    unknown = sum(cost.work is None for cost in to_do)
+    trainings = sum(cost.cell.kind == "train" for cost in to_do)
+    passes, unknown = total(costs)
     lines = [
-        f"{len(to_do)} of {len(costs)} cells to compute, {sum(cost.alpha is None for cost in to_do)} of them "
-        "trainings of an original or gold model.",
+        f"{len(to_do)} of {len(costs)} cells to compute, {trainings} of them trainings of an original or gold model.",
         f"About {passes:.0f} passes, forward and backward, over {samples} training samples, evaluation included"
         + (f", and {unknown} cells whose unlearner does not tell." if unknown else "."),
     ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from cutk.errors import UsageError, suggestion
 from cutk.report.naming import compact, listed, natural, slugs, told_apart, traits_of
@@ -23,48 +23,32 @@ _MIDDLE = 0.5
 _LAST = ("points", "provider", "source", "data")
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One model: a training, or a point of an unlearner's grid.
 
     Attributes:
         run: which it is from.
         position: which of the run's attempts it is.
+        attempt: how it came about.
         method: the unlearner, told apart from others of its name; a reference's role.
-        identities: each metric's identity, by its name in the report.
+        alpha: the identified fraction, None for the references.
+        seed: which repetition it belongs to.
+        selected: whether it is what the test-free rule took.
         oracle: whether it is the one that is best on the test set.
+        anchor: its address on the page.
+        identities: each metric's identity, by its name in the report.
     """
 
     run: Run
     position: int
+    attempt: Attempt
     method: str
+    alpha: float | None
+    seed: int
+    selected: bool
+    oracle: bool
+    anchor: str
     identities: Mapping[str, str]
-    oracle: bool = False
-
-    @property
-    def attempt(self) -> Attempt:
-        """How it came about."""
-        return self.run.attempts[self.position]
-
-    @property
-    def alpha(self) -> float | None:
-        """The identified fraction, None for the references."""
-        return self.run.labels.alpha
-
-    @property
-    def seed(self) -> int:
-        """Which repetition it belongs to."""
-        return self.run.labels.seed
-
-    @property
-    def selected(self) -> bool:
-        """Whether it is what the test-free rule took."""
-        return self.position == self.run.selected
-
-    @property
-    def anchor(self) -> str:
-        """Its address on the page."""
-        return f"record-{self.run.key[:16]}-{self.position}"
 
     def value(self, metric: str) -> float | None:
         """Return a metric's value, None if it has none."""
@@ -83,7 +67,7 @@ class Point:
         return record.model_copy(update={"unlearner": unlearner, "manipulation": manipulation})
 
 
-@dataclass
+@dataclass(eq=False)
 class Setting:
     r"""One manipulation with its options, and every model that was measured under it.
 
@@ -95,63 +79,40 @@ class Setting:
         runs: the method's name and the run.
         points: every model.
         failures: what gave no number.
+        size: \|S_m\|, or its range.
+        title, heading: the name with the size, in one line and in two.
+        methods: the unlearners, by name.
+        alphas, seeds: all that there are, ascending.
     """
 
     manipulation: str
     name: str
     options: dict[str, Any]
     manipulated: list[int]
-    runs: list[tuple[str, Run]] = field(default_factory=list)
-    points: list[Point] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    runs: list[tuple[str, Run]]
+    points: list[Point]
+    failures: list[Failure]
 
-    @property
-    def size(self) -> str:
-        r"""\|S_m\|, or its range."""
+    def __post_init__(self) -> None:
         low, high = min(self.manipulated), max(self.manipulated)
-        return str(low) if low == high else f"{low}–{high}"
-
-    @property
-    def title(self) -> str:
-        """The name with the size of S_m."""
-        return f"{self.name}, {self.size} manipulated"
-
-    @property
-    def heading(self) -> str:
-        """The same in two lines."""
-        return f"{self.name}\n{self.size} manipulated"
+        self.size = str(low) if low == high else f"{low}–{high}"
+        self.title, self.heading = (f"{self.name}{between}{self.size} manipulated" for between in (", ", "\n"))
+        self.methods = sorted({name for name, run in self.runs if run.unlearner is not None}, key=natural)
+        self.alphas = sorted({point.alpha for point in self.points if point.alpha is not None})
+        self.seeds = sorted({run.labels.seed for _, run in self.runs})
+        self._selected: dict[tuple[str, float | None], list[Point]] = {}
+        for point in self.points:
+            if point.selected:
+                self._selected.setdefault((point.method, point.alpha), []).append(point)
 
     @property
     def middle(self) -> float:
         """The α nearest the one at which the paper sets unlearning against utility."""
         return min(self.alphas, key=lambda alpha: abs(alpha - _MIDDLE))
 
-    @cached_property
-    def methods(self) -> list[str]:
-        """The unlearners, by name."""
-        return sorted({name for name, run in self.runs if run.unlearner is not None}, key=natural)
-
-    @cached_property
-    def alphas(self) -> list[float]:
-        """Every identified fraction that there is, ascending."""
-        return sorted({point.alpha for point in self.points if point.alpha is not None})
-
-    @cached_property
-    def seeds(self) -> list[int]:
-        """Every seed that there is, ascending."""
-        return sorted({run.labels.seed for _, run in self.runs})
-
-    @cached_property
-    def _chosen(self) -> dict[tuple[str, float | None], list[Point]]:
-        found: dict[tuple[str, float | None], list[Point]] = {}
-        for point in self.points:
-            if point.selected:
-                found.setdefault((point.method, point.alpha), []).append(point)
-        return found
-
     def selected(self, method: str, alpha: float | None = None) -> list[Point]:
         """Return one point for each seed: what the method's rule took at ``alpha``, or a reference."""
-        return self._chosen.get((method, alpha), [])
+        return self._selected.get((method, alpha), [])
 
     def measured(self, metric: str, method: str, alpha: float | None = None) -> Stat | None:
         """Return a metric over the seeds."""
@@ -173,16 +134,13 @@ class Setting:
         return {label: found for label in sorted(by_label, key=natural) if (found := stat(by_label[label]))}
 
     @cached_property
-    def _identified(self) -> dict[float, float]:
+    def identified(self) -> dict[float, float]:
+        r"""\|S_f\| at each α, averaged over seeds."""
         sizes: dict[float, list[int]] = {}
         for _, run in self.runs:
             if run.labels.alpha is not None:
                 sizes.setdefault(run.labels.alpha, []).append(run.labels.identified or 0)
         return {alpha: statistics.fmean(found) for alpha, found in sizes.items()}
-
-    def identified(self, alpha: float) -> float:
-        r"""Return \|S_f\|, averaged over seeds."""
-        return self._identified[alpha]
 
     def nothing_to_correct(self, metric: Measured) -> str:
         """Say why there is nothing to correct by this metric, if there isn't."""
@@ -367,19 +325,14 @@ def _methods(runs: Iterable[Run]) -> dict[str, str]:
                 options = listed(part.options[0]) if part.options else ""
                 traits |= {what: f"{part.name} ({options})" if options else part.name}
                 traits |= {f"{what} provider": part.provider, f"{what} source": part.source[:6]}
-            chosen[identity] = (how.unlearner.name if run.labels.unlearner is None else run.labels.unlearner, traits)
+            chosen[identity] = (run.labels.unlearner or how.unlearner.name, traits)
         of_run[run.key] = identity
     names = told_apart({k: name for k, (name, _) in chosen.items()}, {k: t for k, (_, t) in chosen.items()}, _LAST)
     return {key: names.get(identity, identity) for key, identity in of_run.items()}
 
 
 def _setting(
-    name: str,
-    runs: list[Run],
-    sizes: list[int],
-    methods: Mapping[str, str],
-    identities: Mapping[str, str],
-    oracle: bool,
+    name: str, runs: list[Run], sizes: list[int], methods: Mapping[str, str], ids: Mapping[str, str], oracle: bool
 ) -> Setting:
     parts = runs[0].trained.manipulation
     options = {
@@ -388,16 +341,15 @@ def _setting(
         for point in part.options[:1]
         for option, value in point.items()
     }
-    setting = Setting(runs[0].labels.manipulation, name, options, sizes)
-    names = {identity: shown for shown, identity in identities.items()}
+    names = {identity: shown for shown, identity in ids.items()}
+    points = []
     for run in runs:
-        method = methods[run.key]
+        labels = run.labels
         best = best_on_test(run, names) if oracle and len(run.attempts) > 1 else None
-        setting.runs.append((method, run))
-        setting.failures += run.failures(names)
-        setting.points += [
-            Point(run, position, method, identities, position == best)
-            for position, attempt in enumerate(run.attempts)
-            if not attempt.error
-        ]
-    return setting
+        for i, attempt in enumerate(run.attempts):
+            if not attempt.error:
+                about = (methods[run.key], labels.alpha, labels.seed, i == run.selected, i == best)
+                points.append(Point(run, i, attempt, *about, f"record-{run.key[:16]}-{i}", ids))
+    failures = [failure for run in runs for failure in run.failures(names)]
+    named = [(methods[run.key], run) for run in runs]
+    return Setting(runs[0].labels.manipulation, name, options, sizes, named, points, failures)

@@ -74,7 +74,7 @@ def _against_size(experiment: Experiment, metric: str, marks: dict[str, Mark], m
         return None
     group, against = "Against the number of identified samples", f"the number of identified samples, {manipulation}"
     words = (f"size-{slug(manipulation)}", group, "Identified samples", against)
-    return _curves(experiment, settings, metric, marks, lambda setting, alpha: setting.identified(alpha), words)
+    return _curves(experiment, settings, metric, marks, lambda setting, alpha: setting.identified[alpha], words)
 
 
 def _curve(setting: Setting, metric: str, method: str) -> list[tuple[float, Stat, Point]]:

@@ -36,23 +36,10 @@ def as_markdown(sheets: Iterable[Sheet]) -> str:
     return printable("\n".join(blocks))
 
 
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "α": r"$\alpha$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "…": r"\dots{}",
-    "\n": " ",
-}
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "α": r"$\alpha$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+_LATEX |= {"±": r"$\pm$", "−": "$-$", "–": "--", "…": r"\dots{}", "\n": " "}
 
 
 def latex_escaped(text: str) -> str:

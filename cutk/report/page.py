@@ -51,7 +51,7 @@ def _template(name: str) -> Template:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters["symbols"] = _symbols
+    environment.filters |= {"symbols": _symbols, "value": _value}
     return environment.get_template(name)
 
 
@@ -113,46 +113,32 @@ def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
 def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
     """Return every run of a setting, with all that was tried in it."""
     twins: dict[tuple[str, float | None], list[tuple[str, int]]] = {}
+    points = {point.anchor: point for point in setting.points}
     for method, run in setting.runs:
         address = f"record-{run.key[:16]}-{run.selected}"
         twins.setdefault((method, run.labels.alpha), []).append((address, run.labels.seed))
-    values: dict[str, dict[str, float]] = {}
-    for point in setting.points:
-        there = {name: value for name in experiment.metrics if (value := point.value(name)) is not None}
-        values[point.anchor] = there
     result = []
     for method, run in sorted(setting.runs, key=_order):
         alpha, address = run.labels.alpha, f"record-{run.key[:16]}"
-        measured = [values.get(f"{address}-{position}", {}) for position in range(len(run.attempts))]
-        metrics = [name for name in experiment.metrics if any(name in found for found in measured)]
+        rows = [points.get(f"{address}-{position}") for position in range(len(run.attempts))]
+        metrics = [name for name in experiment.metrics if any(p and p.value(name) is not None for p in rows)]
         names = list(dict.fromkeys(name for attempt in run.attempts for name in attempt.options))
         varying = [n for n in names if len({compact(attempt.options.get(n)) for attempt in run.attempts}) > 1]
-        selected = f"{address}-{run.selected}"
+        cells = [
+            [compact(attempt.options.get(name)) for name in varying]
+            + [_value(point and point.value(n), experiment.metrics[n].is_fraction) for n in metrics]
+            for attempt, point in zip(run.attempts, rows, strict=True)
+        ]
         result.append(
             {
                 "id": address,
                 "title": method if alpha is None else f"{method}, α = {alpha:g}",
-                "seed": run.labels.seed,
-                "identified": run.labels.identified,
-                "key": run.key,
-                "provider": run.provider,
+                "run": run,
                 "environment": f"{machine(run.environment)}; {versions(run.environment)}",
                 "options": listed({n: run.attempts[0].options.get(n) for n in names if n not in varying}),
                 "headings": [name.replace("_", " ") for name in (*varying, *metrics)],
-                "others": [twin for twin in twins[method, alpha] if twin[0] != selected],
-                "attempts": [
-                    {
-                        "id": f"{address}-{position}",
-                        "selected": position == run.selected,
-                        "cells": [compact(attempt.options.get(name)) for name in varying]
-                        + [_value(measured[position].get(n), experiment.metrics[n].is_fraction) for n in metrics],
-                        "score": _value(attempt.score, fraction=True),
-                        "seconds": _value(attempt.seconds),
-                        "error": attempt.error,
-                        "failed": list(dict.fromkeys(attempt.failed_metrics.values())),
-                    }
-                    for position, attempt in enumerate(run.attempts)
-                ],
+                "others": [twin for twin in twins[method, alpha] if twin[0] != f"{address}-{run.selected}"],
+                "attempts": list(zip(run.attempts, cells, strict=True)),
             }
         )
     return result

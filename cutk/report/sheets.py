@@ -11,10 +11,10 @@ from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
 from cutk.run.records import Measured
 from cutk.run.summary import Stat, Summarised, stat
 
-__all__ = ["Cell", "Column", "Line", "Sheet", "number_cell", "setting_sheet", "sheets_of", "tidy"]
+__all__ = ["Cell", "Column", "Line", "Sheet", "in_words", "number_cell", "setting_sheet", "sheets_of", "tidy"]
 
-MINUS = "−"
 _NEVER = "not reached"
+_NAME = "Unlearner"
 
 
 class Cell(NamedTuple):
@@ -93,31 +93,54 @@ def number_cell(value: Stat | None, fraction: bool = False, signed: bool = False
     size = abs(value.mean)
     places = 3 if fraction or size < 1 else 2 if size < 10 else 1 if size < 100 else 0
     places = places if decimals is None else decimals
-    text = f"{value.mean:{'+' if signed else ''}.{places}f}".replace("-", MINUS)
+    text = f"{value.mean:{'+' if signed else ''}.{places}f}".replace("-", "−")
     return Cell(text, "" if value.sd is None else f"±{value.sd:.{places}f}", value.mean)
 
 
-def _marked(cells: Sequence[Cell], higher_is_better: bool, groups: Sequence[Any]) -> list[Cell]:
-    """Mark the best cells of each group: several where they tie, none where all do; nobody competes without a group."""
-    best: set[int] = set()
-    for group in {group for group in groups if group is not None}:
-        competing = [i for i, cell in enumerate(cells) if groups[i] == group and cell.text != NOTHING.text]
-        numbers = {i: number for i in competing if (number := cells[i].number) is not None}
-        top = (max if higher_is_better else min)(numbers.values(), default=0.0)
-        found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
-        best |= found if len(found) < len(competing) else set()
-    return [cell._replace(best=i in best) for i, cell in enumerate(cells)]
+def _count(number: float | None) -> Cell:
+    return Cell("") if number is None else Cell(f"{number:g}", number=number)
 
 
-def _arrow(higher_is_better: bool) -> str:
-    return "↑" if higher_is_better else "↓"
+def _column(metric: str, higher_is_better: bool, meaning: str = "") -> Column:
+    return Column(f"{metric.replace('_', ' ')} {'↑' if higher_is_better else '↓'}", meaning)
 
 
 class _Row(NamedTuple):
+    """What a line is about; lines of one section compete, unless they are references or the test set's choice."""
+
     name: str
-    alpha: float | None
-    points: list[Point]
+    section: float | str
     competes: bool = True
+    alpha: float | None = None
+    points: Sequence[Point] = ()
+
+
+class _Part(NamedTuple):
+    """A column and its cells; the best are marked if its direction is given."""
+
+    column: Column
+    cells: Sequence[Cell]
+    higher_is_better: bool | None = None
+
+    def marked(self, rows: Sequence[_Row]) -> list[Cell]:
+        """Return the cells, the best of each section marked: several where they tie, none where all do."""
+        best: set[int] = set()
+        for section in {row.section for row in rows if self.higher_is_better is not None}:
+            competing = [i for i, row in enumerate(rows) if row.competes and row.section == section]
+            competing = [i for i in competing if self.cells[i].text != NOTHING.text]
+            numbers = {i: number for i in competing if (number := self.cells[i].number) is not None}
+            top = (max if self.higher_is_better else min)(numbers.values(), default=0.0)
+            found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
+            best |= found if len(found) < len(competing) else set()
+        return [cell._replace(best=i in best) for i, cell in enumerate(self.cells)]
+
+
+def _sheet(title: str, note: str, rows: Sequence[_Row], heads: Sequence[_Part], parts: Sequence[_Part]) -> Sheet:
+    """Put columns together; a rule follows each section."""
+    columns = [part.marked(rows) for part in (*heads, *parts)]
+    last = {i for i, row in enumerate(rows) if i + 1 == len(rows) or rows[i + 1].section != row.section}
+    lines = (Line(cells, not rows[i].competes, i in last) for i, cells in enumerate(zip(*columns, strict=True)))
+    return Sheet(title, note, tuple(part.column for part in (*heads, *parts)), tuple(lines), len(heads))
 
 
 def _rows(setting: Setting) -> list[_Row]:
@@ -126,89 +149,69 @@ def _rows(setting: Setting) -> list[_Row]:
     for point in setting.points:
         if point.oracle:
             oracles.setdefault((point.method, point.alpha), []).append(point)
-    rows = [_Row(ORIGINAL, None, setting.selected(ORIGINAL), False)]
+    rows = [_Row(ORIGINAL, ORIGINAL, False, points=setting.selected(ORIGINAL))]
     for alpha in setting.alphas:
+        section = alpha if len(setting.methods) > 1 else ""
         for method in setting.methods:
-            rows.append(_Row(method, alpha, setting.selected(method, alpha)))
-            rows.append(_Row(f"{method} (oracle)", alpha, oracles.get((method, alpha), []), False))
-    return [row for row in (*rows, _Row(GOLD, None, setting.selected(GOLD), False)) if row.points]
+            rows.append(_Row(method, section, True, alpha, setting.selected(method, alpha)))
+            rows.append(_Row(f"{method} (oracle)", section, False, alpha, oracles.get((method, alpha), ())))
+    rows.append(_Row(GOLD, GOLD, False, points=setting.selected(GOLD)))
+    return [row for row in rows if row.points]
 
 
 def setting_sheet(experiment: Experiment, setting: Setting, *, brief: bool = False) -> Sheet:
     """Return every metric of one setting: original, each method at each α, gold.
 
-    Args:
-        experiment: where it belongs.
-        setting: which one.
-        brief: leave out the columns for the numbers of samples and of seeds.
+    A ``brief`` one has no columns for the numbers of samples and of seeds.
     """
-    rows, seeds, caution = _rows(setting), len(setting.seeds), experiment.caution(setting)
-
-    def values(metric: Measured) -> list[Stat | None]:
-        return [stat([v for p in row.points if (v := p.value(metric.name)) is not None]) for row in rows]
-
-    measured = {name: values(metric) for name, metric in experiment.metrics.items()}
-    metrics = [metric for name, metric in experiment.metrics.items() if any(measured[name])]
-    columns = []
-    for metric in metrics:
-        # Where there was nothing to correct no one is better at correcting.
-        marks = not (caution or (metric.objective == "unlearning" and setting.nothing_to_correct(metric)))
-        groups = [row.alpha if marks and row.competes else None for row in rows]
-        cells = [number_cell(value, metric.is_fraction) for value in measured[metric.name]]
-        columns.append(_marked(cells, metric.higher_is_better, groups))
-    several = len(setting.methods) > 1
-    lines = []
-    for i, (name, alpha, points, competes) in enumerate(rows):
-        at = Cell("") if alpha is None else Cell(f"{alpha:g}", number=alpha)
-        size = Cell("") if alpha is None else Cell(f"{(s := setting.identified(alpha)):g}", number=s)
-        part = f" ({len(points)} of {seeds} seeds)" if brief and len(points) < seeds else ""
-        heads = (at, Cell(name + part)) if brief else (at, size, Cell(name), Cell(str(len(points)), number=len(points)))
-        after = rows[i + 1].alpha if i + 1 < len(rows) else None
-        ends = alpha is None or after is None or (several and after != alpha)
-        lines.append(Line((*heads, *(column[i] for column in columns)), not competes, ends))
-    about = [Column("α", "identified fraction of the manipulated samples"), Column("Unlearner", numeric=False)]
+    rows, caution, seeds = _rows(setting), experiment.caution(setting), len(setting.seeds)
+    parts = []
+    for name, metric in experiment.metrics.items():
+        values = [stat([v for p in row.points if (v := p.value(name)) is not None]) for row in rows]
+        if any(values):
+            # Where there was nothing to correct no one is better at correcting.
+            idle = caution or (metric.objective == "unlearning" and setting.nothing_to_correct(metric))
+            marks = None if idle or len(setting.methods) < 2 else metric.higher_is_better
+            column = _column(name, metric.higher_is_better, metric.summary)
+            parts.append(_Part(column, [number_cell(value, metric.is_fraction) for value in values], marks))
+    names = [row.name for row in rows]
+    if brief:
+        counts = [len(row.points) for row in rows]
+        names = [f"{n} ({c} of {seeds} seeds)" if c < seeds else n for n, c in zip(names, counts, strict=True)]
+    heads = [
+        _Part(Column("α", "identified fraction of the manipulated samples"), [_count(row.alpha) for row in rows]),
+        _Part(Column(_NAME, numeric=False), [Cell(name) for name in names]),
+    ]
     if not brief:
-        about.insert(1, Column("|S_f|", "number of identified samples"))
-        about.append(Column("n", "number of seeds"))
-    sheet = Sheet(
-        f"{experiment.name}: {setting.title}",
-        "Mean ± sample standard deviation over n seeds.",
-        (*about, *(Column(f"{m.name.replace('_', ' ')} {_arrow(m.higher_is_better)}", m.summary) for m in metrics)),
-        tuple(lines),
-        len(about),
-        setting,
-        caution,
-    )
+        samples = [None if row.alpha is None else setting.identified[row.alpha] for row in rows]
+        heads.insert(1, _Part(Column("|S_f|", "number of identified samples"), [_count(size) for size in samples]))
+        heads.append(_Part(Column("n", "number of seeds"), [_count(len(row.points)) for row in rows]))
+    note = "Mean ± sample standard deviation over n seeds."
+    sheet = _sheet(f"{experiment.name}: {setting.title}", note, rows, heads, parts)
     more = " The best of the methods at each α is marked." if sheet.marks else ""
-    return sheet._replace(note=sheet.note + more)
+    return sheet._replace(note=note + more, setting=setting, caution=caution)
 
 
 def _by_setting(
     experiment: Experiment,
-    title: str,
-    note: str,
+    names: tuple[str, str],
     cell_of: Callable[[Setting, str], Cell],
     higher_is_better: bool,
-    references: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    references: Sequence[str] = (),
 ) -> Sheet:
-    """Return a table with a line a method and a column a setting."""
-    before, methods, after = list(references[0]), experiment.methods, list(references[1])
-    groups = [*(None for _ in before), *(1 for _ in methods), *(None for _ in after)]
-    columns = [
-        _marked(
-            [cell_of(setting, name) for name in (*before, *methods, *after)],
-            higher_is_better,
-            [None] * len(groups) if experiment.caution(setting) else groups,
+    """Return a table with a line a method, between references if asked for, and a column a setting."""
+    rows = [_Row(method, "") for method in experiment.methods]
+    rows = [*(_Row(r, r, False) for r in references[:1]), *rows, *(_Row(r, r, False) for r in references[1:])]
+    parts = [
+        _Part(
+            _column(setting.title, higher_is_better),
+            [cell_of(setting, row.name) for row in rows],
+            None if experiment.caution(setting) else higher_is_better,
         )
         for setting in experiment.settings
     ]
-    last = {len(before) - 1, len(before) + len(methods) - 1}
-    lines = tuple(
-        Line((Cell(name), *(column[i] for column in columns)), groups[i] is None, i in last)
-        for i, name in enumerate((*before, *methods, *after))
-    )
-    headings = (Column(f"{setting.title} {_arrow(higher_is_better)}") for setting in experiment.settings)
-    return Sheet(title, note, (Column("Unlearner", numeric=False), *headings), lines, heads=1)
+    heads = [_Part(Column(_NAME, numeric=False), [Cell(row.name) for row in rows])]
+    return _sheet(f"{experiment.name}: {names[0].replace('_', ' ')}", names[1], rows, heads, parts)
 
 
 def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
@@ -222,63 +225,53 @@ def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
         changes = (setting.change(metric.name, name, alpha) for alpha in (None, *setting.alphas))
         return number_cell(stat([scale * c for c in changes if c is not None]), signed=True, decimals=2)
 
-    return _by_setting(
-        experiment,
-        f"{experiment.name}: change of {metric.name.replace('_', ' ')}",
-        f"Change against the original in {unit}, mean ± sample standard deviation over α of the means over seeds; "
-        f"the original's line is absolute{', in percent' if metric.is_fraction else ''}.",
-        cell_of,
-        metric.higher_is_better,
-        ([ORIGINAL], [GOLD]),
+    note = (
+        f"Change against the original in {unit}, mean ± sample standard deviation over α of the means over seeds; the "
+        f"original's line is absolute{', in percent' if metric.is_fraction else ''}."
     )
+    names = (f"change of {metric.name}", note)
+    return _by_setting(experiment, names, cell_of, metric.higher_is_better, (ORIGINAL, GOLD))
 
 
-_COSTS: Mapping[str, tuple[str, Callable[[Point], float | None]]] = {
-    "Seconds": (
+_COSTS: tuple[tuple[str, str, Callable[[Point], float | None]], ...] = (
+    (
+        "Seconds",
         "wall-clock time of one model, preparation included, evaluation excluded",
         lambda point: point.attempt.seconds,
     ),
-    "Passes": ("samples drawn, divided by the size of the training set", lambda point: point.attempt.passes),
-    "Peak memory, MiB": (
+    ("Passes", "samples drawn, divided by the size of the training set", lambda point: point.attempt.passes),
+    (
+        "Peak memory, MiB",
         "the most in use at once, beyond what was in use before",
         lambda point: None if (b := point.attempt.peak_bytes) is None else b / 2**20,
     ),
-}
+)
 
 
 def _cost_sheet(experiment: Experiment) -> Sheet:
     """Return what each method costs in time, data and memory (the paper's table 3)."""
     points: dict[str, list[Point]] = {name: [] for name in (ORIGINAL, *experiment.methods)}
-    tried = dict.fromkeys(points, 0)
     for setting in experiment.settings:
         for point in setting.points:
-            if point.selected and (point.method in points) and (point.method != GOLD):
+            if point.selected and point.run.labels.role != GOLD:
                 points[point.method].append(point)
-                tried[point.method] = max(tried[point.method], len(point.run.attempts))
-    groups = [None, *(1 for _ in experiment.methods)]
-    columns, headings = [], []
-    for heading, (meaning, part) in _COSTS.items():
-        values = [stat([v for point in mine if (v := part(point)) is not None]) for mine in points.values()]
+    rows = [_Row(name, name if i == 0 else "", i > 0, points=mine) for i, (name, mine) in enumerate(points.items())]
+    tried = [max((len(point.run.attempts) for point in row.points), default=0) for row in rows]
+    heads = [
+        _Part(Column(_NAME, numeric=False), [Cell(row.name) for row in rows]),
+        _Part(Column("n", "number of models"), [_count(len(row.points)) for row in rows]),
+        _Part(Column("Grid", "points of the grid"), [_count(number) for number in tried]),
+    ]
+    parts = []
+    for heading, meaning, cost in _COSTS:
+        values = [stat([v for point in row.points if (v := cost(point)) is not None]) for row in rows]
         if any(values):
-            columns.append(_marked([number_cell(value) for value in values], False, groups))
-            headings.append(Column(f"{heading} ↓", meaning))
-    lines = []
-    for i, (name, mine) in enumerate(points.items()):
-        numbers = (Cell(str(number), number=number) for number in (len(mine), tried[name]))
-        lines.append(Line((Cell(name), *numbers, *(column[i] for column in columns)), i == 0, i == 0))
-    return Sheet(
-        f"{experiment.name}: cost",
-        "Of one model: mean ± sample standard deviation over n of them, all settings, α and seeds together; "
-        "the original's line is its training. A search costs as much for each point of the grid, less what is shared.",
-        (
-            Column("Unlearner", numeric=False),
-            Column("n", "number of models"),
-            Column("Grid", "points of the grid"),
-            *headings,
-        ),
-        tuple(lines),
-        heads=3,
+            parts.append(_Part(_column(heading, False, meaning), [number_cell(value) for value in values], False))
+    note = (
+        "Of one model: mean ± sample standard deviation over n of them, all settings, α and seeds together; the "
+        "original's line is its training. A search costs as much for each point of the grid, less what is shared."
     )
+    return _sheet(f"{experiment.name}: cost", note, rows, heads, parts)
 
 
 def in_words(found: Summarised, name: str) -> str:
@@ -288,15 +281,15 @@ def in_words(found: Summarised, name: str) -> str:
     >>> in_words(Summarised(**one, metrics={"alpha_star": 0.5}, intervals={"alpha_star": (None, 0.1)}), "alpha_star")
     '0.5 (0.1 to not reached)'
     """
-    value, ends = found.metrics[name], found.intervals.get(name)
-    text = _NEVER if value is None else f"{value:.4g}"
-    return f"{text} {_interval(ends)}" if ends and set(ends) != {value} else text
+    value, ends = found.metrics[name], _ends(found, name)
+    text, low, high = (_NEVER if number is None else f"{number:.4g}" for number in (value, *ends))
+    return text if set(ends) <= {value} else f"{text} (all {low})" if low == high else f"{text} ({low} to {high})"
 
 
-def _interval(ends: tuple[float | None, float | None]) -> str:
-    order = sorted(ends, key=lambda end: math.inf if end is None else end)
-    low, high = (_NEVER if end is None else f"{end:.4g}" for end in order)
-    return f"(all {low})" if low == high else f"({low} to {high})"
+def _ends(found: Summarised, name: str) -> list[float | None]:
+    """Return the smallest and the largest that a seed gives; what is never reached is beyond both."""
+    ends = found.intervals.get(name, (found.metrics[name],) * 2)
+    return sorted(ends, key=lambda end: math.inf if end is None else end)
 
 
 def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], found: Sequence[Summarised]) -> Sheet:
@@ -306,27 +299,19 @@ def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], fo
     def cell_of(setting: Setting, method: str) -> Cell:
         one = by_place.get((setting.title, method))
         if one is None or name not in one.metrics:
-            return Cell("nothing to correct") if one and one.note else NOTHING  # in such a column nothing is marked
-        text, _, interval = in_words(one, name).partition(" (")
-        return Cell(text, f"({interval}" if interval else "", one.metrics[name])
+            return Cell("nothing to correct") if one and one.note else NOTHING
+        text, opening, interval = in_words(one, name).partition(" (")
+        return Cell(text, opening.strip() + interval, one.metrics[name])
 
     several = any(one.intervals for one in found)
     interval = " In brackets what single seeds give, from the smallest to the largest." if several else ""
-    note = f"{summary.summary()}{interval}"
-    title = f"{experiment.name}: {name.replace('_', ' ')}"
-    return _by_setting(experiment, title, note, cell_of, summary.higher_is_better)
+    return _by_setting(experiment, (name, summary.summary() + interval), cell_of, summary.higher_is_better)
 
 
 def sheets_of(
     experiment: Experiment, found: Sequence[Summarised], summaries: Mapping[str, type[Summary]]
 ) -> list[Sheet]:
-    """Return all tables of an experiment.
-
-    Args:
-        experiment: which one.
-        found: the summaries of its methods.
-        summaries: the components that these are of, by name.
-    """
+    """Return all tables of an experiment: of each setting, of each summary (``found``), of utility and of cost."""
     sheets = [setting_sheet(experiment, setting) for setting in experiment.settings]
     if experiment.methods:
         for name, summary in summaries.items():
@@ -350,7 +335,7 @@ def tidy(experiment: Experiment, found: Sequence[Summarised]) -> Iterator[dict[s
         at: list[tuple[str, str, float | None]] = [(ORIGINAL, ORIGINAL, None)]
         at += [("unlearned", method, alpha) for alpha in setting.alphas for method in setting.methods]
         for role, method, alpha in [*at, (GOLD, GOLD, None)]:
-            size = None if alpha is None else setting.identified(alpha)
+            size = None if alpha is None else setting.identified[alpha]
             here = {**labels, "role": role, "method": method, "alpha": alpha, "identified": size}
             for name in experiment.metrics:
                 if value := setting.measured(name, method, alpha):
@@ -360,8 +345,7 @@ def tidy(experiment: Experiment, found: Sequence[Summarised]) -> Iterator[dict[s
                     yield {**here, "metric": f"{name}[{label}]", **part._asdict()}
         for one in found:
             for name, number in one.metrics.items() if one.manipulation == setting.title else ():
-                ends = sorted(one.intervals.get(name, ()), key=lambda end: math.inf if end is None else end)
-                low, high = ends or (None, None)
-                here = {"role": "unlearned", "method": one.unlearner, "alpha": None, "identified": None, "metric": name}
-                seeds = len(setting.seeds)
-                yield {**labels, **here, "mean": number, "sd": None, "n": seeds, "low": low, "high": high}
+                low, high = _ends(one, name)
+                over = {"mean": number, "sd": None, "n": len(setting.seeds), "low": low, "high": high}
+                where = {"role": "unlearned", "method": one.unlearner, "alpha": None, "identified": None}
+                yield {**labels, **where, "metric": name, **over}

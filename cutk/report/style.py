@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -34,47 +35,7 @@ _SMALLEST = 0.8
 
 _FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-_RC: Any = {
-    # A class may be called "$1": names are text, never formulas.
-    "text.parse_math": False,
-    # Widths are measured in a wide font and text is set in the reader's own, so that nothing comes to overlap.
-    "font.family": ["DejaVu Sans"],
-    "svg.fonttype": "none",
-    "svg.hashsalt": "cutk",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.labelsize": 9,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.facecolor": "none",
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
-    "grid.color": INK,
-    "grid.alpha": 0.13,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.handlelength": 2.6,
-    "legend.labelspacing": 0.55,
-    "figure.facecolor": "none",
-}
+_STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 class Mark(NamedTuple):
@@ -85,29 +46,22 @@ class Mark(NamedTuple):
     dash: Any
 
 
-def _mark(slot: int) -> Mark:
-    colours = len(_COLOURS)
-    turn = slot // colours
-    return Mark(
-        _COLOURS[slot % colours], MARKERS[(slot + 3 * turn) % len(MARKERS)], _DASHES[(slot + turn) % len(_DASHES)]
-    )
-
-
 def marks_for(names: Iterable[str]) -> dict[str, Mark]:
     """Return a mark for each name.
 
     A name has the same one in every report, unless another name of the same report, earlier in the alphabet, took it
     away; and no two have the same before all 32 are taken.
     """
-    slots = len(_COLOURS) * len(_DASHES)
+    colours, slots = len(_COLOURS), len(_COLOURS) * len(_DASHES)
     taken: dict[int, str] = {}
     result = {}
     for name in sorted(set(names)):
-        start = zlib.crc32(f"{_SALT}:{name}".encode()) % len(_COLOURS)
-        free = (slot for step in range(slots) if (slot := (start + step) % slots) not in taken)
-        slot = next(free, start)
+        start = zlib.crc32(f"{_SALT}:{name}".encode()) % colours
+        slot = next((at for step in range(slots) if (at := (start + step) % slots) not in taken), start)
         taken[slot] = name
-        result[name] = _mark(slot)
+        turn = slot // colours
+        marker, dash = MARKERS[(slot + 3 * turn) % len(MARKERS)], _DASHES[(slot + turn) % len(_DASHES)]
+        result[name] = Mark(_COLOURS[slot % colours], marker, dash)
     return result
 
 
@@ -118,8 +72,8 @@ def colours_for(names: Iterable[str]) -> dict[str, str]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw in the house style; a letter that the measuring font lacks is no reason to warn."""
-    with mpl.rc_context(_RC), warnings.catch_warnings():
+    """Draw in the house style, whatever the user's is; a letter that the measuring font lacks is no reason to warn."""
+    with mpl.rc_context(fname=_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph", category=UserWarning)
         yield
 

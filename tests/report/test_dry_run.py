@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from cutk.report.dry_run import CellCost, duration, print_dry_run
+from cutk.report.dry_run import duration, print_dry_run
+from cutk.run.cells import Training, Unlearning
+from cutk.run.estimate import CellCost
 
 COSTS = [
-    CellCost("badnet", 0, "original", None, 1, 10.0, 0.4, False),
-    CellCost("badnet", 0, "gold", None, 1, 10.0, 0.4, True),
-    CellCost("badnet", 0, "mine", 0.5, 3, None, 0.4, False),
+    CellCost(Training("badnet", 0, "original"), 1, 10.0, 0.4, False),
+    CellCost(Training("badnet", 0, "gold"), 1, 10.0, 0.4, True),
+    CellCost(Unlearning("badnet", 0, "mine", 0.5), 3, None, 0.4, False),
 ]
 
 
@@ -31,14 +35,14 @@ def test_cells_and_their_cost(capsys):
 
 
 def test_what_is_stored_costs_nothing(capsys):
-    print_dry_run([cost._replace(stored=True, work=1.0) for cost in COSTS], 380, 0.0, "a machine")
+    print_dry_run([replace(cost, stored=True, work=1.0) for cost in COSTS], 380, 0.0, "a machine")
     out = capsys.readouterr().out
     assert "0 of 3 cells to compute" in out
     assert "A pass takes" not in out
 
 
 def test_names_steer_no_terminal(capsys):
-    print_dry_run([COSTS[0]._replace(manipulation="a\x1b[2J[red]")], 380, 0.5, "a machine")
+    print_dry_run([replace(COSTS[0], cell=Training("a\x1b[2J[red]", 0, "gold"))], 380, 0.5, "a machine")
     assert r"a\x1b[2J[red]" in capsys.readouterr().out
 
 

@@ -128,7 +128,7 @@ class WideResNet(cutk.Model):
             "zagoruyko", help="the network of the paper that introduced it, or of the benchmark's authors' code"
         )
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
         channels, _, _ = self.require_images(shape)
         o = self.options
