@@ -97,8 +97,8 @@ class TriedManipulation(Subject):
 
 
 @check(
-    "Return a cutk.Corruption, and choose defaults that suit 300 samples in 10 classes (parts and not numbers, say), or "
-    "give options=. For samples that it can't work on, raise cutk.UsageError.",
+    "Return a cutk.Corruption, and choose defaults that suit 300 samples in 10 classes (parts and not numbers, say), "
+    "or give options=. For samples that it can't work on, raise cutk.UsageError.",
     essential=True,
 )
 def samples_are_manipulated(subject: TriedManipulation) -> str | None:
