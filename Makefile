@@ -1,5 +1,7 @@
-# `make demo` shows what cutk does, `make test` runs everything that has to hold. Both set up .venv first.
+# `make demo` shows what cutk does, `make test` runs everything that has to hold. Both set up .venv first, which takes
+# a while: torch is large. Where there is no GPU, `make TORCH=cpu demo` takes its much smaller build for CPUs.
 PYTHON ?= python3
+TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -7,6 +9,9 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.installed
 	$(BIN)/cutk bench --unlearner ssd
+	@echo 'To go on, let your shell find cutk, and set another method beside this one:'
+	@echo '  . $(BIN)/activate'
+	@echo '  cutk bench --unlearner ssd --unlearner rewod'
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
@@ -35,14 +40,22 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable .
+# What is fetched is shown as it comes. $(1): what to install besides cutk itself.
+define install
+	@echo 'Installing cutk$(if $(1), with $(1),) into $(VENV). Torch with its CUDA libraries is about 3 GB to fetch and'
+	@echo '6 GB on the disk; without a GPU, stop here and say TORCH=cpu: its build for CPUs is a fifth of that or less.'
+	$(if $(filter cpu,$(TORCH)),$(BIN)/pip install --index-url https://download.pytorch.org/whl/cpu torch torchvision)
+	$(BIN)/pip install --editable '.$(if $(1),[$(1)],)'
 	touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(call install,)
 
 $(VENV)/.developing: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@ $(VENV)/.installed
+	$(call install,dev)
+	touch $(VENV)/.installed
 
 $(VENV)/.documenting: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[docs]'
-	touch $@ $(VENV)/.installed
+	$(call install,docs)
+	touch $(VENV)/.installed

@@ -248,15 +248,24 @@ def bench(
         name = next(iter(unknown))
         raise UsageError(f"cutk.bench() has no argument '{name}'.{suggestion(name, _ENTRIES)} See: help(cutk.bench)")
     given = {
-        **{"dataset": dataset, "identification": identification, "model": model, "select": select, "seeds": seeds},
-        **{"search": search, "evaluate": evaluate, "oracle": oracle, "validation_fraction": validation_fraction},
-        **{"device": device, "precision": precision, "options": options},
-        "recipe": {"name": recipe} if isinstance(recipe, str) else recipe,
+        "dataset": dataset,
         "manipulations": _listed(manipulations),
+        "identification": identification,
+        "model": model,
         "unlearners": _listed(unlearners),
+        "select": select,
         "metrics": _listed(metrics),
         "summaries": _listed(summaries),
         "alphas": _listed(alphas),
+        "seeds": seeds,
+        "search": search,
+        "evaluate": evaluate,
+        "oracle": oracle,
+        "validation_fraction": validation_fraction,
+        "device": device,
+        "precision": precision,
+        "recipe": {"name": recipe} if isinstance(recipe, str) else recipe,
+        "options": options,
     }
     files = [plugins] if isinstance(plugins, str | os.PathLike) else list(plugins)
     inline = [Path(file).expanduser().absolute() for file in files]

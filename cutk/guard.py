@@ -365,11 +365,7 @@ _PACKAGES = ("torch.nn", "torch.optim", "torch.utils.data", "torch.autograd", "t
 _WHOLLY = ("cutk", "cutk_builtin", "math")
 _UNCHANGEABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE, what is written in C
 # What Python and the libraries keep in a class or a module while they work; the last goes with the default dtype.
-_THEIR_OWN = (
-    *("__annot", "__pydantic", "__abstract", "_abc_", "__doc__", "__weakref__", "__dict__", "__warning"),
-    "__slotnames__",  # which copying looks up once
-    "Storage",
-)
+_THEIR_OWN = ("__annot", "__pydantic", "__weakref__", "__dict__", "_abc_", "Storage")
 _TORCHS_OWN = (os.path.join("torch", "_dynamo", ""), os.path.join("torch", "_compile.py"))
 _OPTIMISER = os.path.join("torch", "optim", "optimizer.py")
 _classes: dict[str, tuple[types.ModuleType, int, list[Any]]] = {}
@@ -415,7 +411,8 @@ def _matters(owner: Any, name: str, value: Any) -> bool:
     if name.startswith(_THEIR_OWN):
         return False
     own = owner.__name__ if isinstance(owner, types.ModuleType) else owner.__module__
-    return callable(value) or hasattr(type(value), "__get__") or own.partition(".")[0] in _WHOLLY
+    called = callable(value) or hasattr(type(value), "__get__")
+    return called or (own.partition(".")[0] in _WHOLLY and not name.startswith("__"))
 
 
 def _is_torchs_doing(before: Any, now: Any) -> bool:

@@ -20,7 +20,7 @@ for record in report.records:
         metrics = record["metrics"]
         alpha = "" if record["alpha"] is None else f"at α = {record['alpha']:g}"
         print(
-            f"{record['unlearner']:5} {alpha:10} corrected {metrics['corrected_accuracy']:.3f}  "
+            f"{record['unlearner'] or record['role']:8} {alpha:10} corrected {metrics['corrected_accuracy']:.3f}  "
             f"retain {metrics['retain_accuracy']:.3f}"
         )
 

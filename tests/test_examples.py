@@ -32,7 +32,7 @@ def test_every_example_is_listed_as_ok(site, shell, python, tmp_path):
     done = shell(python, "-m", "cutk", "plugins", "list", cwd=tmp_path, env={"PYTHONPATH": str(site)})
     for name in ("blended", "healing", "negative-gradient"):
         (line,) = [line for line in done.stdout.splitlines() if f" {name} " in line]
-        assert f"cutk-{name} 0.1.0" in line
+        assert f"cutk-{name} 0.2.0" in line
         assert line.split()[-1] == "ok"
 
 
@@ -80,6 +80,6 @@ def test_the_quickstart_runs(shell, python, tmp_path):
     done = shell(python, EXAMPLES / "quickstart.py", cwd=tmp_path, env={"CUTK_PLUGINS": ""})
     assert done.returncode == 0, done.stderr
     assert "8/8 badnet, seed 0: cf at α = 1" in done.stdout
-    assert "ssd   at α = 0.1" in done.stdout
+    assert "ssd      at α = 0.1" in done.stdout
     assert "alpha_star" in done.stdout
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

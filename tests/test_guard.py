@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import importlib
+import inspect
 import io
 import logging
 import math
@@ -337,6 +338,7 @@ PATCHED = {
     "warnings.warn": (warnings, "warn"),
     "cutk.errors.one_line": (cutk.errors, "one_line"),
     "cutk.components.Unlearner.passes": (cutk.Unlearner, "passes"),
+    "cutk.components.Unlearner.grid": (cutk.Unlearner, "grid"),
 }
 
 
@@ -412,6 +414,7 @@ def train():
     with torch.no_grad(), torch.device("cpu"):
         copy.deepcopy(model).eval()(x)
     torch.func.functional_call(model, dict(model.named_parameters()), (x,))
+    copy.copy(cutk.Corruption.__new__(cutk.Corruption)), inspect.signature(cutk.Options)  # which remember what they saw
 
 
 def test_honest_work_changes_nothing():

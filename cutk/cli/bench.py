@@ -279,7 +279,7 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
     store = Store(options["runs"].expanduser().absolute())
     with watching(options["runs"], debugger) as observer, contextlib.redirect_stdout(sys.stderr):
         try:
-            study = Study(setup, store, observer, inline=plugin_files(ctx))
+            study = Study(setup, store, observer, inline=plugin_files(ctx), blank=options["dry_run"])
             if options["dry_run"]:
                 return study, None
             if remark := remark_if_long(study):

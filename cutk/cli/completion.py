@@ -1,4 +1,4 @@
-"""What the Tab key offers: names by kind, read without loading a plugin, and one plugin's options by loading that one."""
+"""What the Tab key offers: names by kind, loading no plugin, and what one plugin can be told, loading that one."""
 
 from __future__ import annotations
 

@@ -56,10 +56,11 @@ def remark_if_long(study: Study) -> str:
     if each * passes <= LIMIT:
         return ""
     to_do = sum(not cost.stored for cost in costs)
+    how_long = f"{'more than' if untold else 'about'} {duration(each * passes)}"
     return (
-        f"This takes {'more than' if untold else 'about'} {duration(each * passes)} here, as far as a quick measurement tells: {to_do} cells, "
-        f"{passes:.0f} passes over the training data. Shorter: {', '.join(_shorter(study))}. "
-        "--dry-run lists the cells; Ctrl-C stops, and what is finished is kept."
+        f"This takes {how_long} here, as far as a quick measurement tells: {to_do} cells, {passes:.0f} passes over the "
+        f"training data. Shorter: {', '.join(_shorter(study))}. --dry-run lists the cells; Ctrl-C stops, and what is "
+        "finished is kept."
     )
 
 
@@ -68,5 +69,5 @@ def _shorter(study: Study) -> list[str]:
     found = [f"--recipe steps={steps // 10}"] if steps >= 100 else []
     if any(len(unlearner.points) > 1 for unlearner in study.setup.unlearners):
         found.append("--search default")
-    found += [f"fewer {flag}" for flag, several in (("--seeds", plan.seed_list), ("--alpha", plan.alphas)) if several[1:]]
-    return [*found, "a smaller --model"]
+    lists = {"--seeds": plan.seed_list, "--alpha": plan.alphas}
+    return [*found, *(f"fewer {flag}" for flag, several in lists.items() if len(several) > 1), "a smaller --model"]

@@ -1,11 +1,11 @@
-"""What travels with an object without being reachable from it.
+"""Objects that can be handed on without being looked into.
 
-A trigger that is laid over samples after augmentation has to travel with the training set, and progress has to find
-its way to whoever watches. Yet nobody who holds the set or the log may find there what an unlearner must not know. So
-they hold an empty ticket, and what belongs to the ticket lies in this module, where no reference from it leads.
+A training set has to carry its trigger, and a log has to reach whoever watches the progress; a method that holds either
+must not find these there. So the set holds a ``Sealed``, an empty object. What it stands for is kept in a private table
+of this module, to which no attribute leads.
 
-This keeps a method from reading what it isn't told, by accident or by walking over all that it holds. It is no
-sandbox: Python has none, and a method that imports cutk's private names to cheat can.
+This keeps an honest method from reading what it isn't told. It is no sandbox: Python has none, and a method that
+imports cutk's private names in order to cheat can.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _CONTENTS: dict[int, Any] = {}
 
 
 class Sealed(Generic[T]):
-    """An opaque claim on something; that is dropped together with the last claim.
+    """Stands for a content that can't be reached from it; ``unseal`` returns it.
 
-    It can't be referred to weakly, since a weak reference's callback would lead to where the content lies. A copy, deep
-    or not, is the ticket itself.
+    The content is dropped together with the object. Copies of the object are the object itself. Weak references to it
+    are impossible, because their callbacks would lead to the content.
     """
 
     __slots__ = ()
@@ -44,6 +44,6 @@ class Sealed(Generic[T]):
         raise TypeError("What is sealed stays in its process: a training set with a trigger can't be pickled.")
 
 
-def unseal(ticket: Sealed[T]) -> T:
-    """Return what ``ticket`` stands for."""
-    return cast(T, _CONTENTS[id(ticket)])
+def unseal(sealed: Sealed[T]) -> T:
+    """Return what ``sealed`` stands for."""
+    return cast(T, _CONTENTS[id(sealed)])

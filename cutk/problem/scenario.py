@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from cutk.chance import derive_seed, isolated_rng, stream
-from cutk.components import Affected, Corruption, Identification, Manipulation, Model, Surrogate
-from cutk.data.batches import Overlay, ResidentTrainSet, Trigger, checksum
+from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
+from cutk.data.batches import Overlay, ResidentTrainSet
 from cutk.data.samples import Normalisation, Samples, Shape, Splits
-from cutk.errors import CellError, CutkError, UsageError, one_line
+from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.recipe import Recipe
+from cutk.problem.composition import Composition
 from cutk.problem.identification import require_alpha, require_indices
 from cutk.problem.task import Log, Task
 from cutk.problem.truth import Domain, Truth
@@ -65,112 +66,6 @@ class _Surrogate(Surrogate):
             return self._recipe.train(model, self.set_of(samples), steps=steps, generator=generator)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One manipulation's doing, with its positions in the whole training set."""
-
-    name: str
-    done: Corruption
-    manipulated: Tensor
-    overlays: tuple[Overlay, ...]
-
-    def moved(self, to: Tensor) -> _Part:
-        """Return the same where the sample at ``i`` stands at ``to[i]`` now."""
-        overlays = tuple(Overlay(trigger, to[indices].sort().values) for trigger, indices in self.overlays)
-        return replace(self, manipulated=to[self.manipulated].sort().values, overlays=overlays)
-
-
-def _require_corruption(done: object, clean: Samples, who: str) -> Corruption:
-    """Refuse what a manipulation returned if the benchmark could not stand on it.
-
-    Raises:
-        CellError: says what was expected and what came.
-    """
-    if not isinstance(done, Corruption):
-        raise CellError(f"{who}: expected corrupt() to return a cutk.Corruption, got {type(done).__name__}.")
-    after, count, classes = done.train, len(clean), len(clean.classes)
-    if (after.form, after.shape, after.classes) != (clean.form, clean.shape, clean.classes):
-        raise CellError(f"{who}: expected a training set of the form, shape and classes of the clean one.")
-    if len(after) < count or not torch.equal(after.ids[:count], clean.ids):
-        raise CellError(f"{who}: expected the clean samples in their order, and behind them those that were added.")
-    marked = torch.zeros(len(after), dtype=torch.bool)
-    marked[require_indices(done.manipulated, len(after), f"{who}: manipulated")] = True
-    if not marked[count:].all():
-        raise CellError(f"{who}: expected all {len(after) - count} samples that were added among manipulated.")
-    if ((after.labels[:count] != clean.labels) & ~marked[:count]).any():
-        raise CellError(f"{who}: expected every sample with another label among manipulated.")
-    for _, indices in done.overlays:
-        if not marked[require_indices(indices, len(after), f"{who}: overlay")].all():
-            raise CellError(f"{who}: expected every overlaid sample among manipulated.")
-    if done.targets is not None and not (
-        len(done.targets) == classes and all(-1 <= target < classes for target in done.targets)
-    ):
-        raise CellError(
-            f"{who}: expected targets for {classes} classes, each from −1 to {classes - 1}, got {done.targets}."
-        )
-    known = done.clean_labels
-    if known is not None and (known.dtype != torch.int64 or known.shape != after.labels.shape):
-        raise CellError(f"{who}: expected clean_labels int64 [{len(after)}].")
-    return done
-
-
-def _mask_of(affected: Affected | None, samples: Samples, who: str) -> Tensor:
-    """Return which samples lie in an affected domain, bool ``[n]``."""
-    if affected is None:
-        return torch.ones(len(samples), dtype=torch.bool)
-    if not callable(affected):
-        return torch.isin(samples.labels, torch.tensor(affected, dtype=torch.int64))
-    mask = affected(samples)
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:
-        raise CellError(f"{who}: expected affected() to return bool [{len(samples)}].")
-    return mask
-
-
-class _Pot:
-    """A training set to which one manipulation after another does its work, each to what the others left alone."""
-
-    def __init__(self, clean: Samples) -> None:
-        self.samples = clean
-        self.clean_labels = clean.labels
-        self.same_x = True
-        self.parts: list[_Part] = []
-
-    def add(self, name: str, corrupt: Manipulation, generator: torch.Generator, *surrogate: Surrogate) -> None:
-        """Let a manipulation work on the samples that are still as they were."""
-        free = torch.ones(len(self.samples), dtype=torch.bool)
-        for part in self.parts:
-            free[part.manipulated] = False
-        rest = free.nonzero().flatten()
-        given = self.samples.select(rest) if self.parts else self.samples
-        before = checksum(given.x), checksum(given.labels)
-        done = _require_corruption(corrupt.corrupt(given, generator, *surrogate), given, f"'{name}'")
-        if (checksum(given.x), checksum(given.labels)) != before:
-            raise CellError(f"'{name}' wrote to the clean samples. Work on copies: train.x.clone().")
-        count, added = len(given), len(done.train) - len(given)
-        where = torch.cat([rest, torch.arange(len(self.samples), len(self.samples) + added)])
-        overlays = tuple(Overlay(trigger, where[indices]) for trigger, indices in done.overlays)
-        self.parts.append(_Part(name, done, where[done.manipulated], overlays))
-        unknown = torch.full((added,), -1) if done.clean_labels is None else done.clean_labels[count:]
-        self.clean_labels = torch.cat([self.clean_labels, unknown])
-        self.same_x = self.same_x and done.train.x is given.x
-        if given is self.samples:
-            self.samples = done.train
-            return
-        labels, x = self.samples.labels.clone(), self.samples.x
-        labels[rest] = done.train.labels[:count]
-        if done.train.x is not given.x:
-            x = x.clone()
-            x[rest] = done.train.x[:count]
-        self.samples = self.samples.changed(x=x, labels=labels)
-        if added:
-            self.samples = self.samples.extended(done.train.x[count:], done.train.labels[count:])
-
-    def rearrange(self, order: Tensor) -> None:
-        """Put the sample at ``order[i]`` in place ``i``."""
-        self.samples, self.clean_labels = self.samples.select(order), self.clean_labels[order]
-        self.parts = [part.moved(order.argsort()) for part in self.parts]
-
-
 def _shown(shape: Shape, form: str) -> str:
     return f"{form} of {'×'.join(map(str, shape))}" if form == "images" else f"{shape[0]} {form}"
 
@@ -217,7 +112,7 @@ class Scenario:
         self._builder = _Builder(model, clean.shape, len(clean.classes))
         if isinstance(manipulations, Manipulation):
             manipulations = [(manipulations.name, manipulations)]
-        self._pot = self._corrupted(clean, manipulations)
+        self._composition = self._corrupted(clean, manipulations)
 
     def _seed(self, purpose: str) -> int:
         return derive_seed(self.seed, purpose, self._salt)
@@ -225,21 +120,21 @@ class Scenario:
     def _stream(self, purpose: str) -> torch.Generator:
         return stream(self.seed, purpose, self._salt)
 
-    def _corrupted(self, clean: Samples, manipulations: Sequence[tuple[str, Manipulation]]) -> _Pot:
+    def _corrupted(self, clean: Samples, manipulations: Sequence[tuple[str, Manipulation]]) -> Composition:
         names = [name for name, _ in manipulations]
         if not names or len(set(names)) < len(names):
             raise UsageError(f"Expected one or more manipulations, each once, got '{'+'.join(names)}'.")
-        pot = _Pot(clean)
+        composition = Composition(clean)
         for position, (name, manipulation) in enumerate(manipulations):
             # The first one does in company what it does alone.
             purpose = f"manipulation/{position}" if position else "manipulation"
             surrogate = [self._surrogate(f"{purpose}/surrogate")] if manipulation.trains else []
             with isolated_rng(self._seed(purpose)):
-                pot.add(name, manipulation, self._stream(purpose), *surrogate)
-        if len(pot.samples) > len(clean):
+                composition.add(name, manipulation, self._stream(purpose), *surrogate)
+        if len(composition.samples) > len(clean):
             # What was added stands at the end, which would tell who was.
-            pot.rearrange(torch.randperm(len(pot.samples), generator=self._stream("arrangement")))
-        return pot
+            composition.rearrange(torch.randperm(len(composition.samples), generator=self._stream("arrangement")))
+        return composition
 
     def _surrogate(self, purpose: str) -> Surrogate:
         return _Surrogate(self._builder, self.recipe, self._normalisation, self._seed(purpose))
@@ -247,44 +142,28 @@ class Scenario:
     @cached_property
     def corruption(self) -> Corruption:
         """What all manipulations did together; trigger, targets and affected domain only where there was but one."""
-        pot, parts = self._pot, self._pot.parts
-        alone = parts[0].done if len(parts) == 1 else None
-        return Corruption(
-            train=pot.samples,
-            manipulated=torch.cat([part.manipulated for part in parts]).sort().values,
-            overlays=tuple(overlay for part in parts for overlay in part.overlays),
-            trigger=alone.trigger if alone else None,
-            affected=alone.affected if alone else None,
-            targets=alone.targets if alone else None,
-            clean_labels=pot.clean_labels,
-        )
+        return self._composition.union()
 
     @cached_property
     def _normalisation(self) -> Normalisation:
         return self.splits.normalisation or Normalisation.of(self.splits.train)
 
-    def _resident(self, samples: Samples, trigger: Trigger | None = None) -> ResidentTrainSet:
-        overlays = () if trigger is None or not len(samples) else (Overlay(trigger, torch.arange(len(samples))),)
+    def _resident(
+        self, samples: Samples, overlays: Sequence[Overlay] = (), clean_labels: Tensor | None = None
+    ) -> ResidentTrainSet:
         return ResidentTrainSet(
             samples,
             self._normalisation,
             self.recipe.options.augmentation,
             device=self.recipe.device,
             overlays=overlays,
+            clean_labels=clean_labels,
         )
 
     @cached_property
     def train(self) -> ResidentTrainSet:
         """S_tr as the developer has it."""
-        corruption, clean = self.corruption, self._pot.clean_labels
-        return ResidentTrainSet(
-            corruption.train,
-            self._normalisation,
-            self.recipe.options.augmentation,
-            device=self.recipe.device,
-            overlays=corruption.overlays,
-            clean_labels=torch.where(clean < 0, corruption.train.labels, clean),
-        )
+        return self._resident(self.corruption.train, self.corruption.overlays, self._composition.told_labels)
 
     @cached_property
     def validation(self) -> ResidentTrainSet | None:
@@ -297,21 +176,21 @@ class Scenario:
         test = self.splits.test
         outside = torch.ones(len(test), dtype=torch.bool)
         domains: list[Domain] = []
-        for part in self._pot.parts:
-            inside = _mask_of(part.done.affected, test, f"'{part.name}'")
-            if part.done.trigger is None:
+        for part in self._composition.parts:
+            inside, trigger = part.affected(test), part.done.trigger
+            if trigger is None:
                 # Without its trigger a sample is outside an affected domain, whatever its class.
                 outside &= ~inside
             affected = test.select(inside.nonzero().flatten())
+            overlays = [Overlay(trigger, torch.arange(len(affected)))] if trigger and len(affected) else []
             targets = torch.tensor(part.done.targets or (-1,) * len(test.classes))[affected.labels]
             start = sum(len(domain.affected) for domain in domains)
-            samples = self._resident(affected, part.done.trigger)
-            domains.append(Domain(part.name, part.manipulated, samples, targets, start))
+            domains.append(Domain(part.name, part.manipulated, self._resident(affected, overlays), targets, start))
         return Truth(
             train=self.train,
             samples=self.corruption.train,
             manipulated=self.corruption.manipulated,
-            clean_labels=self._pot.clean_labels,
+            clean_labels=self._composition.clean_labels,
             affected=ResidentTrainSet.joined([domain.affected for domain in domains]),  # type: ignore[misc]
             targets=torch.cat([domain.targets for domain in domains]),
             retain=self._resident(test.select(outside.nonzero().flatten())),
@@ -329,7 +208,7 @@ class Scenario:
 
     @cached_property
     def _fingerprint(self) -> str:
-        pot, test = self._pot, self.splits.test
+        made, test, told = self._composition, self.splits.test, self._composition.told_labels
         digest = hashlib.sha256(self._salt.encode())
 
         def add(*tensors: Tensor) -> None:
@@ -338,14 +217,14 @@ class Scenario:
                 digest.update(tensor.contiguous().cpu().numpy().data)
 
         # Contents that nobody changed are told by the clean data and the ids.
-        add(pot.samples.ids, pot.samples.labels, pot.clean_labels, *(() if pot.same_x else (pot.samples.x,)))
-        told = torch.where(pot.clean_labels < 0, pot.samples.labels, pot.clean_labels)
-        for part in pot.parts:
+        samples = made.samples
+        add(samples.ids, samples.labels, made.clean_labels, *(() if made.same_x else (samples.x,)))
+        for part in made.parts:
             digest.update(f"{part.name} {part.done.targets}".encode())
-            inside = _mask_of(part.done.affected, test, f"'{part.name}'")
+            inside = part.affected(test)
             add(part.manipulated, inside)
             for trigger, indices in part.overlays:
-                add(indices, trigger.apply(pot.samples.x[indices], told[indices], pot.samples.ids[indices]))
+                add(indices, trigger.apply(samples.x[indices], told[indices], samples.ids[indices]))
             if part.done.trigger is not None:
                 add(part.done.trigger.apply(test.x[inside], test.labels[inside], test.ids[inside]))
         return digest.hexdigest()
@@ -440,7 +319,7 @@ class Scenario:
 
         Near 1 it says that the labels weren't manipulated: to predict S_f as labelled is right then.
         """
-        clean = self._pot.clean_labels[identified]
+        clean = self._composition.clean_labels[identified]
         return float((self.corruption.train.labels[identified] == clean).double().mean())
 
     def task(self, original: nn.Module, alpha: float, log: Log | None = None) -> Task:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -104,38 +104,8 @@ class Truth:
 
     def on(self, domain: Domain) -> Truth:
         """Return the truth of one domain: what one of several manipulations did; what is outside all stays the same."""
-        return replace(
-            self,
-            manipulated=domain.manipulated,
-            affected=domain.affected,
-            targets=domain.targets,
-            domains=(domain,),
-        )
-
-
-class _Outputs:
-    """A model's logits on each set of samples, computed in one pass when first asked for."""
-
-    def __init__(self, truth: Truth, model: nn.Module, recipe: Recipe, identified: Tensor | None) -> None:
-        self.truth, self.model, self.recipe, self._identified = truth, model, recipe, identified
-
-    @cached_property
-    def affected(self) -> Tensor:
-        return self.recipe.logits(self.model, self.truth.affected)
-
-    @cached_property
-    def retain(self) -> Tensor:
-        return self.recipe.logits(self.model, self.truth.retain)
-
-    @cached_property
-    def manipulated(self) -> Tensor:
-        return self.recipe.logits(self.model, self.truth.train, self.truth.manipulated)
-
-    @cached_property
-    def identified(self) -> Tensor | None:
-        if self._identified is None:
-            return None
-        return self.recipe.logits(self.model, self.truth.train, self._identified)
+        part = {name: getattr(domain, name) for name in ("manipulated", "affected", "targets")}
+        return replace(self, domains=(domain,), **part)
 
 
 def _classes(logits: Tensor) -> Tensor:
@@ -168,73 +138,69 @@ class Evaluation:
         cost: Cost | None = None,
         scalars: Mapping[str, Sequence[float | None]] | None = None,
     ) -> None:
-        self.truth = truth
+        self.truth = self._whole = truth
         self.model = model
         self.recipe = recipe
         self.identified = identified
         self.identified_before = identified_before
         self.cost = cost
         self.scalars: Mapping[str, Sequence[float | None]] = scalars or {}
-        self._outputs = _Outputs(truth, model, recipe, identified)
+        self._outputs: dict[str, Tensor] = {}
         self._start = 0
 
     def on(self, domain: Domain) -> Evaluation:
-        """Return the same model judged on one domain; it reads what was computed for all of them.
-
-        Args:
-            domain: one of ``truth.domains``.
-        """
-        part = Evaluation(
-            self.truth.on(domain),
-            self.model,
-            self.recipe,
-            identified=self.identified,
-            identified_before=self.identified_before,
-            cost=self.cost,
-            scalars=self.scalars,
-        )
-        part._outputs, part._start = self._outputs, domain.start
+        """Return the same model judged on one of ``truth.domains``; it reads what was computed for all of them."""
+        part = copy.copy(self)
+        part.truth, part._start = self._whole.on(domain), domain.start
         return part
+
+    def _once(self, which: str, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
+        if which not in self._outputs:
+            self._outputs[which] = self.recipe.logits(self.model, samples, indices)
+        return self._outputs[which]
 
     @property
     def affected_logits(self) -> Tensor:
         """The model's outputs on ``truth.affected``, float32 ``[n, classes]``."""
-        return self._outputs.affected[self._start : self._start + len(self.truth.affected)]
+        outputs = self._once("affected", self._whole.affected)
+        return outputs[self._start : self._start + len(self.truth.affected)]
 
     @property
     def retain_logits(self) -> Tensor:
         """The model's outputs on ``truth.retain``, float32 ``[n, classes]``."""
-        return self._outputs.retain
+        return self._once("retain", self._whole.retain)
 
     @property
     def manipulated_logits(self) -> Tensor:
         """The model's outputs on S_m as it lies in S_tr, trigger included, float32 ``[n, classes]``."""
-        return self._outputs.manipulated[torch.searchsorted(self._outputs.truth.manipulated, self.truth.manipulated)]
+        outputs = self._once("manipulated", self._whole.train, self._whole.manipulated)
+        return outputs[torch.searchsorted(self._whole.manipulated, self.truth.manipulated)]
 
     @property
     def identified_logits(self) -> Tensor | None:
         """The model's outputs on S_f as it lies in S_tr, float32 ``[n, classes]``."""
-        return self._outputs.identified
+        return None if self.identified is None else self._once("identified", self._whole.train, self.identified)
 
-    @cached_property
+    @property
     def affected_predictions(self) -> Tensor:
         """Predicted classes on ``truth.affected``, int64 ``[n]``."""
         return _classes(self.affected_logits)
 
-    @cached_property
+    @property
     def retain_predictions(self) -> Tensor:
         """Predicted classes on ``truth.retain``, int64 ``[n]``."""
         return _classes(self.retain_logits)
 
-    @cached_property
+    @property
     def manipulated_predictions(self) -> Tensor:
         """Predicted classes on S_m as it lies in S_tr, trigger included, int64 ``[n]``."""
         return _classes(self.manipulated_logits)
 
-    @cached_property
+    @property
     def identified_predictions(self) -> Tensor | None:
         """Predicted classes on S_f as it lies in S_tr, int64 ``[n]``."""
-        return None if self.identified_logits is None else _classes(self.identified_logits)
+        outputs = self.identified_logits
+        return None if outputs is None else _classes(outputs)
 
 
 @dataclass(frozen=True)

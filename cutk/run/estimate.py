@@ -11,7 +11,7 @@ import torch
 
 from cutk.components import Sizes
 from cutk.machine import synchronise
-from cutk.run.cells import Cell, Unlearning
+from cutk.run.cells import Cell
 from cutk.run.plan import Chosen
 from cutk.run.study import Study
 

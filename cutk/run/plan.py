@@ -202,6 +202,11 @@ def _layer_recipe(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str,
     return {**base, **over}
 
 
+def _takes(name: str, selected: Iterable[str]) -> bool:
+    """Say whether options for ``name`` are meant for one of those selected: it, or a variant of it."""
+    return any(each == name or str(each).startswith(f"{name}:") for each in selected)
+
+
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with the entries of ``over``; recipe and options are merged name by name.
 
@@ -214,8 +219,12 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     if "recipe" in base or "recipe" in over:
         result["recipe"] = _layer_recipe(base.get("recipe", {}), over.get("recipe", {}))
     if "options" in base or "options" in over:
-        gone = _selected(base) - _selected(result)
-        merged = {name: dict(values) for name, values in base.get("options", {}).items() if name not in gone}
+        before, now = _selected(base), _selected(result)
+        merged = {
+            name: dict(values)
+            for name, values in base.get("options", {}).items()
+            if _takes(name, now) or not _takes(name, before)
+        }
         for name, values in over.get("options", {}).items():
             merged[name] = {**merged.get(name, {}), **values}
         result["options"] = merged

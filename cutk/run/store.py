@@ -198,14 +198,13 @@ class Store:
         if run is None:
             raise Damaged(f"{path.parent} is not there")
         try:
-            with _regular(path) as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != run.weights_sha256:
-                    raise _Broken("its checksum differs")
-            return load_file(path)
-        except (_Broken, SafetensorError) as error:
+            with _reading(path):
+                with _regular(path) as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != run.weights_sha256:
+                        raise _Broken("its checksum differs")
+                return load_file(path)
+        except (FileNotFoundError, _Broken, SafetensorError) as error:
             raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({_why(error)})") from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
 
     def write(self, run: Run, weights: Mapping[str, Tensor], *, replace: bool = False) -> Run:
         """Write a run, and return it with the checksum of its weights.
@@ -293,12 +292,9 @@ class Store:
                 f"Runs folder '{self.root}' is not there. Expected the folder that cutk bench --runs DIR filled."
             )
         for kind in KINDS:
-            try:
+            names: list[str] = []
+            with contextlib.suppress(FileNotFoundError), _reading(self.root / kind):
                 names = sorted(os.listdir(self.root / kind))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _unreadable(self.root / kind, error) from None
             yield from ((kind, name) for name in names if not name.startswith("."))
 
     def _sound(self, kind: Kind, key: str) -> Run | None:
@@ -309,13 +305,10 @@ class Store:
         # Their checksum is compared when they are needed; that they are there can be seen at once.
         path = self._folder(kind, key) / WEIGHTS
         try:
-            there = os.stat(path)
-        except FileNotFoundError as error:
-            if os.path.lexists(path):  # a link to what isn't there now
-                raise _unreadable(path, error) from None
+            with _reading(path):
+                there = os.stat(path)
+        except FileNotFoundError:
             raise _Broken(f"{WEIGHTS} cannot be read (it is missing)") from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
         if not stat.S_ISREG(there.st_mode):
             raise _Broken(f"{WEIGHTS} cannot be read (it is not a file)")
         if there.st_size != run.weights_bytes:
@@ -325,15 +318,12 @@ class Store:
     def _record(self, kind: Kind, key: str) -> Run | None:
         path = self._folder(kind, key) / RECORD
         try:
-            run = _parse(path, Run)
-        except FileNotFoundError as error:
-            if os.path.lexists(path):
-                raise _unreadable(path, error) from None
+            with _reading(path):
+                run = _parse(path, Run)
+        except FileNotFoundError:
             if os.path.isdir(path.parent):
                 raise _Broken(f"{RECORD} is missing") from None
             return None
-        except OSError as error:
-            raise _unreadable(path, error) from None
         except _Broken as error:
             raise _Broken(f"{RECORD} cannot be read ({error})") from None
         if run.key != key:
@@ -409,11 +399,18 @@ def _order(run: Run) -> tuple[Any, ...]:
     return (*at, labels.unlearner or "", labels.alpha or 0.0, labels.seed, run.key)
 
 
-def _unreadable(path: Path, error: OSError) -> Unreadable:
-    return Unreadable(
-        f"'{path}' is there and cannot be read ({error.strerror}). It stays where it is: make it readable, "
-        "or choose another folder with --runs DIR."
-    )
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Let pass that ``path`` isn't there; any other ``OSError`` proves no damage."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # and no link to what isn't there now
+            raise
+        raise Unreadable(
+            f"'{path}' is there and cannot be read ({error.strerror}). It stays where it is: make it readable, "
+            "or choose another folder with --runs DIR."
+        ) from None
 
 
 # Who a temporary file belongs to.
@@ -440,8 +437,8 @@ def _is_abandoned(path: Path) -> bool:
         os.kill(int(owner[1]), 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # another user's
+        pass
     return False
 
 

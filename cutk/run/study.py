@@ -107,6 +107,7 @@ class Study:
         observer: told how it goes.
         executor: where cells are computed; in this process, one after the other, if not given.
         inline: the files of plugins that aren't installed, for other processes.
+        blank: as for ``Worker``; such a study can't be run.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
@@ -119,13 +120,15 @@ class Study:
         observer: Observer | None = None,
         executor: Executor | None = None,
         inline: Sequence[Path] = (),
+        *,
+        blank: bool = False,
     ) -> None:
         self.setup = setup
         self.store = store
         self.observer = observer or Observer()
         self.executor: Executor = executor or Serial()
         self.inline = tuple(inline)
-        self.worker = Worker(setup, store, self.observer)
+        self.worker = Worker(setup, store, self.observer, blank=blank)
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cutk.components import Score, Unlearner
+from cutk.components import Dataset, Score, Unlearner
 from cutk.cost import Cost, measured
 from cutk.data.samples import Splits
 from cutk.errors import Caught, CellError, UsageError
@@ -72,12 +72,13 @@ class Worker:
         setup: the plan, resolved.
         store: where runs are kept.
         observer: told how it goes.
+        blank: go without the data where they aren't there and their sizes are known, which is enough to tell a cost.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
     """
 
-    def __init__(self, setup: Setup, store: Store, observer: Observer | None = None) -> None:
+    def __init__(self, setup: Setup, store: Store, observer: Observer | None = None, *, blank: bool = False) -> None:
         self.setup = setup
         self.store = store
         self.observer = observer or Observer()
@@ -86,7 +87,8 @@ class Worker:
         self.environment = Environment(
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
         )
-        self.splits: Splits = self._load_data()
+        self.blank = False
+        self.splits: Splits = self._load_data(or_blank=blank)
         self._fingerprint = self.splits.fingerprint()
         self._scenario: tuple[tuple[str, int], Scenario] | None = None
         self._trained: dict[Training, Trained] = {}
@@ -99,10 +101,18 @@ class Worker:
                 with _blaming(setup.model):
                     scenario.check_model(setup.model.name)
 
-    def _load_data(self) -> Splits:
-        with _blaming(self.setup.dataset):
-            splits: Splits = self.setup.dataset.make().load()
-        return splits
+    def _load_data(self, *, or_blank: bool = False) -> Splits:
+        dataset: Dataset = self.setup.dataset.make()
+        try:
+            with _blaming(self.setup.dataset):
+                return dataset.load()
+        except UsageError as error:
+            sizes = dataset.sizes() if or_blank else None
+            if sizes is None:
+                raise
+            self.observer.warning(f"Costs are told from the published sizes alone: {error}")
+            self.blank = True
+            return Splits.blank(sizes)
 
     def scenario(self, manipulation: str, seed: int) -> Scenario:
         """Return the problem behind a cell; one is held at a time, since each holds the whole training set."""
@@ -187,7 +197,7 @@ class Worker:
 
     def is_stored(self, cell: Cell) -> bool:
         """Say whether a cell would be read instead of computed."""
-        run = self.store.peek(cell.kind, self.key(cell))
+        run = None if self.blank else self.store.peek(cell.kind, self.key(cell))
         return run is not None and not self._lacks_points(run)
 
     def work(self, cell: Cell) -> Done:

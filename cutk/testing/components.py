@@ -137,8 +137,8 @@ def options_survive_json(subject: Subject) -> None:
 
 
 @check(
-    "Take all chance from the generator that you are given, or from torch's global state where cutk seeds that (models, "
-    "unlearners); none from NumPy, the clock or the order of a set, and keep nothing on the class or in the module."
+    "Take all chance from the generator that you are given, or from torch's global state where cutk seeds that "
+    "(models, unlearners); none from the clock or the order of a set, and keep nothing on the class or in the module."
 )
 def same_seed_gives_the_same(subject: Subject) -> None:
     """Twice from the same seed, on the same data, gives the same, to the last bit."""
@@ -149,7 +149,7 @@ def same_seed_gives_the_same(subject: Subject) -> None:
 
 @check("Put back what you set, in a finally or with a context manager, and draw from no global generator.")
 def nothing_global_is_left(subject: Subject) -> None:
-    """Random states, grad mode, threads, dtypes, hooks, warnings, folder, environment and functions are as they were."""
+    """Random states, modes, threads, dtypes, hooks, warnings, folder, environment, functions are as they were."""
     if subject.second.changed:
         raise Unmet(f"it changes {', '.join(subject.second.changed)}")
 

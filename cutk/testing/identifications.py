@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cached_property
 from typing import Any
 
@@ -75,7 +76,7 @@ def more_are_found_at_larger_alpha(subject: TriedIdentification) -> str | None:
         if sizes[-1] == len(subject.scenarios[harm].train):
             raise Unmet(f"at α = 1 it finds all {sizes[-1]} training samples (manipulated: {harm})")
         sets = [set(by_alpha[alpha].tolist()) for alpha in ALPHAS]
-        nested = nested and all(smaller <= larger for smaller, larger in zip(sets, sets[1:], strict=False))
+        nested = nested and all(smaller <= larger for smaller, larger in itertools.pairwise(sets))
     return None if nested else "S_f at one α isn't part of S_f at every larger one: curves against α vary more"
 
 

@@ -16,7 +16,7 @@ from cutk.problem.truth import Evaluation, Truth
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import NotJudged, Unmet, check
 from cutk.testing.states import difference, snapshot
-from cutk.testing.tiny import HARMS, Harm, Reader, tiny_scenario
+from cutk.testing.tiny import HARMS, Harm, Reader, tiny_models, tiny_scenario
 
 __all__ = ["CHECKS", "SUBJECT", "TriedMetric", "require_numbers"]
 
@@ -57,8 +57,7 @@ class _Problem:
     def __init__(self, harm: Harm) -> None:
         self.scenario: Scenario = tiny_scenario(harm)
         self.models: dict[str, nn.Module] = {
-            "the original": self.scenario.train_original().eval(),
-            "gold": self.scenario.train_gold().eval(),
+            **dict(zip(("the original", "gold"), tiny_models(harm), strict=True)),
             PERFECT: Reader().eval(),
             HARMED: Reader.wrong_about(harm).eval(),
         }

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from cutk.chance import isolated_rng
 from cutk.data.samples import Shape
-from cutk.errors import CutkError, UsageError, reason
+from cutk.errors import UsageError, reason
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import Unmet, check
 from cutk.testing.states import difference, snapshot
 
 __all__ = ["CHECKS", "SUBJECT", "TriedModel"]
 
-SHAPES: tuple[Shape, ...] = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (12,))
+IMAGES: tuple[Shape, ...] = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
+VECTOR: Shape = (12,)
 CLASSES = 7
 BATCH = 2
 
@@ -55,7 +56,7 @@ class TriedModel(Subject):
     def samples(self, shape: Shape) -> Tensor:
         """Return a batch: numbers as a normalised one has them, or tokens if the model takes these alone."""
         generator = torch.Generator().manual_seed(0)
-        if self.tokens and len(shape) == 1:
+        if self.tokens and shape == VECTOR:
             return torch.randint(0, 2, (BATCH, *shape), generator=generator).to(self.device)
         return torch.randn(BATCH, *shape, generator=generator).to(self.device)
 
@@ -65,30 +66,29 @@ class TriedModel(Subject):
         Raises:
             Unmet: if it neither takes them nor refuses them with a ``UsageError``.
         """
-        try:
-            with torch.no_grad(), isolated_rng(0):
-                network = self.build(shape)
-                for mode in (True, False):
-                    _require_logits(network.train(mode)(self.samples(shape)), _shown(shape))
-        except UsageError as error:
-            return str(error)
-        except CutkError:
-            raise
-        except Exception as error:
-            raise Unmet(f"samples of {_shown(shape)}: {reason(error)}") from error
-        return ""
+        failure = Unmet("")
+        for self.tokens in (False, True) if shape == VECTOR else (False,):  # a shape doesn't tell features from tokens
+            try:
+                with torch.no_grad(), isolated_rng(0):
+                    network = self.build(shape)
+                    for mode in (True, False):
+                        _require_logits(network.train(mode)(self.samples(shape)), _shown(shape))
+                return ""
+            except UsageError as error:
+                return str(error)
+            except Unmet as error:
+                failure = error
+            except Exception as error:
+                failure = Unmet(f"samples of {_shown(shape)}: {reason(error)}")
+        raise failure
 
     @cached_property
     def refusals(self) -> dict[Shape, str]:
         """Why each shape is refused; an empty text where it isn't."""
         with self.apart():
-            found = {shape: self.attempt(shape) for shape in SHAPES if len(shape) > 1}
-            (vector,) = (shape for shape in SHAPES if len(shape) == 1)
-            try:
-                found[vector] = self.attempt(vector)
-            except Unmet:  # a shape doesn't tell features from tokens
-                self.tokens = True
-                found[vector] = self.attempt(vector)
+            found = {shape: self.attempt(shape) for shape in IMAGES}
+            if all(found.values()):  # it may be made for vectors
+                found[VECTOR] = self.attempt(VECTOR)
         return found
 
     @cached_property
@@ -109,18 +109,22 @@ class TriedModel(Subject):
     essential=True,
 )
 def samples_become_logits(subject: TriedModel) -> str | None:
-    """Images of several sizes, and vectors, become finite logits or are refused with a UsageError."""
+    """Images of several sizes, or vectors, become finite logits or are refused with a UsageError."""
     refused = [f"{_shown(shape)} ({why})" for shape, why in subject.refusals.items() if why]
-    if len(refused) == len(SHAPES):
-        raise Unmet(f"it takes none of {len(SHAPES)} shapes of samples: {refused[0]}")
+    if len(refused) == len(subject.refusals):
+        raise Unmet(f"it takes none of {len(refused)} shapes of samples: {refused[0]}")
     return f"it refuses {', '.join(refused)}" if refused else None
 
 
-@check("Raise cutk.UsageError with the size that it needs and the size that came.")
+@check(
+    "Begin build() with channels, height, width = self.require_images(shape) if it takes images alone, and raise "
+    "cutk.UsageError with the size that it needs and the size that came."
+)
 def refusals_say_why(subject: TriedModel) -> None:
-    """Images of one pixel are taken, or refused with a UsageError and not with an error from within."""
+    """Images of one pixel, and vectors, are taken, or refused with a UsageError and not with an error from within."""
     with subject.apart():
-        subject.attempt((1, 1, 1))
+        for shape in ((1, 1, 1), VECTOR):
+            subject.attempt(shape)
 
 
 @check("Take chance from torch's global state, which cutk seeds, and seed nothing yourself.")

@@ -18,6 +18,7 @@ import pytest
 from cutk.plugins.registry import Registry, load_registry
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Task
+from cutk.testing.tiny import tiny_models
 from cutk.testing.tiny import tiny_scenario as make_scenario
 
 __all__ = ["cutk_registry", "tiny_scenario", "tiny_task"]
@@ -38,5 +39,5 @@ def tiny_scenario() -> Scenario:
 @pytest.fixture
 def tiny_task(tiny_scenario: Scenario) -> Task:
     """What an unlearner is given there: a trained original, and half of the manipulated samples."""
-    original = tiny_scenario.train_original().eval()
+    original, _ = tiny_models()
     return tiny_scenario.task(original, alpha=0.5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cutk.data.batches import Batch
-from cutk.learning.recipe import Recipe
+from cutk.learning.recipe import Recipe, cross_entropy
 from cutk.problem.scenario import Scenario
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import Unmet, check
@@ -47,12 +47,13 @@ class TriedRecipe(Subject):
         model = self.scenario(self.recipe()).train_original()
         return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
-    def average_loss(self, model: nn.Module) -> float:
-        """Return the recipe's own loss on the training set."""
+    def losses(self, model: nn.Module) -> tuple[float, float]:
+        """Return the recipe's own loss on the training set, and the cross-entropy."""
         recipe = self.recipe()
-        train = self.scenario(recipe).train
+        (batch,) = self.scenario(recipe).train.batches()
         with torch.no_grad():
-            return float(recipe.loss(model.eval()(next(iter(train.batches())).x), next(iter(train.batches()))))
+            logits = model.eval()(batch.x)
+            return float(recipe.loss(logits, batch)), float(cross_entropy(logits, batch))
 
 
 def _parameters() -> dict[str, nn.Parameter]:
@@ -67,12 +68,14 @@ def loss_is_a_finite_number(subject: TriedRecipe) -> None:
         logits = torch.linspace(-2, 2, count * 4, device=subject.device).view(count, 4).requires_grad_()
         index = torch.arange(count, device=subject.device)
         with subject.apart():
-            loss = subject.recipe().loss(logits, Batch(torch.zeros(count, 1, 8, 8, device=subject.device), index % 4, index))
+            loss = subject.recipe().loss(
+                logits, Batch(torch.zeros(count, 1, 8, 8, device=subject.device), index % 4, index)
+            )
         if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
             came = f"{loss.dtype} {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise Unmet(f"for {count} samples it returns {came}, no scalar with a gradient")
-        if not math.isfinite(float(loss)):
-            raise Unmet(f"for {count} samples it returns {float(loss)}")
+        if not torch.isfinite(loss):
+            raise Unmet(f"for {count} samples it returns {loss.item()}")
 
 
 @check(
@@ -101,7 +104,11 @@ def learning_rate_is_heeded(subject: TriedRecipe) -> None:
     """Twice the learning rate is twice the learning rate, in every parameter group."""
     with subject.apart():
         rates = [
-            [float(group["lr"]) for each in subject.recipe().optimisers(_parameters(), lr) for group in each.param_groups]
+            [
+                float(group["lr"])
+                for each in subject.recipe().optimisers(_parameters(), lr)
+                for group in each.param_groups
+            ]
             for lr in (0.1, 0.2)
         ]
     if any(not math.isclose(2 * low, high, rel_tol=1e-6) or low <= 0 for low, high in zip(*rates, strict=True)):
@@ -123,14 +130,15 @@ def rates_are_finite(subject: TriedRecipe) -> None:
 
 @check("Look at the loss's sign, the learning rate and the schedule: sixty steps of sixteen images should be enough.")
 def training_reduces_the_loss(subject: TriedRecipe) -> None:
-    """A network trained on 72 simple images for up to 60 steps has a lower loss than at its start."""
+    """After up to 60 steps on 72 simple images a network's loss, and its cross-entropy, is lower than at the start."""
     with subject.apart():
         scenario = subject.scenario(subject.recipe())
         trained = scenario.train_original()
         start = scenario.task(trained, 0.5).fresh()
-        before, after = subject.average_loss(start), subject.average_loss(trained)
-    if not after < before:
-        raise Unmet(f"it is {before:.4g} before and {after:.4g} after {subject.options.steps} steps")
+        before, after = subject.losses(start), subject.losses(trained)
+    for what, first, last in zip(("the recipe's loss", "cross-entropy"), before, after, strict=True):
+        if not last < first:
+            raise Unmet(f"{what} is {first:.4g} before and {last:.4g} after {subject.options.steps} steps")
 
 
 @check("Keep nothing on self between calls: what an optimiser or a schedule has to remember belongs to the optimiser.")

@@ -26,7 +26,9 @@ class TriedSelector(Subject):
     def scores(self) -> list[Score]:
         """Every combination of a few values for what it measures."""
         names = self.component.measures
-        return [Score(**dict(zip(names, levels, strict=True))) for levels in itertools.product(LEVELS, repeat=len(names))]
+        return [
+            Score(**dict(zip(names, levels, strict=True))) for levels in itertools.product(LEVELS, repeat=len(names))
+        ]
 
     def work(self) -> tuple[list[Any], Any]:
         """Return the value of every score, and the choice among all of them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import torch
@@ -25,6 +27,7 @@ __all__ = [
     "TinyRecipe",
     "TinySurrogate",
     "scenario_of",
+    "tiny_models",
     "tiny_samples",
     "tiny_scenario",
 ]
@@ -79,7 +82,7 @@ class _Harmful(Manipulation):
         super().__init__()
         self.harm = harm
 
-    def corrupt(self, train: Samples, generator: torch.Generator, surrogate: Surrogate | None = None) -> Corruption:
+    def corrupt(self, train: Samples, generator: torch.Generator, _: Surrogate | None = None) -> Corruption:
         """Spoil them."""
         drawn = torch.randperm(len(train), generator=generator)
         if self.harm == "two classes":
@@ -218,6 +221,17 @@ def tiny_scenario(
     return scenario_of(
         _Squares().load(), *map(_Harmful, harm.split(" and ")), recipe=(recipe or TinyRecipe()).on(device), seed=seed
     )
+
+
+@cache
+def _trained(harm: Harm, device: str) -> tuple[nn.Module, nn.Module]:
+    scenario = tiny_scenario(harm, device=device)
+    return scenario.train_original().eval(), scenario.train_gold().eval()
+
+
+def tiny_models(harm: Harm = "trigger", *, device: str = "cpu") -> tuple[nn.Module, nn.Module]:
+    """Return the original and gold of a tiny scenario, trained once and copied each time."""
+    return copy.deepcopy(_trained(harm, device))
 
 
 def scenario_of(splits: Splits, *manipulations: Manipulation, recipe: Recipe | None = None, seed: int = 0) -> Scenario:

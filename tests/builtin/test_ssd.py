@@ -63,7 +63,7 @@ def gradients(weight, bias, x, y):
 @pytest.fixture
 def problem(images_of, plain_set):
     images = images_of(count=7, size=2)
-    x = images.pixels.double().numpy().reshape(7, 4) / 255
+    x = images.x.double().numpy().reshape(7, 4) / 255
     return plain_set(images), x, images.labels.numpy()
 
 

@@ -106,7 +106,9 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(run, tmp_path):
     assert rows[0] == ["badnet", "0", "original", "1", "1.7", f"{400 / 380 / 3:.1f}", "to", "do"]
     assert rows[2] == ["badnet", "0", "ssd", "0.5", "50", "1.0", f"{(50 * 30 + 420) / 380 / 3:.1f}", "to", "do"]
     assert "2 of them trainings of an original or gold model" in ran.out
-    assert re.search(r"A pass takes about \S+ \S+ here .*fp32; measured just now\), so all of it about \S+ \S+", ran.out)
+    assert re.search(
+        r"A pass takes about \S+ \S+ here .*fp32; measured just now\), so all of it about \S+ \S+", ran.out
+    )
     assert list(tmp_path.iterdir()) == []
     run(*TINY, "-u", "rewod")
     assert "2 of 6 cells to compute" in run(*TINY, "-u", "ssd", "-u", "rewod", "--dry-run").out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def test_a_sound_file_passes(run, write):
     ran = run("plugins", "check", "my_method.py")
     assert ran.code == 0, ran.err
     assert "mine  (unlearner, inline " in ran.out
-    assert "19 hold, 0 fail, 0 not judged" in ran.out
-    assert "The same seed gives the same model, to the last bit." in ran.out
+    assert re.search(r"\d+ hold, 0 fail, 0 not judged", ran.out)
+    assert "It copes with a single identified sample" in ran.out
     assert "FAILS" not in ran.out
     for printed in ("a greeting that is no result", "working hard"):
         assert printed not in ran.out
@@ -74,9 +75,9 @@ def test_what_fails_is_shown_with_how_to_mend_it(run, write):
     write(line="task.train.labels[0] += 1")
     ran = run("plugins", "check", "./my_method.py")
     assert ran.code == 1
-    assert "18 hold, 1 fail, 0 not judged" in ran.out
+    assert re.search(r"\d+ hold, 1 fail, 0 not judged", ran.out)
     (row,) = [line for line in ran.out.splitlines() if line.split()[:1] == ["FAILS"]]
-    assert "training set" in row
+    assert "Samples, labels" in row
     assert "it writes to task.train.labels" in row
     assert "Mend: Write to copies" in ran.out
 
@@ -103,14 +104,14 @@ def test_a_module_is_checked_by_its_name(run, write):
     assert [component["name"] for component in ran.json["components"]] == ["mine"]
 
 
-def test_built_ins_are_checked_by_distribution_entry_point_and_module(run):
+def test_built_ins_are_checked_by_distribution_entry_point_and_module(run, registry):
     for target in ("cutk:none", "cutk_builtin.unlearners.none"):
         ran = run("plugins", "check", target, "--json")
         assert ran.code == 0, ran.err
         assert [component["name"] for component in ran.json["components"]] == ["none"]
-    ran = run("plugins", "check", "cutk_builtin.manipulations", "cutk:badnet", "--json")
+    ran = run("plugins", "check", "cutk_builtin.selectors", "cutk:paper", "--json")
     names = [component["name"] for component in ran.json["components"]]
-    assert sorted(names) == ["badnet", "interclass-confusion", "label-swap"]
+    assert sorted(names) == [entry.name for entry in registry.of_kind("selector")]
 
 
 def test_a_distribution_is_checked(run, installed):

@@ -9,3 +9,14 @@ def test_each_prepared_state_is_counted(setup_of, tmp_path):
     options = {"ssd": {"fisher": ["batch", "per-sample"], "selection_weight": [1, 10], "dampening": 1}}
     cost = cell_costs(Study(setup_of(alphas=[0.5], options=options), Store(tmp_path)))[-1]
     assert (cost.points, cost.work) == (4, 2.0)
+
+
+def test_a_cost_can_be_told_before_the_data_are_there(setup_of, tmp_path, watcher_class):
+    root = {"cifar10": {"root": str(tmp_path)}}
+    plan = {"dataset": "cifar10", "model": "convnet-small", "alphas": [1.0], "unlearners": ["rewod"]}
+    setup = setup_of(**plan, options={**root, "convnet-small": {"width": 1}}, recipe={"steps": 475, "batch_size": 100})
+    watcher = watcher_class()
+    costs = cell_costs(Study(setup, Store(tmp_path), watcher, blank=True))
+    assert [cost.work for cost in costs] == [1.0, 1.0, 1.0]  # 475 · 100 of 47,500, each a pass
+    assert not any(cost.stored for cost in costs)
+    assert "CIFAR-10 is not in" in watcher.warnings[0]

@@ -79,3 +79,10 @@ def test_what_a_dataset_suggests_goes_to_the_recipe_that_has_it(setup_of):
     options = setup_of(dataset="digits", recipe={"name": "adamw"}).recipe.points[0]
     assert (options.batch_size, options.flip) == (32, False)
     assert options.lr == type(options)().lr
+
+
+def test_options_of_a_family_stay_with_its_variants():
+    base = {"unlearners": ["scrub", "scrub:step"], "options": {"scrub": {"steps": 3}}}
+    assert layer(base, {"unlearners": ["scrub:step"]})["options"] == {"scrub": {"steps": 3}}
+    base = {"unlearners": ["scrub:step"], "options": {"scrub": {"steps": 3}}}
+    assert layer(base, {"unlearners": ["cf"]})["options"] == {}

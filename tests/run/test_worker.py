@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,7 +190,7 @@ class FromFile(cutk.Manipulation):
     name = "from-file"
 
     def corrupt(self, train, generator):
-        shift = int(open("shift.txt").read())  # noqa: SIM115
+        shift = int(Path("shift.txt").read_text())
         labels = train.labels.clone()
         labels[:20] = (labels[:20] + shift) % len(train.classes)
         return cutk.Corruption(train.changed(labels=labels), torch.arange(20))

@@ -5,7 +5,7 @@ import torch
 import cutk
 
 
-def noise_pattern(shape: tuple[int, int, int], ratio: float, seed: int) -> cutk.Stamp:
+def noise_pattern(shape: cutk.Shape, ratio: float, seed: int) -> cutk.Stamp:
     """Return seeded noise that is blended over images of ``shape`` (C, H, W): (1 − ratio) · image + ratio · noise."""
     generator = torch.Generator().manual_seed(seed)
     pattern = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -29,26 +29,27 @@ class Blended(cutk.Manipulation):
         fraction: float = cutk.option(0.05, gt=0, le=1, help="part of the training set that is poisoned")
         seed: int = cutk.option(0, ge=0, help="seed of the pattern")
 
-    def corrupt(self, train: cutk.Images, generator: torch.Generator) -> cutk.Corruption:
+    def corrupt(
+        self, train: cutk.Samples, generator: torch.Generator, surrogate: cutk.Surrogate | None = None
+    ) -> cutk.Corruption:
         """Poison a uniformly drawn subset."""
         o = self.options
-        count = round(o.fraction * len(train))
+        train.require("images", self.name)
+        count, classes = round(o.fraction * len(train)), len(train.classes)
         if count == 0:
             raise cutk.UsageError(f"Option 'blended.fraction': {o.fraction:g} of {len(train)} images is none.")
-        if o.target >= len(train.classes):
-            raise cutk.UsageError(
-                f"Option 'blended.target': expected a class from 0 to {len(train.classes) - 1}, got {o.target}."
-            )
+        if o.target >= classes:
+            raise cutk.UsageError(f"Option 'blended.target': expected a class from 0 to {classes - 1}, got {o.target}.")
         poisoned = torch.randperm(len(train), generator=generator)[:count].sort().values
         labels = train.labels.clone()
         labels[poisoned] = o.target
         pattern = noise_pattern(train.shape, o.ratio, o.seed)
         return cutk.Corruption(
-            cutk.Images(train.pixels, labels, train.classes),
+            train.changed(labels=labels),
             manipulated=poisoned,
-            stamp=pattern,
+            overlays=(cutk.Overlay(pattern, poisoned),),
             trigger=pattern,
-            target=o.target,
+            targets=cutk.Corruption.all_to_one(o.target, classes),
         )
 
 

@@ -35,6 +35,6 @@ class Healing(cutk.Summary):
 
 
 @cutk.hookimpl
-def cutk_metrics() -> list[type[cutk.Metric]]:
+def cutk_summaries() -> list[type[cutk.Summary]]:
     """Provide ``healing``."""
     return [Healing]

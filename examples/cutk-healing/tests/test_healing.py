@@ -1,10 +1,10 @@
 from cutk_healing import Healing, healed
 
-from cutk.testing import check_metric
+from cutk.testing import check_summary
 
 
 def test_it_keeps_to_what_cutk_expects():
-    check_metric(Healing)
+    check_summary(Healing)
 
 
 def test_healing_by_hand():

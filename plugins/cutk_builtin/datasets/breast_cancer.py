@@ -16,7 +16,7 @@ class BreastCancer(cutk.Dataset):
     """569 real tissue samples, malignant or benign, with 30 features of their cells' nuclei; embedded.
 
     Of each class every fifth sample, in the order of the file, is for testing: 456 for training, 113 for testing.
-    Manipulations of labels suit it, such as ``interclass-confusion`` and ``label-swap``: there is nothing to see.
+    Manipulations of labels suit it, such as ``interclass-confusion``: there is nothing to lay a trigger on.
     """
 
     name = "breast-cancer"

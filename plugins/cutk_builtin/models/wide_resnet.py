@@ -128,8 +128,9 @@ class WideResNet(cutk.Model):
             "zagoruyko", help="the network of the paper that introduced it, or of the benchmark's authors' code"
         )
 
-    def build(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
+        channels, _, _ = self.require_images(shape)
         o = self.options
         blocks, rest = divmod(o.depth - 4, 6)
         if rest:
@@ -140,7 +141,7 @@ class WideResNet(cutk.Model):
         w16, w32, w64 = (count * o.width for count in (16, 32, 64))
         return initialise(
             nn.Sequential(
-                conv3x3(shape[0], 16, bias=authors),
+                conv3x3(channels, 16, bias=authors),
                 *groups(AuthorsBlock if authors else Block, (w16, w32, w64), blocks, o.dropout),
                 *([] if authors else [normalised(w64)]),
                 nn.AdaptiveAvgPool2d(1),

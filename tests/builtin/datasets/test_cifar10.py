@@ -42,3 +42,8 @@ def test_cifar10_is_read_with_its_batches_in_order(cifar10, load, tmp_path):
 
 def test_cats_and_dogs_are_classes_of_cifar10():
     assert [Cifar10.published.classes.index(name) for name in ("cat", "dog")] == [3, 5]
+
+
+def test_damaged_cifar10_is_refused(cifar10, message, tmp_path):
+    (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"")
+    assert "or its files are damaged" in message(Cifar10, root=tmp_path)

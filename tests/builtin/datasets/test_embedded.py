@@ -32,6 +32,17 @@ def test_its_licence_lies_beside_it(module):
     assert "Changes: " in text
 
 
+def test_digits_are_the_real_ones():
+    splits = Digits().load()
+    x = torch.cat([splits.train.x, splits.test.x])
+    assert x.shape == (1797, 1, 8, 8)
+    assert (int(x.min()), int(x.max())) == (0, 255)
+    # Class frequencies as UCI documents them for optdigits.tes.
+    labels = torch.cat([splits.train.labels, splits.test.labels])
+    assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert torch.bincount(splits.test.labels).min() >= 34
+
+
 def test_breast_cancer_is_what_was_published():
     splits = BreastCancer().load()
     samples = splits.train
