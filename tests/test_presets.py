@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-
 import pytest
 
 import cutk
@@ -160,59 +158,6 @@ def test_the_authors_code_is_what_its_scripts_say(name, steps, unlearning_steps,
 def test_the_papers_confusions_are_what_table_2_says(name, fraction, classes):
     confusion = manipulation_of(setup_of(name))
     assert (confusion.fraction, confusion.classes, confusion.selection) == (fraction, classes, "random")
-
-
-def test_a_base_is_laid_under_and_may_have_a_base_itself(run, tmp_path):
-    (tmp_path / "mine.toml").write_text('base = "other.toml"\nseeds = 2\n[recipe]\nsteps = 9\n')
-    (tmp_path / "other.toml").write_text('base = "laptop/digits"\nseeds = 1\nalphas = [1.0]\n[recipe]\nlr = 0.5\n')
-    shown = run("presets", "show", "mine.toml")
-    assert shown.code == 0, shown.err
-    plan = tomllib.loads(shown.out)
-    assert (plan["seeds"], plan["alphas"], plan["recipe"]) == (2, [1.0], {"name": "sgd", "steps": 9, "lr": 0.5})
-    assert plan["dataset"] == "digits"
-    assert "base" not in plan
-    # What is shown is a plan again, and the same one.
-    (tmp_path / "shown.toml").write_text(shown.out)
-    assert tomllib.loads(run("presets", "show", "shown.toml").out) == plan
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('base = "mine.toml"', "Plan 'mine.toml' is its own base, by way of: mine.toml → mine.toml."),
-        ("base = 3", "expected base to be the name of a plan, got 3"),
-        ('base = "laptop/digit"', "Unknown preset 'laptop/digit'. Did you mean 'laptop/digits'?"),
-        ('base = "laptop/digits"\nseeds = 0', "seeds"),
-        ('base = "laptop/digits"\n[options.ssd]\nselection_weight = "a"', "Option 'ssd.selection_weight'"),
-        ('base = "laptop/digits"\n[recipe]\nsteps = 2.5', "Option 'sgd.steps'"),
-    ],
-)
-def test_a_base_that_cannot_be(run, tmp_path, text, message):
-    (tmp_path / "mine.toml").write_text(text)
-    for command in (("presets", "show", "mine.toml"), ("bench", "--preset", "mine.toml")):
-        ran = run(*command)
-        assert ran.code == 2
-        assert message in ran.err
-
-
-def test_presets_are_listed_with_what_they_are_for(run):
-    ran = run("presets", "list")
-    assert ran.code == 0, ran.err
-    for name in PRESETS:
-        assert name in ran.out
-    assert "figure 2" in ran.out
-
-
-def test_a_broken_preset_is_listed_as_broken(run, tmp_path, monkeypatch):
-    (tmp_path / "bad.toml").write_text("not toml")
-    registry = load_registry({"CUTK_PLUGINS": ""})
-    registry.presets["bad"] = type(registry.presets["default"])(
-        "bad", tmp_path / "bad.toml", registry.presets["default"].provider
-    )
-    monkeypatch.setattr("cutk.plugins.registry.load_registry", lambda **_: registry)
-    ran = run("presets", "list")
-    assert ran.code == 0
-    assert "broken: Plan" in ran.out
 
 
 def test_cutk_has_no_preset_for_components_that_it_lacks():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -65,8 +65,8 @@ def _histogram(experiment: Experiment, metric: Measured) -> Drawing | None:
         return None
     titles = [setting.title for setting in experiment.settings]
     colours = colours_for(titles)
-    axes = [(method, log) for method in methods for log in (_scales(v for k, v in found.items() if k[0] == method))]
-    both = len(axes) > len(methods)
+    both = any(map(_is_logarithmic, found.values()))
+    axes = [(method, log) for method in methods for log in ((True, False) if both else (False,))]
     names = [f"{method}{'' if not both else ', logarithmic' if log else ', linear'}" for method, log in axes]
     panels = Panels(names, size=(3.5, 2.6))
     for ax, (method, log) in zip(panels.axes, axes, strict=True):
@@ -98,11 +98,6 @@ def _histogram(experiment: Experiment, metric: Measured) -> Drawing | None:
         f"{metric.summary} Of the selected models at the largest α, means over the seeds; the first bin holds all that "
         f"is smaller, the last one all that is larger.{linear}",
     )
-
-
-def _scales(histograms: Iterable[Values]) -> tuple[bool, ...]:
-    """Return whether to draw logarithmic bins and whether to draw linear ones."""
-    return (True, False) if any(map(_is_logarithmic, histograms)) else (False,)
 
 
 def _is_logarithmic(values: dict[str, float]) -> bool:

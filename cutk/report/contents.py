@@ -10,7 +10,7 @@ from cutk.components import Summary
 from cutk.errors import UsageError
 from cutk.options import parse_options
 from cutk.plugins.registry import Registry
-from cutk.report.experiments import experiments_of
+from cutk.report.experiments import Experiment, experiments_of
 from cutk.report.sheets import Sheet, sheets_of, tidy
 from cutk.run.records import Failure, Run
 from cutk.run.summary import Summarised, summarise
@@ -102,14 +102,17 @@ class Contents:
         for experiment, found in zip(self.experiments, self.summaries, strict=True):
             yield from tidy(experiment, found)
 
-    @cached_property
-    def drawings(self) -> list[list[Drawing]]:
-        """The figures of each experiment."""
+    def figures(self, experiment: Experiment) -> Iterator[Drawing]:
+        """Yield an experiment's figures, each drawn when it is asked for."""
         from cutk.report.figures import figures_of  # matplotlib takes a second to import
         from cutk.report.style import marks_for
 
-        marks = marks_for(method for experiment in self.experiments for method in experiment.methods)
-        return [list(figures_of(experiment, marks)) for experiment in self.experiments]
+        return figures_of(experiment, marks_for(method for one in self.experiments for method in one.methods))
+
+    @cached_property
+    def drawings(self) -> list[list[Drawing]]:
+        """The figures of each experiment."""
+        return [list(self.figures(experiment)) for experiment in self.experiments]
 
     def html(self) -> str:
         """Return the page."""

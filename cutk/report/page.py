@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,15 @@ __all__ = ["excerpt", "page"]
 def page(contents: Contents) -> str:
     """Return a report as an HTML page."""
     parts = zip(contents.experiments, contents.sheets, contents.drawings, strict=True)
-    sections = [_section(*of_one) for of_one in parts]
+    sections = [{**_results(*of_one), **_background(*of_one[:2])} for of_one in parts]
     failures = [described(failure) for failure in (*contents.failures, *contents.failed_summaries)]
     return _template("page.html.j2").render(sections=sections, failures=failures, version=version("cutk"))
 
 
 def excerpt(contents: Contents) -> str:
     """Return what a notebook shows: the verdicts, the first figure and the results' tables, as HTML."""
-    parts = zip(contents.experiments, contents.sheets, contents.drawings, strict=True)
-    sections = [_section(experiment, sheets, drawings[:1]) for experiment, sheets, drawings in parts]
+    parts = zip(contents.experiments, contents.sheets, strict=True)
+    sections = [_results(e, sheets, [*islice(contents.figures(e), 1)]) for e, sheets in parts]
     return _template("excerpt.html.j2").render(sections=sections)
 
 
@@ -55,32 +56,35 @@ def _template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _section(experiment: Experiment, sheets: list[Sheet], drawings: list[Drawing]) -> dict[str, Any]:
-    name = experiment.slug
+def _results(experiment: Experiment, sheets: list[Sheet], drawings: list[Drawing]) -> dict[str, Any]:
+    """Return what an experiment gave: in words, in figures and in numbers."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for drawing in drawings:
         # matplotlib wrote it, and style.svg escaped what it put in.
         inline = Markup(svg(drawing.figure, drawing.name, drawing.tips))  # noqa: S704
         figure = {"id": drawing.name, "title": drawing.title, "caption": drawing.caption, "svg": inline}
         groups.setdefault(drawing.group, []).append(figure)
+    figures = [{"id": f"{experiment.slug}-{slug(g)}", "name": g, "drawings": d} for g, d in groups.items()]
+    verdicts = [
+        {"name": setting.name, "sentences": said, "table": _address(experiment, i)}
+        for i, setting in enumerate(experiment.settings)
+        if (said := verdict_of(experiment, setting))
+    ]
+    results = [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is not None]
+    return {"verdicts": verdicts, "figures": figures, "results": results}
+
+
+def _background(experiment: Experiment, sheets: list[Sheet]) -> dict[str, Any]:
+    """Return what else a page says of an experiment: what it was made of, and every record."""
+    metrics = (*experiment.metrics.values(), *experiment.breakdowns.values())
     return {
-        "id": name,
+        "id": experiment.slug,
         "name": experiment.name,
-        "verdicts": [
-            {"name": setting.name, "sentences": said, "table": _address(experiment, i)}
-            for i, setting in enumerate(experiment.settings)
-            if (said := verdict_of(experiment, setting))
-        ],
         "facts": facts_of(experiment),
         "overview": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is None],
-        "results": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is not None],
-        "figures": [{"id": f"{name}-{slug(group)}", "name": group, "drawings": d} for group, d in groups.items()],
-        "glossary": [
-            (metric.name.replace("_", " "), metric.summary, metric.higher_is_better)
-            for metric in (*experiment.metrics.values(), *experiment.breakdowns.values())
-        ],
+        "glossary": [(m.name.replace("_", " "), m.summary, m.higher_is_better) for m in metrics],
         "records": [
-            {"id": f"{name}-records-{i}", "title": setting.title, "runs": _runs(experiment, setting)}
+            {"id": f"{experiment.slug}-records-{i}", "title": setting.title, "runs": _runs(experiment, setting)}
             for i, setting in enumerate(experiment.settings)
         ],
     }
