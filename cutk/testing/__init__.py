@@ -22,7 +22,7 @@ from typing import Any
 
 from cutk.components import Component
 from cutk.errors import UsageError
-from cutk.kinds import KINDS, Kind
+from cutk.kinds import KINDS, Kind, asked_as
 from cutk.testing.findings import CheckFailed, Finding, run
 from cutk.testing.tiny import tiny_scenario
 
@@ -76,7 +76,9 @@ def __getattr__(name: str) -> Callable[..., list[Finding]]:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
     def check_kind(component: type[Component], *, options: Given = None, device: str = "cpu") -> list[Finding]:
-        if not isinstance(component, type) or not issubclass(component, kind.base):
+        # To those who asked for both in one way, a summary is a metric.
+        bases = tuple(other.base for other in asked_as(kind.name))
+        if not isinstance(component, type) or not issubclass(component, bases):
             raise UsageError(f"Expected a subclass of cutk.{kind.base.__name__}, got {component!r}.")
         return check_component(component, options=options, device=device)
 
