@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import zipfile
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -249,3 +251,14 @@ def test_nothing_is_wider_than_the_screen(shown, viewport):
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     # What doesn't fit scrolls inside its box.
     assert page.evaluate("[...document.querySelectorAll('figure .scroll')].every(box => box.clientWidth <= innerWidth)")
+
+
+def test_the_wheel_holds_the_page_and_the_style_of_figures(tmp_path, shell, python):
+    pytest.importorskip("hatchling")
+    source = Path(__file__).parents[2]
+    build = f"WheelBuilder({str(source)!r}).build(directory={str(tmp_path)!r})"
+    done = shell(python, "-c", f"from hatchling.builders.wheel import WheelBuilder; print(*{build})", cwd=source)
+    assert done.returncode == 0, done.stderr
+    names = set(zipfile.ZipFile(done.stdout.strip()).namelist())
+    files = ("page.html.j2", "excerpt.html.j2", "table.html.j2", "page.css", "page.js", "figures.mplstyle")
+    assert {f"cutk/report/{name}" for name in files} <= names
