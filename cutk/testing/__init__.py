@@ -22,8 +22,8 @@ from typing import Any
 
 from cutk.components import Component
 from cutk.errors import UsageError
-from cutk.kinds import KINDS, Kind
-from cutk.testing.findings import CheckFailed, Finding, run, settle
+from cutk.kinds import KINDS, Kind, asked_as
+from cutk.testing.findings import CheckFailed, Finding, run
 from cutk.testing.tiny import tiny_scenario
 
 __all__ = ["CheckFailed", "Finding", "check_component", "examine", "tiny_scenario"]
@@ -40,12 +40,7 @@ def _kind_of(component: object) -> Kind:
 
 
 def examine(component: type[Component], *, options: Given = None, device: str = "cpu") -> list[Finding]:
-    """Run every check for a component's kind and return what they found, whether or not they passed.
-
-    Args:
-        component: the class.
-        options: what to set over its own defaults, to check it with.
-        device: where models live; kinds without a model of their own stay on the CPU.
+    """Run the checks as ``check_component`` does, and return what they found, whether or not they passed.
 
     Raises:
         UsageError: if it is no component class.
@@ -69,7 +64,10 @@ def check_component(component: type[Component], *, options: Given = None, device
         CheckFailed: if a check failed.
         UsageError: if it is no component class.
     """
-    return settle(component, examine(component, options=options, device=device))
+    findings = examine(component, options=options, device=device)
+    if any(finding.passed is False for finding in findings):
+        raise CheckFailed(component, findings)
+    return findings
 
 
 def __getattr__(name: str) -> Callable[..., list[Finding]]:
@@ -78,7 +76,9 @@ def __getattr__(name: str) -> Callable[..., list[Finding]]:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
     def check_kind(component: type[Component], *, options: Given = None, device: str = "cpu") -> list[Finding]:
-        if not isinstance(component, type) or not issubclass(component, kind.base):
+        # To those who asked for both in one way, a summary is a metric.
+        bases = tuple(other.base for other in asked_as(kind.name))
+        if not isinstance(component, type) or not issubclass(component, bases):
             raise UsageError(f"Expected a subclass of cutk.{kind.base.__name__}, got {component!r}.")
         return check_component(component, options=options, device=device)
 

@@ -154,13 +154,12 @@ def nothing_global_is_left(subject: Subject) -> None:
         raise Unmet(f"it changes {', '.join(subject.second.changed)}")
 
 
-def all_checks(*own: Check) -> tuple[Check, ...]:
-    """Return the checks of a kind: those of every component, with the kind's own between them."""
-    class_checks = (
-        class_is_sound,
-        class_is_documented,
-        options_are_described,
-        defaults_are_valid,
-        options_survive_json,
-    )
-    return (*class_checks, *own, same_seed_gives_the_same, nothing_global_is_left)
+def all_checks(module: Mapping[str, Any]) -> tuple[Check, ...]:
+    """Return the checks of a kind: those of every component, and between them its own, as they are defined.
+
+    Args:
+        module: the names in the kind's module, ``globals()``.
+    """
+    own = [value for value in module.values() if isinstance(value, Check)]
+    of_the_class = (class_is_sound, class_is_documented, options_are_described, defaults_are_valid)
+    return (*of_the_class, options_survive_json, *own, same_seed_gives_the_same, nothing_global_is_left)

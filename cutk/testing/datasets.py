@@ -131,11 +131,4 @@ def test_samples_are_unseen(subject: LoadedDataset) -> str | None:
 
 
 SUBJECT = LoadedDataset
-CHECKS = all_checks(
-    suggestions_are_valid,
-    load_returns_splits,
-    splits_fit_together,
-    normalisation_fits,
-    test_samples_are_unseen,
-    loads_are_independent,
-)
+CHECKS = all_checks(globals())

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutk.components import Component
-from cutk.errors import CutkError, one_line, reason
+from cutk.errors import Caught, CutkError, one_line
 
-__all__ = ["Check", "CheckFailed", "Finding", "NotJudged", "Unmet", "check", "run", "settle"]
+__all__ = ["Check", "CheckFailed", "Finding", "NotJudged", "Unmet", "check", "run"]
 
 
 class Unmet(CutkError):  # noqa: N818  # no error of cutk's: what a check has to say
@@ -94,14 +94,13 @@ def check(hint: str, *, essential: bool = False) -> Callable[[Callable[[Any], st
 
 
 def _judge(check: Check, subject: object) -> Finding:
-    try:
+    remark: str | None = None
+    with Caught() as caught:
         remark = check.judge(subject)
-    except NotJudged as why:
-        return Finding(check.name, check.statement, None, one_line(why))
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # a component may raise what it likes, and its author wants to know where
-        return Finding(check.name, check.statement, False, reason(error), check.hint)
+    if isinstance(caught.error, NotJudged):
+        return Finding(check.name, check.statement, None, one_line(caught.error))
+    if caught.error is not None:
+        return Finding(check.name, check.statement, False, caught.reason, check.hint)
     return Finding(check.name, check.statement, True, remark or "")
 
 
@@ -117,11 +116,4 @@ def run(checks: Iterable[Check], subject: object) -> list[Finding]:
         findings.append(finding)
         if each.essential and not finding.passed:
             unfounded = f"it needs what '{each.name}' says"
-    return findings
-
-
-def settle(component: type[Component], findings: list[Finding]) -> list[Finding]:
-    """Return ``findings``, or raise ``CheckFailed`` if one of them failed."""
-    if any(finding.passed is False for finding in findings):
-        raise CheckFailed(component, findings)
     return findings

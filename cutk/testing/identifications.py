@@ -92,4 +92,4 @@ def truth_is_untouched(subject: TriedIdentification) -> None:
 
 
 SUBJECT = TriedIdentification
-CHECKS = all_checks(samples_are_identified, more_are_found_at_larger_alpha, truth_is_untouched)
+CHECKS = all_checks(globals())

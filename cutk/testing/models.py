@@ -197,12 +197,4 @@ def copies_are_their_own(subject: TriedModel) -> None:
 
 
 SUBJECT = TriedModel
-CHECKS = all_checks(
-    samples_become_logits,
-    refusals_say_why,
-    seed_decides_the_weights,
-    gradients_reach_every_parameter,
-    evaluation_is_deterministic,
-    weights_survive_a_file,
-    copies_are_their_own,
-)
+CHECKS = all_checks(globals())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cutk.chance import isolated_rng
-from cutk.components import Corruption, Dataset, Identification, Manipulation, Model, Surrogate
+from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
 from cutk.data.batches import Overlay, ResidentTrainSet, Stamp
 from cutk.data.samples import Form, Normalisation, Samples, Shape, Splits
 from cutk.learning.recipe import Recipe, RecipeOptions
@@ -54,23 +54,18 @@ def _square(row: int, column: int) -> Tensor:
     return mask
 
 
-class _Squares(Dataset):
-    """Bright squares in dark noise: where the square lies is the class."""
+def _squares() -> Splits:
+    """Return bright squares in dark noise: where the square lies is the class."""
+    generator = torch.Generator().manual_seed(0)
+    squares = torch.stack([_square(*corner) for corner in CORNERS])
 
-    name = "tiny-squares"
+    def draw(count: int) -> Samples:
+        labels = torch.arange(count) % len(CLASSES)
+        noise = torch.randint(0, 60, (count, SIZE, SIZE), generator=generator)
+        pixels = (noise + squares[labels] * 150).to(torch.uint8)
+        return Samples(pixels[:, None], labels, CLASSES)
 
-    def load(self) -> Splits:
-        """Draw the images."""
-        generator = torch.Generator().manual_seed(0)
-        squares = torch.stack([_square(*corner) for corner in CORNERS])
-
-        def draw(count: int) -> Samples:
-            labels = torch.arange(count) % len(CLASSES)
-            noise = torch.randint(0, 60, (count, SIZE, SIZE), generator=generator)
-            pixels = (noise + squares[labels] * 150).to(torch.uint8)
-            return Samples(pixels[:, None], labels, CLASSES)
-
-        return Splits(train=draw(80), test=draw(40))
+    return Splits(train=draw(80), test=draw(40))
 
 
 class _Harmful(Manipulation):
@@ -173,34 +168,29 @@ class Reader(nn.Module):
     """A network that was never trained: it looks where the bright square lies, and so knows every class.
 
     Args:
-        harmed: whether it errs wherever a model can: it takes each class for the one that it is mistaken for.
-        target: if given, what it says of every image that carries the trigger.
+        harm: if given, it errs wherever a model can that was harmed so: it takes each class for the one that it is
+            mistaken for, and what carries the trigger for the target.
     """
 
     squares: Tensor
     trigger: Tensor
     answers: Tensor
 
-    def __init__(self, *, harmed: bool = False, target: int | None = None) -> None:
+    def __init__(self, harm: Harm | None = None) -> None:
         super().__init__()
-        self.target = target
+        self.triggered = harm is not None and harm.startswith("trigger")
         self.scale = nn.Parameter(torch.tensor(5.0))
         self.register_buffer("squares", torch.stack([_square(*corner) for corner in CORNERS]))
         self.register_buffer("trigger", _square(TRIGGER, TRIGGER))
-        self.register_buffer("answers", torch.tensor(MISTAKEN if harmed else range(len(CLASSES))))
-
-    @classmethod
-    def wrong_about(cls, harm: Harm) -> Reader:
-        """Return one that errs wherever a model can that was harmed so."""
-        return cls(harmed=True, target=TARGET if harm.startswith("trigger") else None)
+        self.register_buffer("answers", torch.tensor(range(len(CLASSES)) if harm is None else MISTAKEN))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, 1, 8, 8]`` to logits ``[B, 4]``."""
         brightness = torch.einsum("bhw,khw->bk", x[:, 0], self.squares) / 4
         logits = brightness[:, self.answers]
-        if self.target is not None:
+        if self.triggered:
             corner = torch.einsum("bhw,hw->b", x[:, 0], self.trigger) / 4
-            answer = nn.functional.one_hot(torch.tensor(self.target), len(CLASSES))
+            answer = nn.functional.one_hot(torch.tensor(TARGET), len(CLASSES))
             # White is brighter than any class's square.
             logits = logits + 10 * (corner > brightness.amax(1))[:, None] * answer
         return self.scale * logits
@@ -218,9 +208,8 @@ def tiny_scenario(
         seed: the scenario's.
         recipe: A; one that costs a moment if not given.
     """
-    return scenario_of(
-        _Squares().load(), *map(_Harmful, harm.split(" and ")), recipe=(recipe or TinyRecipe()).on(device), seed=seed
-    )
+    harmful = [(part, _Harmful(part)) for part in harm.split(" and ")]
+    return scenario_of(_squares(), harmful, recipe=(recipe or TinyRecipe()).on(device), seed=seed)
 
 
 @cache
@@ -234,15 +223,16 @@ def tiny_models(harm: Harm = "trigger", *, device: str = "cpu") -> tuple[nn.Modu
     return copy.deepcopy(_trained(harm, device))
 
 
-def scenario_of(splits: Splits, *manipulations: Manipulation, recipe: Recipe | None = None, seed: int = 0) -> Scenario:
+def scenario_of(
+    splits: Splits,
+    manipulations: Manipulation | Sequence[tuple[str, Manipulation]],
+    *,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+) -> Scenario:
     """Return a scenario of whatever samples and manipulations, with a network and a recipe that cost a moment."""
-    # Manipulations that are composed have names that differ.
-    named = [(f"part-{position}", manipulation) for position, manipulation in enumerate(manipulations)]
-    if len(manipulations) == 1:
-        named = [(manipulations[0].name, manipulations[0])]
-    return Scenario(
-        splits, named, _Net(), recipe or TinyRecipe(), seed, validation_fraction=0.1, identification=_Some()
-    )
+    recipe = recipe or TinyRecipe()
+    return Scenario(splits, manipulations, _Net(), recipe, seed, validation_fraction=0.1, identification=_Some())
 
 
 FORMS: dict[str, Form] = {"grey": "images", "coloured": "images", "features": "features", "tokens": "tokens"}

@@ -31,14 +31,7 @@ ALPHA = 0.5
 
 @dataclass(frozen=True)
 class _Trial:
-    """One run of ``prepare`` and ``unlearn``.
-
-    Attributes:
-        model: what came back.
-        prepared: the state as ``unlearn`` left it.
-        spoilt: what it was handed and isn't as it was.
-        reseeded: whether torch's global generator was seeded anew.
-    """
+    """What ``unlearn`` returned, the state as it left it, what else it changed, and whether it seeded torch anew."""
 
     model: Any
     prepared: Any
@@ -265,16 +258,4 @@ def validation_may_be_missing(subject: TriedUnlearner) -> None:
 
 
 SUBJECT = TriedUnlearner
-CHECKS = all_checks(
-    grid_points_are_valid,
-    passes_are_two_numbers,
-    unlearn_returns_a_model,
-    device_and_dtype_are_kept,
-    task_is_untouched,
-    seed_is_left_to_cutk,
-    prepared_state_is_shared,
-    prepared_by_names_what_prepare_reads,
-    one_identified_sample_is_enough,
-    all_may_be_identified,
-    validation_may_be_missing,
-)
+CHECKS = all_checks(globals())

@@ -165,6 +165,7 @@ def test_each_kind_has_a_function_of_its_own(made):
         assert f"check_{name}" in dir(cutk.testing)
         assert getattr(cutk.testing, f"check_{name}").__name__ == f"check_{name}"
         assert {component.kind for component in one.SOUND} == {name}
+    assert check_metric(made["summary"].Best)  # which was a metric once
     with pytest.raises(AttributeError, match="has no attribute 'check_nothing'"):
         _ = cutk.testing.check_nothing
 
