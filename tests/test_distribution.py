@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import cutk
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "cutk-negative-gradient"
 
@@ -39,6 +41,7 @@ def test_the_wheel_holds_core_built_ins_and_data(built):
         "cutk/py.typed",
         "cutk/cli/bench.py",
         "cutk_builtin/unlearners/ssd.py",
+        "cutk_builtin/datasets/breast_cancer.npz",
         "cutk_builtin/datasets/digits.npz",
         "cutk_builtin/presets/default.toml",
         "cutk_builtin/presets/laptop/cifar10-poisoning.toml",
@@ -47,10 +50,11 @@ def test_the_wheel_holds_core_built_ins_and_data(built):
         "cutk/templates/plugin/unlearner.py.j2",
     ):
         assert name in names
-    assert {name.split("/")[0] for name in names} <= {"cutk", "cutk_builtin", "cutk-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} <= {"cutk", "cutk_builtin", f"cutk-{cutk.__version__}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert any(name.endswith("digits.LICENSE.md") for name in names)
-    entry_points = zipfile.ZipFile(built[0]).read("cutk-0.1.0.dist-info/entry_points.txt").decode()
+    for data in ("digits", "breast_cancer"):
+        assert any(name.endswith(f"licenses/plugins/cutk_builtin/datasets/{data}.LICENSE.md") for name in names)
+    entry_points = zipfile.ZipFile(built[0]).read(f"cutk-{cutk.__version__}.dist-info/entry_points.txt").decode()
     assert "cutk = cutk.cli:main" in entry_points
     assert "ssd = cutk_builtin.unlearners.ssd" in entry_points
 
@@ -100,5 +104,5 @@ def test_a_third_party_unlearner_is_one_pip_install_away(shell, tmp_path):
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     (record,) = [r for r in document["records"] if r["unlearner"] == "negative-gradient"]
-    assert record["provider"] == "cutk-negative-gradient==0.1.0"
-    assert document["environment"]["providers"]["cutk-negative-gradient"] == "0.1.0"
+    assert record["provider"] == "cutk-negative-gradient==0.2.0"
+    assert document["environment"]["providers"]["cutk-negative-gradient"] == "0.2.0"

@@ -333,3 +333,19 @@ def test_what_does_not_fit_the_dataset_is_refused(arguments, message):
     }
     with pytest.raises(ValueError, match=message):
         StreamedTrainSet(Listed(IMAGES), **{**given, **arguments})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_gives_the_same_model_as_on_the_resident_set(both, registry, workers):
+    sgd = registry.get("recipe", "sgd").component
+    recipe = sgd(sgd.Options(steps=9, batch_size=8, lr=0.1))
+
+    def trained(held):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.2), torch.nn.Linear(192, 3))
+        recipe.fit(model, held.batches(None, 8, shuffle=True, augment=True, steps=9), steps=9)
+        return model, recipe.predict(model, held)
+
+    (one, predicted), (other, also) = (trained(held) for held in both("images", workers, Augmentation(2, True)))
+    assert torch.equal(one[2].weight, other[2].weight)
+    assert torch.equal(predicted, also)

@@ -20,6 +20,7 @@ class Svhn(cutk.Dataset):
     recipe = {"steps": 1000, "batch_size": 128, "crop_padding": 2, "flip": False}
     suggests = {
         "sgd": {"lr": 0.05},
+        "convnet-small": {"width": 16},
         # The two that people confuse most.
         "interclass-confusion": {"classes": ("1", "7")},
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,3 +363,29 @@ def test_more_images_than_memory_holds_are_refused(photos, tmp_path, message, mo
     monkeypatch.setattr(torch, "empty", full)
     text = message(Folder, root=tmp_path)
     assert text.startswith("12 images of 9×7 pixels need 0 GB of memory, which isn't there.")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("folder:./images", "root"), ("arrays:my/data.npz", "file"), ("arrays:a,b.npz", "file"), ("folder:a, b", "root")],
+)
+def test_the_path_may_stand_behind_the_name(name, option, setup_of):
+    (options,) = setup_of(dataset=name).dataset.points
+    assert getattr(options, option) == Path(name.partition(":")[2])
+
+
+@pytest.mark.filterwarnings("default:.* left out")
+def test_what_is_left_out_is_said_on_the_command_line(photos, tmp_path, run):
+    (tmp_path / "train" / "cat" / "notes.txt").touch()
+    ran = run("bench", "-d", f"folder:{tmp_path}", "-o", "folder.size=8", "-u", "none", "--alpha", "1", "--seeds", "1",
+              "-o", "badnet.count=2", "--device", "cpu", "--dry-run")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert f"'{tmp_path}': left out files that end in .txt (1)." in ran.err
+
+
+@pytest.mark.parametrize("option", ["size=1000000000", "seed=9223372036854775808", "size=0", "grey=maybe"])
+def test_options_out_of_range_end_in_one_line(photos, tmp_path, run, option):
+    ran = run("bench", "-d", f"folder:{tmp_path}", "-o", f"folder.{option}", "-u", "none", "--dry-run")
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert f".{option.partition('=')[0]}': expected " in ran.err

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import cutk
+from cutk.run.plan import Plan, over_default, resolve
 from cutk_builtin.datasets.cifar10 import Cifar10
 from cutk_builtin.datasets.cifar100 import Cifar100
 from cutk_builtin.datasets.mnist import FashionMnist, Mnist
@@ -92,3 +93,45 @@ def test_blank_images_take_little_memory():
     splits = cutk.Splits.blank(PCam().sizes())
     assert splits.train.x.dtype == torch.uint8
     assert splits.train.x.numel() == 262_144 * 3 * 32 * 32
+
+
+@pytest.fixture
+def setup(registry):
+    """Settle what a dataset is run with where nothing else is said."""
+
+    def make(component):
+        return resolve(
+            Plan.parse({**over_default(None, registry), "dataset": component.name, "unlearners": ["none"]}), registry
+        )
+
+    return make
+
+
+@each
+def test_what_it_suggests_is_taken(component, setup):
+    settled = setup(component)
+    assert settled.model.name == component.model
+    (recipe,) = settled.recipe.points
+    suggested = {**component.recipe, **component.suggests.get("sgd", {})}
+    assert {name: getattr(recipe, name) for name in suggested} == suggested
+
+
+@pytest.mark.parametrize("component", [Mnist, FashionMnist, Svhn], ids=lambda component: component.name)
+def test_defaults_that_are_not_the_papers_are_made_for_a_laptop(component, setup):
+    """A laptop multiplies about 10¹¹ numbers in a second: a training takes half a minute."""
+    settled = setup(component)
+    (recipe,) = settled.recipe.points
+    sizes = component().sizes()
+    network = settled.model.make().build(sizes.shape, len(sizes.classes))
+    products = 0
+
+    def count(module, inputs, output):
+        nonlocal products
+        if isinstance(module, torch.nn.Conv2d):
+            products += module.weight.numel() * output.shape[-1] * output.shape[-2]
+
+    for module in network.modules():
+        module.register_forward_hook(count)
+    network(torch.zeros(2, *sizes.shape))
+    backward_too = 3
+    assert recipe.steps * recipe.batch_size * backward_too * products < 6e12
