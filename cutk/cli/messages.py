@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import click
-
 from cutk.errors import printable
 
 __all__ = ["python_warnings", "say", "visible", "warn"]
@@ -29,8 +27,8 @@ def visible(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line on stderr."""
-    click.echo(visible(text), err=True)
+    """Print a line on stderr, above live progress if there is some: click's echo would write past that."""
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
