@@ -5,33 +5,52 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cutk.errors import Caught, CellError
+from cutk.errors import Caught
 
 if TYPE_CHECKING:
-    from cutk.components import Sizes
     from cutk.run.cells import Cell
+    from cutk.run.estimate import CellCost
     from cutk.run.study import Study
 
 __all__ = ["remark_if_long"]
 
 # Seconds from which on a run is long.
 LIMIT = 3600.0
+# Of so many seeds and manipulations it is looked up what is there already: to know a cell's name takes its data.
+LOOKED_UP = 20
 
 
-def _sizes(study: Study) -> dict[Cell, Sizes]:
-    """Return what each cell's cost depends on, as the first seed has it: others' differ little, and take long."""
+def _costs(study: Study) -> dict[Cell, CellCost]:
+    """Return what each cell of the first seed costs; other seeds' cost the same, nearly.
+
+    A cell whose data can't be made is left out, and says so itself when its turn comes.
+    """
+    from cutk.run.estimate import cost_of
+
     first = study.setup.plan.seed_list[0]
-    known: dict[Cell, Sizes] = {}
+    costs: dict[Cell, CellCost] = {}
     broken: set[str] = set()
     for cell in study.cells:
-        if cell.manipulation in broken:
-            continue
-        twin = replace(cell, seed=first)
-        try:
-            known[cell] = known[twin] if twin in known else study.sizes(twin)
-        except CellError:
-            broken.add(cell.manipulation)
-    return known
+        if cell.seed == first and cell.manipulation not in broken:
+            with Caught() as caught:
+                costs[cell] = cost_of(study, cell, study.sizes(cell), stored=False)
+            if caught.error is not None:
+                broken.add(cell.manipulation)
+    return costs
+
+
+def _stored(study: Study, costs: dict[Cell, CellCost]) -> list[CellCost]:
+    """Return the costs of cells that are there already, as far as that is quickly told."""
+    first = study.setup.plan.seed_list[0]
+    several = dict.fromkeys((cell.manipulation, cell.seed) for cell in study.cells)
+    looked_up = set(list(several)[:LOOKED_UP])
+    found = []
+    for cell in study.cells:
+        cost = costs.get(replace(cell, seed=first))
+        if cost and (cell.manipulation, cell.seed) in looked_up:
+            with Caught():
+                found += [cost] if study.worker.is_stored(cell) else []
+    return found
 
 
 def remark_if_long(study: Study) -> str:
@@ -40,27 +59,24 @@ def remark_if_long(study: Study) -> str:
     Quick where it doesn't: some training steps on a few samples show it.
     """
     from cutk.report.dry_run import duration
-    from cutk.run.estimate import cost_of, seconds_per_pass, total
+    from cutk.run.estimate import seconds_per_pass, total
 
-    sizes = _sizes(study)
-    passes, _ = total([cost_of(study, cell, its, stored=False) for cell, its in sizes.items()])
-    with Caught() as caught:  # whatever is wrong with a model or a manipulation, its cells will say so
-        each = seconds_per_pass(study, next(iter(sizes)), enough=LIMIT / passes) if passes else 0.0
-    if caught.error is not None:
-        return ""
+    costs, seeds = _costs(study), len(study.setup.plan.seed_list)
+    each_seed, untold = total(list(costs.values()))
+    passes, each = each_seed * seeds, 0.0
+    with Caught():
+        each = seconds_per_pass(study, next(iter(costs)), enough=LIMIT / passes) if passes else 0.0
     if each * passes <= LIMIT:
         return ""
-    # Only now is it worth its while to see what is there already.
-    costs = [cost_of(study, cell, its, stored=study.worker.is_stored(cell)) for cell, its in sizes.items()]
-    passes, untold = total(costs)
+    there = _stored(study, costs)
+    passes -= total(there)[0]
     if each * passes <= LIMIT:
         return ""
-    to_do = sum(not cost.stored for cost in costs)
     how_long = f"{'more than' if untold else 'about'} {duration(each * passes)}"
     return (
-        f"This takes {how_long} here, as far as a quick measurement tells: {to_do} cells, {passes:.0f} passes over the "
-        f"training data. Shorter: {', '.join(_shorter(study))}. --dry-run lists the cells; Ctrl-C stops, and what is "
-        "finished is kept."
+        f"This takes {how_long} here, as far as a quick measurement tells: {len(costs) * seeds - len(there)} cells, "
+        f"{passes:.0f} passes over the training data. Shorter: {', '.join(_shorter(study))}. --dry-run lists the "
+        "cells; Ctrl-C stops, and what is finished is kept."
     )
 
 
