@@ -72,9 +72,10 @@ def remark_if_long(study: Study) -> str:
     passes -= total(there)[0]
     if each * passes <= LIMIT:
         return ""
+    to_do = len(costs) * seeds - len(there)
     how_long = f"{'more than' if untold else 'about'} {duration(each * passes)}"
     return (
-        f"This takes {how_long} here, as far as a quick measurement tells: {len(costs) * seeds - len(there)} cells, "
+        f"This takes {how_long} here, as far as a quick measurement tells: {to_do} cell{'s' * (to_do > 1)}, "
         f"{passes:.0f} passes over the training data. Shorter: {', '.join(_shorter(study))}. --dry-run lists the "
         "cells; Ctrl-C stops, and what is finished is kept."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -331,7 +332,7 @@ def test_an_authors_mistake_is_shown_where_it_was_made(run, write):
     assert f'File "{file}"' in traced.err
 
 
-def test_the_debugger_opens_where_the_author_erred(shell, python, tmp_path, write):
+def test_the_debugger_opens_where_the_author_erred(python, tmp_path, write):
     file = write("task.original.fc9")
     command = (python, "-m", "cutk", *NONE, "-u", "mine", "--plugin", file, "--json", "--pdb")
     ran = subprocess.run(
@@ -350,42 +351,37 @@ def test_the_debugger_opens_where_the_author_erred(shell, python, tmp_path, writ
     assert "'Sequential'" in ran.stderr
     document = json.loads(ran.stdout)  # the debugger speaks on stderr
     assert [record["unlearner"] for record in document["records"]] == [None, None, "none"]
-    quitted = subprocess.run(
-        list(map(str, command)),
-        cwd=tmp_path,
-        env={**os.environ, "CUTK_PLUGINS": ""},
-        input="q\n",
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert quitted.returncode == 130
-    assert "the same command goes on from there" in quitted.stderr
+
+
+def test_who_quits_the_debugger_quits_the_run(run, write, monkeypatch):
+    write("task.original.fc9")
+    monkeypatch.setattr("sys.stdin", io.StringIO("q\n"))
+    quitted = run(*LEAST, "--seeds", "1", "-u", "mine", "--plugin", "mine.py", "--pdb")
+    assert quitted.code == 130
+    assert "> " in quitted.err
+    assert "the same command goes on from there" in quitted.err
+
+
+def test_the_debugger_opens_where_a_dataset_fails_too(run, monkeypatch, registry):
+    def fail(self):
+        raise KeyError("lost")
+
+    monkeypatch.setattr(registry.get("dataset", "fake").component, "load", fail)
+    monkeypatch.setattr("sys.stdin", io.StringIO("p type(self).__name__\nc\n"))
+    ran = run(*NONE, "--pdb")
+    assert ran.code == 1
+    assert "raise KeyError" in ran.err
+    assert "'Fake'" in ran.err
+    assert "Error: The dataset 'fake' of cutk==" in ran.err
 
 
 # What is said beforehand.
 
 
-def test_a_run_of_over_an_hour_says_so_and_what_would_make_it_short(run, monkeypatch):
-    import cutk.run.estimate
-
-    asked = []
-
-    def hour(study, cell, enough=0.0):
-        asked.append(enough)
-        return 1800.0
-
-    monkeypatch.setattr(cutk.run.estimate, "seconds_per_pass", hour)
-    ran = run(*TINY, "-u", "ssd", "--recipe", "steps=100", "--seeds", "2")
-    assert ran.code == 0
-    (line,) = [line for line in ran.err.splitlines() if line.startswith("Warning: This takes")]
-    assert ran.err.splitlines().index(line) == 0
-    assert re.search(r"about [\d.]+ (h|days) here, as far as a quick measurement tells: 8 cells, \d+ passes", line)
-    assert "Shorter: --recipe steps=10, --search default, fewer --seeds, fewer --alpha, a smaller --model." in line
-    assert asked[0] > 0
-    # What is there already takes no time.
-    assert "This takes" not in run(*TINY, "-u", "ssd", "--recipe", "steps=100", "--seeds", "2").err
+def test_a_long_run_says_so_before_anything_else(run, monkeypatch):
+    monkeypatch.setattr(foresight, "remark_if_long", lambda study: "This takes about a year.")
+    assert run(*NONE).err.splitlines()[0] == "Warning: This takes about a year."
+    assert "a year" not in run(*NONE, "--dry-run").err
 
 
 def test_looking_ahead_changes_no_number(run, monkeypatch):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+from click.shell_completion import ShellComplete
+
+from cutk.cli import cli
 
 THIRD = """
 import cutk
@@ -27,37 +32,29 @@ LOUD = "print('loud')\nimport sys\nsys.stderr.write('louder')\n"
 
 
 @pytest.fixture
-def complete(shell, python, tmp_path):
-    """Ask as bash does: the words so far, of which the last is being written."""
+def complete(tmp_path, monkeypatch, capfd):
+    """Ask for what may stand in place of the last word, as click's scripts for shells do."""
+    monkeypatch.chdir(tmp_path)
 
-    def ask(words, **environment):
-        position = len(words.split()) - (not words.endswith(" "))
-        done = shell(
-            *(python, "-c", "from cutk.cli import main; main()"),
-            cwd=tmp_path,
-            env={
-                "_CUTK_COMPLETE": "bash_complete",
-                "COMP_WORDS": words,
-                "COMP_CWORD": str(position),
-                "PYTHONPATH": str(tmp_path / "site"),
-                **environment,
-            },
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    def ask(words):
+        *before, incomplete = words.split(" ")[1:]
+        found = ShellComplete(cli, {}, "cutk", "_CUTK_COMPLETE").get_completions(before, incomplete)
+        assert capfd.readouterr() == ("", "")  # on the line that is being typed nothing else may appear
+        return [item.value for item in found]
 
     return ask
 
 
 @pytest.fixture
-def third_party(tmp_path):
+def third_party(tmp_path, monkeypatch):
     """Install distributions whose modules don't say by their place what they provide."""
     site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
 
     def install(name, source, entry=None):
         folder = site / f"{name}-1.0.dist-info"
-        folder.mkdir(parents=True)
+        folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (folder / "entry_points.txt").write_text(f"[cutk]\n{entry or name} = {name}_module.inner\n")
         package = site / f"{name}_module"
@@ -66,7 +63,9 @@ def third_party(tmp_path):
         (package / "inner.py").write_text(source)
         return package
 
-    return install
+    yield install
+    for module in [name for name in sys.modules if name.partition(".")[0].endswith("_module")]:
+        del sys.modules[module]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def third_party(tmp_path):
     ],
 )
 def test_names_are_completed_by_kind(complete, words, offered):
-    found = complete(words, CUTK_PLUGINS="")
+    found = complete(words)
     # What else ssd can be told is its author's business.
     assert [word for word in found if word in offered] == offered
     if not words.endswith(("-o ss", "pap", "check cut")):
@@ -132,20 +131,26 @@ def test_a_plugin_whose_kind_cannot_be_told_is_offered_for_each(complete, third_
 
 
 def test_options_load_one_plugin_which_may_print_and_fail(complete, third_party):
-    package = third_party("third", LOUD + THIRD)
-    (package / "__init__.py").write_text("")
-    assert complete("cutk bench -o third.") == ["third.depth="]
-    (package / "inner.py").write_text(LOUD + "raise SystemExit(3)\n" + THIRD)
-    assert complete("cutk bench -o third.") == []
+    for name, source, offered in (
+        ("good", LOUD + THIRD.replace("third", "good"), ["good.depth="]),
+        ("bad", LOUD + "raise SystemExit(3)\n" + THIRD, []),
+    ):
+        (third_party(name, source) / "__init__.py").write_text("")
+        assert complete(f"cutk bench -o {name}.") == offered
 
 
-def test_a_file_is_offered_where_no_preset_begins_so(shell, python, tmp_path):
-    done = shell(
-        *(python, "-c", "from cutk.cli import main; main()"),
-        cwd=tmp_path,
-        env={"_CUTK_COMPLETE": "bash_complete", "COMP_WORDS": "cutk bench --preset mine.to", "COMP_CWORD": "3"},
-    )
-    assert done.stdout.splitlines() == ["file,mine.to"]
+def test_a_shell_is_told_of_names_and_files(shell, python, tmp_path):
+    for words, printed in (
+        ("cutk bench --preset mine.to", "file,mine.to"),
+        ("cutk bench -u ss", "plain,ssd"),
+    ):
+        done = shell(
+            *(python, "-c", "from cutk.cli import main; main()"),
+            cwd=tmp_path,
+            env={"_CUTK_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)},
+        )
+        assert done.returncode == 0, done.stderr
+        assert printed in done.stdout.splitlines()
 
 
 def test_completion_of_names_loads_neither_torch_nor_a_plugin(shell, python, tmp_path):

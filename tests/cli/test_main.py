@@ -86,16 +86,20 @@ def test_a_terminal_without_greek_gets_a_table_all_the_same(shell, tmp_path):
     assert "Traceback" not in full.stderr
 
 
-def test_colours_are_for_terminals_and_for_who_wants_them(shell, tmp_path):
+def test_colours_are_for_terminals_and_for_who_wants_them(run, monkeypatch):
     # The reason of a broken plugin is red, where there are colours.
-    env = {"PYTHONPATH": str(ROOT / "tests/broken_plugins/bad_name"), "TERM": "xterm"}
-    command = (*CUTK, "plugins", "list")
-    assert "\x1b" not in shell(*command, cwd=tmp_path, env=env).stdout
+    monkeypatch.syspath_prepend(str(ROOT / "tests/broken_plugins/bad_name"))
+    monkeypatch.setenv("CUTK_PLUGINS", "cutk-test-bad-name")
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "\x1b" not in run("plugins", "list").out
     coloured = re.compile(r"\x1b\[[\d;]*3\dm")
-    assert coloured.search(shell(*command, cwd=tmp_path, env={**env, "FORCE_COLOR": "1"}).stdout)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert coloured.search(run("plugins", "list").out)
     # NO_COLOR takes the colours; bold type is none.
-    both = {**env, "FORCE_COLOR": "1", "NO_COLOR": "1"}
-    assert not coloured.search(shell(*command, cwd=tmp_path, env=both).stdout)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not coloured.search(run("plugins", "list").out)
 
 
 def test_python_warnings_are_a_line_each_and_said_once(capsys):
@@ -130,8 +134,15 @@ def test_what_a_plugin_warns_of_is_a_line_of_stderr(shell, tmp_path, write):
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.count("mind the gap") == 1
     assert "Warning: mind the gap (mine.py:" in ran.stderr
-    hushed = shell(*command, "--runs", "other", cwd=tmp_path, env={**CLEAN, "PYTHONWARNINGS": "ignore"})
-    assert "mind the gap" not in hushed.stderr
+
+
+def test_who_tells_python_what_to_do_with_warnings_is_obeyed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "warnoptions", ["ignore"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with python_warnings():
+            warnings.warn("it is called otherwise since cutk 0.2.", DeprecationWarning, stacklevel=1)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_comes_from_elsewhere_cannot_command_a_terminal(capsys):

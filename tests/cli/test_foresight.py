@@ -1,0 +1,85 @@
+"""What is said of a run of hours, and of no other."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cutk.cli.foresight import remark_if_long
+from cutk.run.store import Store
+from cutk.run.study import Study
+
+
+@pytest.fixture
+def pass_takes(monkeypatch):
+    """Let a pass over the training data take so many seconds, whatever the machine."""
+    asked = []
+
+    def set_to(seconds):
+        def measured(study, cell, enough=0.0):
+            asked.append(enough)
+            return seconds
+
+        monkeypatch.setattr("cutk.run.estimate.seconds_per_pass", measured)
+        return asked
+
+    return set_to
+
+
+@pytest.fixture
+def study(setup_of, tmp_path):
+    def make(**over):
+        return Study(setup_of(**over), Store(tmp_path / "runs"))
+
+    return make
+
+
+def test_a_run_of_over_an_hour_says_so_and_what_would_make_it_short(study, pass_takes):
+    asked = pass_takes(1800.0)
+    said = remark_if_long(study(seeds=2, recipe={"steps": 100, "batch_size": 32}))
+    assert re.match(
+        r"This takes about [\d.]+ (h|days) here, as far as a quick measurement tells: 8 cells, \d+ passes", said
+    )
+    assert "Shorter: --recipe steps=10, --search default, fewer --seeds, fewer --alpha, a smaller --model." in said
+    assert "\n" not in said
+    # What a few samples show to be quick enough needn't be measured better.
+    assert 0 < asked[0] < 3600
+
+
+def test_only_what_there_is_more_than_one_of_is_to_be_made_fewer(study, pass_takes):
+    pass_takes(36000.0)
+    said = remark_if_long(study(alphas=[1.0], unlearners=["none"], options={}, recipe={"steps": 50}))
+    assert "Shorter: a smaller --model." in said
+
+
+def test_a_short_run_says_nothing(study, pass_takes):
+    pass_takes(0.5)
+    assert remark_if_long(study()) == ""
+
+
+def test_what_is_there_takes_no_time(study, pass_takes):
+    study(alphas=[1.0]).run()
+    pass_takes(36000.0)
+    assert remark_if_long(study(alphas=[1.0])) == ""
+    assert ": 1 cell, " in remark_if_long(study(options={"ssd": {"selection_weight": 2}}, alphas=[1.0]))
+
+
+def test_a_run_of_many_seeds_is_looked_ahead_without_making_their_data(study, pass_takes, monkeypatch):
+    pass_takes(1800.0)
+    many = study(seeds=5000)
+    seeds = set()
+    scenario = many.worker.scenario
+    monkeypatch.setattr(many.worker, "scenario", lambda m, seed: seeds.add(seed) or scenario(m, seed))
+    assert ": 20000 cells," in remark_if_long(many)
+    assert len(seeds) <= 20
+
+
+def test_a_broken_model_is_left_to_its_cells(study, monkeypatch):
+    broken = study()
+
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("cutk.run.estimate.synchronise", fail)
+    assert remark_if_long(broken) == ""
