@@ -89,14 +89,13 @@ def test_what_is_written_passes_its_own_tests(written, env, shell, python):
     assert f"{2 * len(NAMES)} passed" in done.stdout
 
 
-OTHERS = {
-    "unlearner": """
+OTHER = """
 import cutk
 
 
-class {cls}(cutk.Unlearner):
+class Mine(cutk.Unlearner):
     "Trains anew without what was identified."
-    name = "{name}"
+    name = "mine"
 
     def unlearn(self, task, state=None):
         return task.retrain(task.retained)
@@ -104,34 +103,15 @@ class {cls}(cutk.Unlearner):
 
 @cutk.hookimpl
 def cutk_unlearners():
-    return [{cls}]
-""",
-    "metric": """
-import cutk
+    return [Mine]
+"""
 
 
-class {cls}(cutk.Metric):
-    "Always one half."
-    name = "{name}"
-
-    def compute(self, evaluation):
-        return 0.5
-
-
-@cutk.hookimpl
-def cutk_metrics():
-    return [{cls}]
-""",
-}
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_its_tests_survive_another_component_of_the_same_name(shell, python, tmp_path, kind):
-    done = shell(python, "-m", "cutk", "plugins", "new", "mine", "--kind", kind, cwd=tmp_path)
+def test_its_tests_survive_another_method_in_the_examples_place(shell, python, tmp_path):
+    done = shell(python, "-m", "cutk", "plugins", "new", "mine", "--kind", "unlearner", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    project = tmp_path / "cutk-mine"
-    (project / "src/cutk_mine/__init__.py").write_text(OTHERS[kind].format(cls="Mine", name="mine"))
-    site = tmp_path / "site"
+    project, site = tmp_path / "cutk-mine", tmp_path / "site"
+    (project / "src/cutk_mine/__init__.py").write_text(OTHER)
     install = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site, project)
     assert shell(python, *install, cwd=tmp_path).returncode == 0
     env = {"PYTHONPATH": str(site)}
