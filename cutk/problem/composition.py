@@ -73,7 +73,8 @@ class Part:
             return torch.ones(len(samples), dtype=torch.bool)
         if not callable(affected):
             return torch.isin(samples.labels, torch.tensor(affected, dtype=torch.int64))
-        mask = affected(samples)
+        # A copy: the test samples are everybody's.
+        mask = affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:
             raise CellError(f"'{self.name}': expected affected() to return bool [{len(samples)}].")
         return mask

@@ -310,7 +310,7 @@ class Scenario:
         require_alpha(alpha)
         if alpha not in self._identified:
             with isolated_rng(self._seed("identification")):
-                found = self.identification.identify(self.truth, alpha, self._stream("identification"))
+                found = self.identification.identify(self.truth.private(), alpha, self._stream("identification"))
             self._identified[alpha] = require_indices(found, len(self.train), f"'{self.identification.name}'").clone()
         return self._identified[alpha].clone()
 

@@ -47,6 +47,10 @@ def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]
     }
 
 
+def _apart(samples: TrainSet) -> TrainSet:
+    return samples.drawing_from(torch.Generator().manual_seed(0))
+
+
 @dataclass(frozen=True, eq=False)
 class Domain:
     """What one manipulation did, and where it does damage.
@@ -64,6 +68,11 @@ class Domain:
     affected: TrainSet
     targets: Tensor
     start: int = 0
+
+    def private(self) -> Domain:
+        """Return the same with indices, labels and targets of its own."""
+        own = {name: getattr(self, name).clone() for name in ("manipulated", "targets")}
+        return replace(self, **own, affected=_apart(self.affected))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +111,16 @@ class Truth:
         wanted = torch.unique(self.targets[self.targets >= 0])
         return int(wanted) if len(wanted) == 1 else None
 
+    def private(self) -> Truth:
+        """Return the same with indices, labels and targets of its own: what is written to them, nobody else sees."""
+        return replace(
+            self,
+            **{name: getattr(self, name).clone() for name in ("manipulated", "clean_labels", "targets")},
+            **{name: _apart(getattr(self, name)) for name in ("train", "affected", "retain")},
+            samples=self.samples.changed(labels=self.samples.labels.clone()),
+            domains=tuple(domain.private() for domain in self.domains),
+        )
+
     def on(self, domain: Domain) -> Truth:
         """Return the truth of one domain: what one of several manipulations did; what is outside all stays the same."""
         part = {name: getattr(domain, name) for name in ("manipulated", "affected", "targets")}
@@ -139,7 +158,7 @@ class Evaluation:
         scalars: Mapping[str, Sequence[float | None]] | None = None,
     ) -> None:
         self.truth = self._whole = truth
-        self.model = model
+        self.model = self._judged = model
         self.recipe = recipe
         self.identified = identified
         self.identified_before = identified_before
@@ -147,6 +166,16 @@ class Evaluation:
         self.scalars: Mapping[str, Sequence[float | None]] = scalars or {}
         self._outputs: dict[str, Tensor] = {}
         self._start = 0
+
+    def private(self) -> Evaluation:
+        """Return the same with a model, labels and indices of its own, for one metric; outputs are computed once."""
+        part = copy.copy(self)
+        part.model, part.truth = copy.deepcopy(self._judged), self.truth.private()
+        for name in ("identified", "identified_before"):
+            mine = getattr(self, name)
+            setattr(part, name, None if mine is None else mine.clone())
+        part.scalars = {name: list(values) for name, values in self.scalars.items()}
+        return part
 
     def on(self, domain: Domain) -> Evaluation:
         """Return the same model judged on one of ``truth.domains``; it reads what was computed for all of them."""
@@ -156,8 +185,8 @@ class Evaluation:
 
     def _once(self, which: str, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         if which not in self._outputs:
-            self._outputs[which] = self.recipe.logits(self.model, samples, indices)
-        return self._outputs[which]
+            self._outputs[which] = self.recipe.logits(self._judged, samples, indices)
+        return self._outputs[which].clone()
 
     @property
     def affected_logits(self) -> Tensor:

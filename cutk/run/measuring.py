@@ -81,7 +81,7 @@ def measure(
                 view = evaluation.on(domain)
         with Caught() as caught, watched(draws=False) as changed:
             component: Metric = measurement.metric.make()
-            attempt.metrics[identity] = _finite(component.compute(view))
+            attempt.metrics[identity] = _finite(component.compute(view.private()))
         note(changed, f"The metric '{measurement.name}'")
         if caught.error is not None:
             attempt.failed_metrics[identity] = caught.reason

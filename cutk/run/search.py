@@ -7,7 +7,8 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -101,8 +102,8 @@ class Problem(Protocol):
     def score(self, model: nn.Module, measures: Sequence[str]) -> Score:
         """Measure what a selector asks for."""
 
-    def changed(self, what: Sequence[str]) -> None:
-        """Take note of what a method changed outside its task, and what was put back."""
+    def changed(self, what: Sequence[str], who: str = "") -> None:
+        """Take note of what a method, or ``who``, changed outside its task, and what was put back."""
 
     def failed(self, error: BaseException) -> None:
         """Take note of an error before it becomes a line in a record."""
@@ -155,6 +156,18 @@ class Search:
         }
         return result, cost._replace(passes=task.train.drawn / len(task.train)), curves
 
+    @contextmanager
+    def _selecting(self) -> Iterator[None]:
+        with watched(draws=False) as changed:
+            yield
+        self.problem.changed(changed, f"The selector '{self.selector.name}'")
+
+    def _choice(self, scores: Sequence[Score | None]) -> int:
+        if type(self.selector).choose is Selector.choose:
+            return self.selector.choose(scores)
+        with self._selecting():
+            return self.selector.choose(list(scores))
+
     def prepare(self, key: str, options: Options) -> tuple[Any, Cost]:
         """Return a copy of the state that ``options`` need; the first point that needs it computes it for all."""
         if key not in self._states:
@@ -187,7 +200,8 @@ class Search:
             candidate.model = self.problem.admit(model)
             candidate.score = self.problem.score(candidate.model, self.selector.measures)
             attempt.measured_score = asdict(candidate.score)
-            attempt.score = self.selector.value(candidate.score)
+            with self._selecting():
+                attempt.score = self.selector.value(candidate.score)
         if caught.error is not None:
             self.problem.failed(caught.error)
             attempt.error, attempt.traceback = caught.reason, caught.traceback
@@ -223,7 +237,7 @@ class Search:
             if candidate.model is not None:
                 if judge_all:
                     self._judge(judge, candidate.model, candidate.attempt)
-                if self.selector.choose(scores) == position:
+                if self._choice(scores) == position:
                     kept = position, candidate.model
             if progress is not None and len(self.points) > 1:
                 progress(position + 1, len(self.points))
@@ -231,7 +245,7 @@ class Search:
             raise CellError(
                 f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"
             ) from first
-        selected = self.selector.choose(scores)
+        selected = self._choice(scores)
         model = kept[1]
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point
             again = self.attempt(self.points[selected])

@@ -96,15 +96,16 @@ class Worker:
         for composed in setup.manipulations:
             with _deferred():
                 scenario = self.scenario(composed.name, setup.plan.seed_list[0])
-                for alpha in setup.plan.alphas:
-                    scenario.identified(alpha)
-                with _blaming(setup.model):
+                with self._watching(f"The identification '{setup.identification.name}'"):
+                    for alpha in setup.plan.alphas:
+                        scenario.identified(alpha)
+                with _blaming(setup.model), self._watching(f"The model '{setup.model.name}'"):
                     scenario.check_model(setup.model.name)
 
     def _load_data(self, *, or_blank: bool = False) -> Splits:
         dataset: Dataset = self.setup.dataset.make()
         try:
-            with _blaming(self.setup.dataset):
+            with _blaming(self.setup.dataset), self._watching(f"The dataset '{self.setup.dataset.name}'"):
                 return dataset.load()
         except UsageError as error:
             sizes = dataset.sizes() if or_blank else None
@@ -119,7 +120,7 @@ class Worker:
         if self._scenario is None or self._scenario[0] != (manipulation, seed):
             self._scenario = None
             composed = next(c for c in self.setup.manipulations if c.name == manipulation)
-            with _blaming(*composed.parts):
+            with _blaming(*composed.parts), self._watching(f"The manipulation '{manipulation}'"):
                 scenario = Scenario(
                     self.splits,
                     [(part.name, part.make()) for part in composed.parts],
@@ -129,6 +130,7 @@ class Worker:
                     validation_fraction=self.setup.plan.validation_fraction,
                     identification=self.setup.identification.make(),
                 )
+                scenario.truth  # noqa: B018  # a manipulation may say of test samples whether they are affected
             self._scenario = (manipulation, seed), scenario
         return self._scenario[1]
 
@@ -174,7 +176,9 @@ class Worker:
         """Return a hash of S_f, and its size."""
         about = Unlearning(cell.manipulation, cell.seed, "", cell.alpha)
         if about not in self._identified:
-            identified = self.scenario(cell.manipulation, cell.seed).identified(cell.alpha)
+            scenario = self.scenario(cell.manipulation, cell.seed)
+            with self._watching(f"The identification '{self.setup.identification.name}'"):
+                identified = scenario.identified(cell.alpha)
             self._identified[about] = hashlib.sha256(identified.numpy().tobytes()).hexdigest()[:16], len(identified)
         return self._identified[about]
 
@@ -367,6 +371,13 @@ class Worker:
         others = [a for position, a in enumerate(run.attempts) if position != run.selected and not a.error]
         return any(unmeasured(measurements, attempt, retry=False) for attempt in others)
 
+    @contextmanager
+    def _watching(self, who: str) -> Iterator[None]:
+        """Put back what a component changes outside what it was given, and say so."""
+        with watched(draws=False) as changed:
+            yield
+        self._note(changed, who)
+
     def _note(self, changed: Sequence[str], who: str) -> None:
         if changed:
             self.observer.warning(f"{who} changed {', '.join(changed)}; that was put back.")
@@ -451,11 +462,11 @@ class _Problem:
         }
         return Score(**{name: known[name]() for name in measures})
 
-    def changed(self, what: Sequence[str]) -> None:
-        """Say once of each thing that a method changed it."""
+    def changed(self, what: Sequence[str], who: str = "") -> None:
+        """Say once of each thing that a method, or ``who``, changed it."""
         new = [name for name in what if name not in self._told]
         self._told.update(new)
-        self._worker._note(new, f"The unlearner '{self._cell.unlearner}'")
+        self._worker._note(new, who or f"The unlearner '{self._cell.unlearner}'")
 
     def failed(self, error: BaseException) -> None:
         self._worker.observer.error(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,98 @@ def test_an_odd_exception_is_a_failure_like_any_other(bench, setup_of, having):
     assert "Odd" in failure.reason
     assert "test_worker.py" in failure.reason
     failure.model_dump_json().encode()
+
+
+def _patch():
+    torch.optim.SGD.step = lambda self, closure=None: None
+    torch.set_num_threads(torch.get_num_threads() + 1)
+
+
+class PatchingManipulation(cutk.Manipulation):
+    """Patches what trains, and writes to the test samples that it is asked about."""
+
+    name = "patching"
+
+    def corrupt(self, train, generator):
+        _patch()
+        labels = train.labels.clone()
+        labels[:8] = (labels[:8] + 1) % len(train.classes)
+
+        def affected(samples):
+            samples.labels.zero_()
+            samples.x.zero_()
+            return torch.ones(len(samples), dtype=torch.bool)
+
+        return cutk.Corruption(train.changed(labels=labels), torch.arange(8), affected=affected)
+
+
+class PatchingSelector(cutk.Selector):
+    """Patches what trains, and empties the scores."""
+
+    name = "patching"
+    measures = ("validation_accuracy",)
+
+    def value(self, score):
+        _patch()
+        return score.validation_accuracy
+
+    def choose(self, scores):
+        _patch()
+        chosen = super().choose(scores)
+        scores.clear()
+        return chosen
+
+
+class Zeroing(cutk.Metric):
+    """Writes to the model, its outputs and the labels."""
+
+    name = "a-zeroing"
+
+    def compute(self, evaluation):
+        evaluation.retain_logits.zero_()
+        evaluation.affected_logits.zero_()
+        evaluation.truth.affected.labels.zero_()
+        evaluation.truth.retain.labels.zero_()
+        evaluation.truth.manipulated.zero_()
+        evaluation.truth.clean_labels.zero_()
+        with torch.no_grad():
+            for parameter in evaluation.model.parameters():
+                parameter.zero_()
+        return 0.5
+
+
+def test_a_manipulation_changes_no_other(bench, setup_of, having, stripped):
+    setup = setup_of(seeds=1, unlearners=["cf"])
+    both = having(setup, manipulations=[(PatchingManipulation,), *setup.manipulations])
+    alone, _ = bench(setup, "alone")
+    beside, watcher = bench(both, "beside")
+    there = [record for record in beside.records if record.manipulation == setup.manipulations[0].name]
+    assert stripped(there) == stripped(alone.records)
+    assert any("'patching'" in text for text in watcher.warnings)
+
+
+def test_a_selector_changes_no_method(bench, setup_of, having):
+    setup = setup_of(seeds=1, unlearners=["cf"], alphas=[0.5, 1.0])
+    threads = torch.get_num_threads()
+    results, watcher = bench(having(setup, selector=(PatchingSelector,)))
+    assert not results.failures
+    assert torch.get_num_threads() == threads
+    assert torch.optim.SGD.step.__name__ != "<lambda>"
+    assert any("selector 'patching'" in t for t in watcher.warnings)
+
+
+def test_a_metric_that_writes_changes_no_other_and_no_model(bench, setup_of, having, stripped):
+    setup = setup_of(seeds=1, unlearners=["cf"])
+    zeroing = having(setup, metrics=[(Zeroing,)]).metrics
+    first = replace(setup, metrics=(*zeroing, *setup.metrics))
+    written, _ = bench(first, "written")
+    alone, _ = bench(setup, "alone")
+    again, _ = bench(setup, "written")  # the originals that are read are what they were
+
+    def values(results):
+        return [
+            {name: value for name, value in record["metrics"].items() if name != "a-zeroing"}
+            for record in stripped(results.records)
+        ]
+
+    assert values(written) == values(alone) == values(again)
