@@ -103,7 +103,7 @@ class Session:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=3600,
             check=False,
         )
         if (done.returncode != 0) != fails or "Traceback" in done.stderr:

@@ -125,7 +125,7 @@ def run(capsys, monkeypatch, tmp_path):
 def shell():
     """Run a command as its own process."""
 
-    def go(*args: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 240):
+    def go(*args: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 1200):
         return subprocess.run(
             [str(arg) for arg in args],
             cwd=cwd,

@@ -38,7 +38,7 @@ def demo(tmp_path_factory):
         env={**os.environ, "CUTK_PLUGINS": "", "COLUMNS": "140", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1800,
         check=False,
     )
 

@@ -112,7 +112,7 @@ def build(tmp_path_factory):
             with (folder / "docs" / f"{name}.md").open("a", encoding="utf-8") as file:
                 file.write(text)
         command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200, check=False)
         return done.returncode, re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr), folder / "site"
 
     return go

@@ -342,7 +342,7 @@ def test_the_debugger_opens_where_the_author_erred(python, tmp_path, write):
         input="p 'found', type(task).__name__\ndown\np type(self).__name__\nc\n",
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,
         check=False,
     )
     assert ran.returncode == 1, ran.stderr
@@ -443,7 +443,7 @@ def test_ctrl_c_leaves_a_folder_that_the_same_command_resumes(shell, tmp_path):
         if line == "waiting\n":
             break
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=1200)
     assert process.returncode == 130, err
     assert out == ""
     assert "".join(said).count("[") == 3
@@ -463,7 +463,7 @@ def test_two_processes_on_one_runs_folder_both_finish(tmp_path):
         subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    outs = [process.communicate(timeout=400) for process in processes]
+    outs = [process.communicate(timeout=1200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outs
     values = [
         [

@@ -69,7 +69,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path):
         env={**os.environ, **CLEAN},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1200,
         check=False,
     )
     assert "Traceback" not in pipe.stderr

@@ -301,7 +301,7 @@ except cutk.UsageError as error:
 @pytest.mark.skipif(os.name == "nt", reason="needs a signal that kills")
 def test_a_worker_that_dies_is_noticed(tmp_path):
     # In a process of its own: torch raises what it hears of its workers wherever the process happens to be.
-    ran = subprocess.run([sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, timeout=1200)
     assert ran.stdout.startswith("A worker that reads samples ended unexpectedly (RuntimeError: DataLoader worker")
     assert ran.stdout.endswith("Try fewer workers, or none.\n")
     assert ran.stdout.count("\n") == 1

@@ -165,7 +165,7 @@ def shown(browser, page_file):
     def go(viewport=WIDE, address="", **context):
         contexts.append(browser.new_context(viewport=viewport, **context))
         page = contexts[-1].new_page()
-        page.set_default_timeout(5000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
