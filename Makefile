@@ -1,7 +1,8 @@
 # `make demo` shows what cutk does, `make test` runs everything that has to hold. Both set up .venv first, which takes
-# a while: torch is large. Where there is no GPU, `make TORCH=cpu demo` takes its much smaller build for CPUs.
+# a while: torch is large. Where there is no GPU, `make TORCH_INDEX=URL demo` takes its much smaller build for CPUs from
+# the package index that PyTorch's installation page names.
 PYTHON ?= python3
-TORCH ?=
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -43,8 +44,8 @@ $(BIN)/python:
 # What is fetched is shown as it comes. $(1): what to install besides cutk itself.
 define install
 	@echo 'Installing cutk$(if $(1), with $(1),) into $(VENV). Torch with its CUDA libraries is about 3 GB to fetch and'
-	@echo '6 GB on the disk; without a GPU, stop here and say TORCH=cpu: its build for CPUs is a fifth of that or less.'
-	$(if $(filter cpu,$(TORCH)),$(BIN)/pip install --index-url https://download.pytorch.org/whl/cpu torch torchvision)
+	@echo '6 GB on the disk; without a GPU, stop here and give TORCH_INDEX=URL, the index of its build for CPUs, a fifth of that or less.'
+	$(if $(TORCH_INDEX),$(BIN)/pip install --index-url $(TORCH_INDEX) torch torchvision)
 	$(BIN)/pip install --editable '.$(if $(1),[$(1)],)'
 	touch $@
 endef

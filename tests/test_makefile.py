@@ -15,7 +15,7 @@ def planned(shell, tmp_path):
 
     def ask(*words):
         # What the make that runs these tests was told isn't meant for this one.
-        told = ("--dry-run", "--directory", ROOT, f"VENV={tmp_path / 'env'}", "TORCH=")
+        told = ("--dry-run", "--directory", ROOT, f"VENV={tmp_path / 'env'}", "TORCH_INDEX=")
         done = shell("make", *told, *words, cwd=tmp_path, env={"MAKEFLAGS": ""})
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -26,7 +26,7 @@ def planned(shell, tmp_path):
 def test_the_demo_says_what_it_installs_and_how_to_go_on(planned, tmp_path):
     steps = planned("demo")
     assert "6 GB on the disk" in steps
-    assert "TORCH=cpu" in steps
+    assert "TORCH_INDEX=URL" in steps
     assert "--quiet" not in steps  # several minutes of silence
     assert "index-url" not in steps
     before, _, after = steps.partition("cutk bench --unlearner ssd\n")
@@ -37,6 +37,6 @@ def test_the_demo_says_what_it_installs_and_how_to_go_on(planned, tmp_path):
 
 def test_the_build_of_torch_for_cpus_comes_first_if_asked_for(planned):
     for target, extra in (("demo", ""), ("test", "[dev]")):
-        before, found, _ = planned(target, "TORCH=cpu").partition(f"pip install --editable '.{extra}'")
+        before, found, _ = planned(target, "TORCH_INDEX=there/cpu").partition(f"pip install --editable '.{extra}'")
         assert found
-        assert "/whl/cpu torch torchvision" in before
+        assert "pip install --index-url there/cpu torch torchvision" in before

@@ -80,6 +80,14 @@ class Part:
         return mask
 
 
+def _identified(done: Corruption, given: Samples) -> Corruption:
+    """Return the same with the ids and names of what was given, where a manipulation made samples without them."""
+    after = getattr(done, "train", None)
+    if not isinstance(after, Samples) or len(after) != len(given) or after.published != len(after):
+        return done
+    return replace(done, train=replace(after, ids=given.ids, names=given.names, published=given.published))
+
+
 class Composition:
     """A training set on which one manipulation after another works, each on what the others left alone.
 
@@ -111,6 +119,7 @@ class Composition:
         done = corrupt.corrupt(given, generator, *surrogate)
         if (checksum(given.x), checksum(given.labels)) != before:
             raise CellError(f"'{name}' wrote to the clean samples. Work on copies: train.x.clone().")
+        done = _identified(done, given)
         if lacking := _lacking(done, given, f"'{name}'"):
             raise CellError(f"'{name}': expected {lacking}.")
         after, count = done.train, len(given)

@@ -115,8 +115,12 @@ class Truth:
         """Return the same with indices, labels and targets of its own: what is written to them, nobody else sees."""
         return replace(
             self,
-            **{name: getattr(self, name).clone() for name in ("manipulated", "clean_labels", "targets")},
-            **{name: _apart(getattr(self, name)) for name in ("train", "affected", "retain")},
+            manipulated=self.manipulated.clone(),
+            clean_labels=self.clean_labels.clone(),
+            targets=self.targets.clone(),
+            train=_apart(self.train),
+            affected=_apart(self.affected),
+            retain=_apart(self.retain),
             samples=self.samples.changed(labels=self.samples.labels.clone()),
             domains=tuple(domain.private() for domain in self.domains),
         )

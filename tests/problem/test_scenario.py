@@ -229,7 +229,10 @@ def test_a_manipulation_may_know_the_clean_labels_of_what_it_adds(scenario_of):
             lambda t: cutk.Corruption(t, torch.tensor([0]), [cutk.Overlay(object(), torch.tensor([1]))]),
             "every overlaid sample among manipulated",
         ),
-        (lambda t: cutk.Corruption(cutk.Samples(t.x, t.labels, t.classes), torch.tensor([0])), "in their order"),
+        (
+            lambda t: cutk.Corruption(cutk.Samples(t.x, t.labels, t.classes, t.ids.flip(0)), torch.tensor([0])),
+            "in their order",
+        ),
         (lambda t: (t.x.zero_(), cutk.Corruption(t, torch.tensor([0])))[1], "wrote to the clean samples"),
     ],
 )
@@ -451,3 +454,18 @@ def test_a_brighter_trigger_reaches_the_model_as_it_is(scenario_of):
         patch = batch.x[:, :, -3:, -3:]
         torch.testing.assert_close(patch, torch.full_like(patch, highest), rtol=2e-2, atol=0)
         assert (patch.std(1) < 0.02).all()  # the same in every channel, which white isn't
+
+
+def test_a_manipulation_that_makes_its_samples_anew_keeps_their_ids(scenario_of):
+    class Anew(cutk.Manipulation):
+        """Returns samples without ids, as plugins for the first API do."""
+
+        name = "anew"
+
+        def corrupt(self, train, generator):
+            labels = (train.labels + (torch.arange(len(train)) < 5)) % len(train.classes)
+            return cutk.Corruption(cutk.Samples(train.x, labels, train.classes), torch.arange(5))
+
+    made, other = scenario_of(Anew()), scenario_of()
+    assert torch.equal(made.corruption.train.ids, other.corruption.train.ids)
+    assert not torch.equal(made.corruption.train.ids, torch.arange(len(made.train)))
