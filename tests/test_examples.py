@@ -29,7 +29,7 @@ def site(tmp_path_factory):
 
 
 def test_every_example_is_listed_as_ok(site, shell, python, tmp_path):
-    done = shell(python, "-m", "cutk", "plugins", "list", cwd=tmp_path, env={"PYTHONPATH": str(site)})
+    done = shell(python, "-m", "cutk", "plugins", "list", cwd=tmp_path, env={"PYTHONPATH": str(site), "COLUMNS": "140"})
     for name in ("blended", "healing", "negative-gradient"):
         (line,) = [line for line in done.stdout.splitlines() if f" {name} " in line]
         assert f"cutk-{name} 0.2.0" in line
