@@ -396,7 +396,8 @@ def test_looking_ahead_changes_no_number(run, monkeypatch):
 
 # How it stops, and goes on.
 
-CLEAN = {"CUTK_PLUGINS": ""}
+# The number of threads is part of a run's key.
+CLEAN = {"CUTK_PLUGINS": "", "OMP_NUM_THREADS": "1"}
 CUTK = (sys.executable, "-m", "cutk")
 WAITS = """
 import os
@@ -458,7 +459,7 @@ def test_ctrl_c_leaves_a_folder_that_the_same_command_resumes(shell, tmp_path):
 
 def test_two_processes_on_one_runs_folder_both_finish(tmp_path):
     command = [*CUTK, *TINY, *SSD, "--seeds", "2", "--json"]
-    env = {**os.environ, **CLEAN, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, **CLEAN}
     processes = [
         subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
