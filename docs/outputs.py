@@ -43,7 +43,8 @@ STEP = re.compile(
 def skeleton(text: str) -> list[str]:
     """Drop what differs from machine to machine and run to run: numbers, or that there is none, keys and marks."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("cutk ")]
-    variable = r"[*±–]|(?<=─)─+|\b[0-9a-f]{12,64}\b|[-+−]?\d+([.,]\d+)*( (s|min|h|days)\b)?|not reached( on this grid)?"
+    variable = r"\([^()]* to [^()]*\)|[*±–]|(?<=─)─+|\b[0-9a-f]{12,64}\b|"
+    variable += r"[-+−]?\d+([.,]\d+)*( (s|min|h|days)\b)?|not reached( on this grid)?"
     return [re.sub(r"\s+", " ", re.sub(variable, "", line)).strip() for line in lines]
 
 

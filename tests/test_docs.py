@@ -35,7 +35,7 @@ def demo(tmp_path_factory):
     return subprocess.run(
         [sys.executable, "-m", "cutk", "bench", "--unlearner", "ssd"],
         cwd=tmp_path_factory.mktemp("demo"),
-        env={**os.environ, "CUTK_PLUGINS": "", "COLUMNS": "140", "NO_COLOR": "1"},
+        env={**os.environ, "CUTK_PLUGINS": "", "COLUMNS": "100", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         timeout=1800,
@@ -44,7 +44,8 @@ def demo(tmp_path_factory):
 
 
 def row(output, name, alpha=""):
-    (line,) = [line for line in output.splitlines() if line.split()[: 2 if alpha else 1] == [*alpha.split(), name]]
+    # Of the tables, the first has what is asked for here.
+    line = next(line for line in output.splitlines() if line.split()[: 2 if alpha else 1] == [*alpha.split(), name])
     return [float(number) for number in re.findall(r"(\d\.\d+) ±", line)]
 
 

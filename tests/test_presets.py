@@ -32,7 +32,7 @@ def on_fake_data(name, samples=1200):
     options = {method: {**given.get(method, {}), "steps": 2} for method in ("cf", "badt", "scrub")}
     options["fake"] = fake
     if "interclass-confusion" in content["manipulations"]:
-        options["interclass-confusion"] = {"classes": ["0", "1"]}
+        options["interclass-confusion"] = {"classes": ["0", "1"], "count": 10}
     if content.get("model") == "wide-resnet":
         options["wide-resnet"] = {"depth": 10, "width": 1}
     elif content.get("model") == "resnet9":
