@@ -134,6 +134,11 @@ def reason(error: BaseException) -> str:
     return f"{text} ({place})" if place and place not in text else text
 
 
+def traceback_of(error: BaseException) -> str:
+    """Return all of the way to where ``error`` was raised, in lines that can be printed and stored."""
+    return printable("".join(traceback.format_exception(error)))
+
+
 class Caught:
     """A block of somebody else's code whose failure becomes a value.
 
@@ -162,7 +167,7 @@ class Caught:
         if error is None or isinstance(error, KeyboardInterrupt | GeneratorExit):
             return False
         self.error, self.reason = error, reason(error)
-        self.traceback = printable("".join(traceback.format_exception(error)))
+        self.traceback = traceback_of(error)
         return True
 
 

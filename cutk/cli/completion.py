@@ -15,14 +15,13 @@ import click
 from click.shell_completion import CompletionItem
 
 from cutk.kinds import KINDS
-from cutk.plugins.discovery import points
+from cutk.plugins.discovery import PRESETS, points, told_by_folder
 
 if TYPE_CHECKING:
     from cutk.components import Component
 
 __all__ = ["distributions", "names", "options", "options_of_kind", "plans", "recipe", "recipe_words"]
 
-_PRESETS = "presets"
 _RECIPE = "recipe"
 Completer = Callable[[click.Context, click.Parameter, str], list[Any]]
 
@@ -46,10 +45,9 @@ def _provides(point: EntryPoint) -> set[str]:
 
     The folder that its module lies in says so, or the hooks in its text; if neither does, it may be anything.
     """
-    hooks = {kind.name: kind.hook for kind in KINDS.values()} | {_PRESETS: f"cutk_{_PRESETS}"}
-    folders = {kind.plural: kind.name for kind in KINDS.values()} | {_PRESETS: _PRESETS}
-    if found := {folders[part] for part in point.module.split(".") if part in folders}:
+    if found := told_by_folder(point):
         return found
+    hooks = {kind.name: kind.hook for kind in KINDS.values()} | {PRESETS: f"cutk_{PRESETS}"}
     try:
         text = _source(point.module) or ""
     except (Exception, SystemExit):  # whatever an importer of somebody's raises
@@ -155,8 +153,8 @@ def recipe_words(ctx: click.Context, _parameter: click.Parameter, incomplete: st
 def plans(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Complete the name of a preset, loading those plugins alone that have some, or of a file."""
     found: set[str] = set()
-    for _, point in _points_of([_PRESETS]):
-        for folder in map(Path, _provided(point, f"cutk_{_PRESETS}")):
+    for _, point in _points_of([PRESETS]):
+        for folder in map(Path, _provided(point, f"cutk_{PRESETS}")):
             found.update(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
     files: list[CompletionItem] = click.Path().shell_complete(ctx, parameter, incomplete)
     return _starting(sorted(found), incomplete) or files

@@ -13,11 +13,13 @@ __all__ = [
     "GROUP",
     "HOME",
     "INLINE",
+    "PRESETS",
     "Provider",
     "kinds_of",
     "normalised",
     "points",
     "provider_versions",
+    "told_by_folder",
 ]
 
 GROUP = "cutk"
@@ -25,6 +27,8 @@ GROUP = "cutk"
 HOME = "cutk"
 # What stands for a distribution where a plugin is a file that nobody installed.
 INLINE = "inline"
+# What a plugin may provide besides components.
+PRESETS = "presets"
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,15 @@ def points() -> Iterator[tuple[Provider, EntryPoint]]:
     yield from sorted(found, key=lambda item: (item[0].distribution != HOME, item[0].distribution, item[0].entry_point))
 
 
+def told_by_folder(point: EntryPoint) -> set[str]:
+    """Return what the folder that an entry point's module lies in says of it: kinds, ``presets``, or nothing."""
+    folders = {kind.plural: kind.name for kind in KINDS.values()} | {PRESETS: PRESETS}
+    return {folders[part] for part in point.module.split(".") if part in folders}
+
+
 def kinds_of(point: EntryPoint) -> set[str]:
     """Return which kinds an entry point may provide, loading nothing: by the folder that its module lies in, or all."""
-    folders = {kind.plural: kind.name for kind in KINDS.values()}
-    return {folders[part] for part in point.module.split(".") if part in folders} or set(KINDS)
+    return told_by_folder(point) - {PRESETS} or set(KINDS)
 
 
 def provider_versions() -> dict[str, str]:

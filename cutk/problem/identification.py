@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cutk.errors import CellError, UsageError
 
-__all__ = ["require_alpha", "require_indices"]
+__all__ = ["all_but", "require_alpha", "require_indices"]
 
 
 def require_alpha(alpha: float) -> None:
@@ -41,3 +41,14 @@ def require_indices(indices: object, count: int, what: str) -> Tensor:
     if not 0 <= int(indices[0]) <= int(indices[-1]) < count:
         raise CellError(f"{what}: expected indices from 0 to {count - 1}, got {int(indices[0])} to {int(indices[-1])}.")
     return indices
+
+
+def all_but(indices: Tensor, count: int) -> Tensor:
+    """Return the indices from 0 to ``count`` − 1 that aren't among ``indices``: int64 ``[m]``, sorted.
+
+    >>> all_but(torch.tensor([1, 3]), 5)
+    tensor([0, 2, 4])
+    """
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[indices] = False
+    return kept.nonzero().flatten()

@@ -16,7 +16,7 @@ from cutk.errors import CellError
 from cutk.learning.network import copy_own_state
 from cutk.learning.network import last_layers as last_layers_of
 from cutk.learning.recipe import Progress, Recipe
-from cutk.problem.identification import require_indices
+from cutk.problem.identification import all_but, require_indices
 
 __all__ = ["Log", "Task"]
 
@@ -118,9 +118,7 @@ class Task:
     @property
     def retained(self) -> Tensor:
         """S_tr without S_f: int64 ``[m]``, sorted. At α < 1 it holds manipulated samples."""
-        kept = torch.ones(len(self.train), dtype=torch.bool)
-        kept[self.identified] = False
-        return kept.nonzero().flatten()
+        return all_but(self.identified, len(self.train))
 
     @property
     def device(self) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cutk.components import Metric
@@ -25,7 +26,7 @@ class Measurement:
     metric: Chosen
     domain: str = ""
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What its values are filed under in stored runs."""
         return key_of(self.metric.identity.model_dump(mode="json"))[:16] + (f"@{self.domain}" if self.domain else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cutk.components import Sizes
-from cutk.errors import Caught, printable, reason
+from cutk.errors import Caught, reason, traceback_of
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.observer import Observer
 from cutk.run.plan import Composed, Setup
@@ -215,8 +214,7 @@ class Study:
             failure = outcome
         else:
             self.observer.error(outcome)
-            trace = printable("".join(traceback.format_exception(outcome)))
-            failure = self._failure_of(cell, reason(outcome), trace)
+            failure = self._failure_of(cell, reason(outcome), traceback_of(outcome))
         with Caught():  # a scenario that can't be built has no key; that is what is being reported
             self.store.note_failure(self.worker.key(cell), failure)
         return failure

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from cutk.guard import watched
 from cutk.learning.recipe import Recipe, require_finite
 from cutk.machine import choose_device, choose_precision, describe_machine
 from cutk.plugins.registry import load_registry
+from cutk.problem.identification import all_but
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log, Task
-from cutk.problem.truth import Evaluation
+from cutk.problem.truth import Evaluation, accuracy
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.measuring import Measurement, described, measure, unmeasured
 from cutk.run.observer import Observer
@@ -119,11 +120,11 @@ class Worker:
         """Return the problem behind a cell; one is held at a time, since each holds the whole training set."""
         if self._scenario is None or self._scenario[0] != (manipulation, seed):
             self._scenario = None
-            composed = next(c for c in self.setup.manipulations if c.name == manipulation)
-            with _blaming(*composed.parts), self._watching(f"The manipulation '{manipulation}'"):
+            parts = self._parts(manipulation)
+            with _blaming(*parts), self._watching(f"The manipulation '{manipulation}'"):
                 scenario = Scenario(
                     self.splits,
-                    [(part.name, part.make()) for part in composed.parts],
+                    [(part.name, part.make()) for part in parts],
                     self.setup.model.make(),
                     self.recipe,
                     seed,
@@ -134,17 +135,19 @@ class Worker:
             self._scenario = (manipulation, seed), scenario
         return self._scenario[1]
 
+    def _parts(self, manipulation: str) -> tuple[Chosen, ...]:
+        return next(composed.parts for composed in self.setup.manipulations if composed.name == manipulation)
+
     # What a run is called.
 
     def _decides_training(self, cell: Training) -> Trained:
         if cell not in self._trained:
             scenario = self.scenario(cell.manipulation, cell.seed)
-            parts = next(c for c in self.setup.manipulations if c.name == cell.manipulation).parts
             self._trained[cell] = Trained(
                 role=cell.role,
                 data=self._fingerprint,
                 corruption=scenario.fingerprint(),
-                manipulation=[part.identity for part in parts],
+                manipulation=[part.identity for part in self._parts(cell.manipulation)],
                 model=self.setup.model.identity,
                 recipe=self.setup.recipe.identity,
                 validation_fraction=self.setup.plan.validation_fraction,
@@ -202,7 +205,7 @@ class Worker:
     def is_stored(self, cell: Cell) -> bool:
         """Say whether a cell would be read instead of computed."""
         run = None if self.blank else self.store.peek(cell.kind, self.key(cell))
-        return run is not None and not self._lacks_points(run)
+        return run is not None and not self._lacks_points(cell, run)
 
     def work(self, cell: Cell) -> Done:
         """Return a cell's run: as stored, with what this plan measures besides, or computed now.
@@ -313,7 +316,7 @@ class Worker:
 
     def measurements(self, cell: Cell) -> list[Measurement]:
         """Return what is measured of a cell's models: each metric, and on each part of a composition by itself."""
-        parts = next(c for c in self.setup.manipulations if c.name == cell.manipulation).parts
+        parts = self._parts(cell.manipulation)
         whole = [Measurement(metric) for metric in self.setup.metrics]
         if len(parts) == 1:
             return whole
@@ -342,7 +345,7 @@ class Worker:
     def _with_all_metrics(self, cell: Cell, run: Run) -> Run | None:
         """Return a stored run with what this plan measures and an earlier one didn't; None if it has to be computed."""
         measurements = self.measurements(cell)
-        if self._lacks_points(run):
+        if self._lacks_points(cell, run):
             return None
         if not unmeasured(measurements, run.chosen):
             return run
@@ -363,11 +366,11 @@ class Worker:
         self.store.update(complete)
         return complete
 
-    def _lacks_points(self, run: Run) -> bool:
+    def _lacks_points(self, cell: Cell, run: Run) -> bool:
         """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
         if self.setup.plan.evaluate != "all":
             return False
-        measurements = [Measurement(metric) for metric in self.setup.metrics]
+        measurements = self.measurements(cell)
         others = [a for position, a in enumerate(run.attempts) if position != run.selected and not a.error]
         return any(unmeasured(measurements, attempt, retry=False) for attempt in others)
 
@@ -428,9 +431,7 @@ class _Problem:
         self._original = original
         self._before = before
         identified = scenario.identified(cell.alpha)
-        kept = torch.ones(len(scenario.train), dtype=torch.bool)
-        kept[identified] = False
-        self._retained = kept.nonzero().flatten()
+        self._retained = all_but(identified, len(scenario.train))
         self._probe = torch.cat([identified[: _PROBED // 2], self._retained[: _PROBED // 2]])
         self._told: set[str] = set()
 
@@ -446,18 +447,14 @@ class _Problem:
         recipe, train, validation = self._worker.recipe, self._scenario.train, self._scenario.validation
         identified = self._scenario.identified(self._cell.alpha)
         now = recipe.predict(model, train, identified)
-
-        def share(right: Tensor) -> float:
-            return float(right.double().mean())
-
-        known: Mapping[str, Any] = {
+        known: Mapping[str, Callable[[], float | None]] = {
             "validation_accuracy": lambda: (
-                None if validation is None else share(recipe.predict(model, validation) == validation.labels)
+                None if validation is None else accuracy(recipe.predict(model, validation), validation.labels)
             ),
-            "changed_fraction": lambda: share(now != self._before),
-            "identified_accuracy": lambda: share(now == train.labels[identified]),
-            "retained_accuracy": lambda: share(
-                recipe.predict(model, train, self._retained) == train.labels[self._retained]
+            "changed_fraction": lambda: float((now != self._before).double().mean()),
+            "identified_accuracy": lambda: accuracy(now, train.labels[identified]),
+            "retained_accuracy": lambda: accuracy(
+                recipe.predict(model, train, self._retained), train.labels[self._retained]
             ),
         }
         return Score(**{name: known[name]() for name in measures})

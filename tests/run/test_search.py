@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -121,3 +123,22 @@ def test_only_what_a_rule_asks_for_is_measured(bench, setup_of, rule):
             "product": {"identified_accuracy", "retained_accuracy"},
         }[rule]
     )
+
+
+class FindsAll(cutk.Identification):
+    """Takes every sample for manipulated."""
+
+    name = "finds-all"
+
+    def identify(self, truth, alpha, generator):
+        return torch.arange(len(truth.samples))
+
+
+def test_where_nothing_is_retained_its_accuracy_is_not_measured(bench, setup_of, having):
+    setup = having(setup_of(alphas=[0.5], select="product"), unlearners=[(Scaling,)])
+    entry = replace(setup.identification.entry, name=FindsAll.name, component=FindsAll)
+    everything = replace(setup.identification, entry=entry, points=(FindsAll.Options(),))
+    results, _ = bench(replace(setup, identification=everything))
+    assert results.failures == []
+    run = next(run for run in results.runs if run.unlearner)
+    assert run.chosen.measured_score["retained_accuracy"] is None
