@@ -47,12 +47,6 @@ class TrainsTheModel(Retained):
         return super().compute(evaluation)
 
 
-class WritesOutputs(Retained):
-    def compute(self, evaluation):
-        evaluation.retain_logits.zero_()
-        return super().compute(evaluation)
-
-
 class WritesTheTruth(Retained):
     def compute(self, evaluation):
         evaluation.truth.targets.zero_()
@@ -76,7 +70,7 @@ BROKEN = {
         judging(lambda _self, _evaluation: {"a": None}),
         judging(lambda _self, evaluation: 1.0 / (len(evaluation.truth.domains[0].targets) - 20), by_domain=True),
     ],
-    "evaluation_is_untouched": [TrainsTheModel, WritesOutputs, WritesTheTruth],
+    "evaluation_is_untouched": [TrainsTheModel, WritesTheTruth],
     "direction_is_honest": [judging(Retained.compute, higher_is_better=False)],
     "same_seed_gives_the_same": [judging(lambda self, _e: 1 / next(self.count), count=itertools.count(1))],
     "nothing_global_is_left": [ChangesFilters],
