@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from cutk_builtin.recipes.adamw import AdamW, cosine_rate
+from cutk_builtin.recipes.fast import QUINTIC, Fast, Muon, orthogonalised
 from cutk_builtin.recipes.sgd import Sgd, linear_rate
 
 
@@ -88,3 +90,64 @@ def test_adamw_equals_algorithm_2_written_out(fitted):
             value[i] = value[i] - rate * (towards / size + (0.1 if i == 0 else 0.0) * value[i])
     np.testing.assert_allclose(after[0], value[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(after[1], value[1], rtol=1e-4, atol=1e-6)
+
+
+# Muon and the recipe that uses it.
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (1, 7)])
+def test_orthogonalising_moves_singular_values_by_the_quintic_and_keeps_the_vectors(shape):
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    u, s, v = np.linalg.svd(matrix.double().numpy(), full_matrices=False)
+    s = s / np.linalg.norm(s)
+    a, b, c = QUINTIC
+    for _ in range(3):
+        s = a * s + b * s**3 + c * s**5
+    assert orthogonalised(matrix, eps=0.0).numpy() == pytest.approx(u @ np.diag(s) @ v, abs=1e-4)
+
+
+def test_orthogonalising_nothing_gives_nothing():
+    assert torch.equal(orthogonalised(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+def test_two_steps_of_muon_by_hand():
+    kernel = nn.Parameter(torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)))
+    gradients = [torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    expected, mean = kernel.detach().clone(), torch.zeros(4, 2, 3, 3)
+    optimiser = Muon([kernel], lr=0.1, momentum=0.6)
+    for gradient in gradients:
+        kernel.grad = gradient.clone()
+        optimiser.step()
+        mean = 0.6 * mean + gradient
+        ahead = orthogonalised((gradient + 0.6 * mean).reshape(4, 18)).reshape(4, 2, 3, 3)
+        expected = expected * 2 / expected.norm() - 0.1 * ahead  # the root of four filters
+    assert torch.allclose(kernel, expected, atol=1e-6)
+
+
+def test_muon_leaves_what_has_no_gradient():
+    kernel = nn.Parameter(torch.ones(1, 1, 2, 2))
+    Muon([kernel], lr=0.1).step()
+    assert torch.equal(kernel, torch.ones(1, 1, 2, 2))
+
+
+def test_fast_gives_kernels_to_muon_and_the_rest_to_adamw():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 3))
+    parameters = dict(net.named_parameters())
+    muon, adamw = Fast().optimisers(parameters, 0.06)
+    assert (type(muon), muon.param_groups[0]["lr"]) == (Muon, 0.06)
+    assert muon.param_groups[0]["params"] == [net[0].weight]
+    # At half the peak of one, the other is at half of its own.
+    assert (type(adamw), adamw.param_groups[0]["lr"]) == (torch.optim.AdamW, pytest.approx(0.005))
+    assert len(adamw.param_groups[0]["params"]) == 5
+    assert [type(o) for o in Fast().optimisers({"b": net[3].bias}, 0.1)] == [torch.optim.AdamW]
+
+
+def test_fasts_loss_and_schedule_by_hand(plain_set):
+    logits = torch.tensor([[2.0, 0.0, -1.0]], requires_grad=True)
+    (batch,) = plain_set().batches(torch.tensor([0]))
+    smoothed = np.full(3, 0.2 / 3)
+    smoothed[int(batch.y)] += 0.8
+    scores = np.array([2.0, 0.0, -1.0])
+    by_hand = -(smoothed * (scores - np.log(np.exp(scores).sum()))).sum()
+    assert float(Fast().loss(logits, batch)) == pytest.approx(by_hand, rel=1e-5)
+    assert [Fast().rate(step, 4) for step in range(4)] == [1, 0.75, 0.5, 0.25]
