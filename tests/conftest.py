@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import cutk
 from cutk.cli import main
@@ -18,6 +19,10 @@ from cutk.problem.scenario import Scenario
 from cutk.run.plan import Plan, layer, read_preset, resolve
 
 ROOT = Path(__file__).parents[1]
+
+# How long an example takes says something of the machine and of who else is at it.
+settings.register_profile("cutk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cutk")
 
 # A benchmark of a second or two: what tests run that need one.
 TINY = {

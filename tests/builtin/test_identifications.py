@@ -60,7 +60,7 @@ def test_uniform_by_hand():
     assert share_of(manipulated, 1.0, torch.Generator().manual_seed(5)).tolist() == [3, 8, 11, 20]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(count=st.integers(10, 60), seed=st.integers(0, 1000))
 def test_identified_sets_are_nested_and_of_the_right_size(count, seed):
     manipulated = torch.arange(0, 3 * count, 3)

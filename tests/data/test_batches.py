@@ -42,7 +42,7 @@ def naive_augment(pixels, pad, generator, flip):
     return torch.stack(result)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(pad=st.integers(0, 4), flip=st.booleans(), channels=st.sampled_from([1, 3]), seed=st.integers(0, 99))
 def test_augmentation_equals_cropping_and_flipping_each_image(pad, flip, channels, seed):
     pixels = torch.randint(0, 256, (5, channels, 6, 7), dtype=torch.uint8)
@@ -133,7 +133,7 @@ def test_one_pass_visits_every_sample_once(plain_set):
     assert held.drawn == 20
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(1, 12), size=st.integers(1, 15), steps=st.integers(1, 12), shuffle=st.booleans())
 def test_steps_yield_full_batches_over_whole_passes(count, size, steps, shuffle):
     samples = Samples(torch.zeros(20, 1), torch.zeros(20, dtype=torch.int64), ("a",))
@@ -252,7 +252,7 @@ def test_batches_can_be_written_to(samples_of, plain_set):
         assert held.labels.any()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     content=st.binary(min_size=1, max_size=120),
     changes=st.lists(st.tuples(st.integers(0, 119), st.integers(1, 255)), min_size=1, max_size=4),
@@ -265,7 +265,7 @@ def test_the_checksum_differs_wherever_the_bytes_do(content, changes):
     assert (checksum(before) == checksum(after)) == torch.equal(before, after)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(st.sampled_from([0, 1, 127, 128, 255]), min_size=2, max_size=6, unique=True),
     order=st.randoms(use_true_random=False),

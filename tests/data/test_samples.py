@@ -52,7 +52,7 @@ def test_malformed_samples_are_refused(arguments, message):
         Samples(**{"x": X, "labels": LABELS, "classes": ("a", "b"), **arguments})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), count=st.integers(1, 12), form=st.sampled_from(FORMS))
 def test_ids_and_names_follow_their_samples_through_selections(data, count, form):
     x = {
