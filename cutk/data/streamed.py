@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cutk.data.batches import Augmentation, Loaded, TrainSet
+from cutk.data.batches import Augmentation, TrainSet
 from cutk.data.samples import Normalisation, Shape, form_of, require_labels, told
 from cutk.errors import UsageError, one_line
 
@@ -34,13 +34,6 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class _Unread:
-    """Why a batch could not be read; what a worker raises would arrive with a page of traceback as its message."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Reader:
     """What a worker is given: the dataset, and what is made of its samples."""
 
@@ -49,11 +42,7 @@ class _Reader:
     expected: tuple[torch.dtype, Shape] | None = None
 
     def sample(self, index: int) -> Tensor:
-        """Return one sample as a tensor.
-
-        Raises:
-            ValueError: if it has none of the forms that samples have, or another one than the first.
-        """
+        """Return one sample as a tensor; a ``ValueError`` says that it has no form, or another than the first."""
         item = self.dataset[index]
         value = item[0] if isinstance(item, tuple | list) else item
         if isinstance(value, Image.Image):
@@ -74,28 +63,16 @@ class _Reader:
             raise ValueError(f"expected the shape {list(self.expected[1])} of the first sample, got {told(x)}{hint}")
         return x
 
-    def __getitem__(self, indices: Sequence[int]) -> Array | _Unread:
+    def __getitem__(self, indices: Array) -> Array | str:
+        """Return a batch, or why it can't be read: what a worker raises arrives with a page of traceback."""
         read = []
-        for index in indices:
+        for index in indices.tolist():
             try:
                 read.append(self.sample(index))
             except Exception as error:  # whatever the dataset's own code raises
-                return _Unread(f"Sample {index} can't be read: {one_line(error)}.")
+                return f"Sample {index} can't be read: {one_line(error)}."
         # As an array it goes through a pipe: a tensor goes through shared memory, of which containers have little.
         return torch.stack(read).numpy()
-
-
-class _Parts:
-    """The batches that are to be read next: what a loader takes its indices from."""
-
-    def __init__(self) -> None:
-        self.parts: Sequence[Tensor] = ()
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (part.tolist() for part in self.parts)
 
 
 def _as_is(batch: Any) -> Any:
@@ -106,7 +83,7 @@ class _Line:
     """A loader whose workers stay, from one list of batches to the next."""
 
     def __init__(self, reader: _Reader, num_workers: int) -> None:
-        self._parts = _Parts()
+        self._parts: list[Array] = []
         self._loader: DataLoader[Any] | None = DataLoader(
             reader,  # type: ignore[arg-type]  # batches are its items
             batch_size=None,
@@ -128,7 +105,7 @@ class _Line:
         Raises:
             UsageError: if a sample can't be read, or a worker dies.
         """
-        self._parts.parts = parts
+        self._parts[:] = [part.numpy() for part in parts]
         batches: Iterator[Any] = iter(self._loader or ())
         try:
             for _ in parts:
@@ -139,8 +116,8 @@ class _Line:
                         f"A worker that reads samples ended unexpectedly ({one_line(error)}). "
                         "Try fewer workers, or none."
                     ) from error.with_traceback(None)
-                if isinstance(batch, _Unread):
-                    raise UsageError(batch.reason)
+                if isinstance(batch, str):
+                    raise UsageError(batch)
                 yield torch.from_numpy(batch)
             next(batches, None)  # so that the loader knows that it is done
         finally:
@@ -151,24 +128,20 @@ class _Source:
     """A dataset's samples by their indices; copies of a set share it, and with it the workers."""
 
     def __init__(self, reader: _Reader, num_workers: int) -> None:
-        self.reader = reader
-        self.num_workers = num_workers
+        self._reader = reader
+        self._num_workers = num_workers
         self._idle: list[_Line] = []
 
-    def read(self, passes: Iterator[list[Tensor]]) -> Iterator[Loaded]:
+    def read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the indices and the samples of each batch."""
-        line = self._idle.pop() if self._idle else _Line(self.reader, self.num_workers)
-        done = False
+        line = self._idle.pop() if self._idle else _Line(self._reader, self._num_workers)
         try:
             for parts in passes:
                 yield from zip(parts, line.read(parts), strict=True)
-            done = True
-        finally:
-            # One that was left in the middle still reads what nobody asks for any more.
-            if done:
-                self._idle.append(line)
-            else:
-                line.close()
+        except BaseException:  # left in the middle, it still reads what nobody asks for any more
+            line.close()
+            raise
+        self._idle.append(line)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> _Source:
         return self
@@ -232,9 +205,5 @@ class StreamedTrainSet(TrainSet):
         super().__init__(labels, num_classes, form, shape, normalisation, augmentation, device, generator)
         self._source = _Source(_Reader(dataset, size, (first.dtype, shape)), num_workers)
 
-    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
-        for part, samples in self._source.read(passes):
-            x = samples.to(self.device)
-            if augment and self.augments:
-                x = self.augmentation.apply(x, generator)
-            yield part, self._scaling(x)
+    def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._source.read(passes)

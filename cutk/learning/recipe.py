@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from cutk.components import Component
 from cutk.data.batches import Augmentation, Batch, TrainSet
 from cutk.errors import CellError
-from cutk.learning.network import own_parameters
 from cutk.machine import choose_layout
 from cutk.options import Options, option
 
-__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "cross_entropy"]
+__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "classes_of", "cross_entropy"]
 
 Loss = Callable[[Tensor, Batch], Tensor]
 Progress = Callable[[int, int], None]
@@ -42,13 +41,26 @@ class RecipeOptions(Options):
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the task loss: mean cross-entropy against the given labels.
-
-    Args:
-        logits: float32 ``[B, classes]``.
-        batch: what they were computed from.
-    """
+    """Return the task loss: mean cross-entropy of ``logits`` (float32 ``[B, classes]``) against the given labels."""
     return nn.functional.cross_entropy(logits, batch.y)
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """Return the predicted classes, int64 ``[n]``.
+
+    Raises:
+        CellError: if an output isn't finite, since a class read from it would mean nothing.
+    """
+    if not torch.isfinite(logits).all():
+        raise CellError("The model's outputs are not finite.")
+    return logits.argmax(1)
+
+
+def require_finite(model: nn.Module, when: str) -> None:
+    """Raise a ``CellError`` if a weight or buffer of ``model`` is infinite or not a number."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CellError(f"Training diverged: '{name}' is not finite {when}. Try a smaller lr.")
 
 
 class Recipe(Component):
@@ -76,7 +88,7 @@ class Recipe(Component):
     # What a recipe decides.
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return what a training step descends, a scalar; by default the mean cross-entropy against the given labels.
+        """Return what a training step descends, a scalar; by default ``cross_entropy``.
 
         Args:
             logits: float32 ``[B, classes]``.
@@ -130,10 +142,10 @@ class Recipe(Component):
         modules: Iterable[nn.Module] | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Train ``model`` in place, one step a batch, and return it in eval mode.
+        """Train ``model`` in place from the weights that it has, one step a batch, and return it in eval mode.
 
         Args:
-            model: starts from the weights it has.
+            model: what to train.
             batches: what to train on; at most ``steps`` of them are used.
             loss: maps ``(logits float32 [B, classes], batch)`` to a scalar; the recipe's if not given.
             steps: length of the schedule.
@@ -166,8 +178,7 @@ class Recipe(Component):
                 optimiser.step()
             if progress is not None:
                 progress(step + 1, steps)
-        model.eval()
-        require_finite(model, f"after {steps} steps at lr {peak:g}")
+        require_finite(model.eval(), f"after {steps} steps at lr {peak:g}")
         return model
 
     @typing.final
@@ -183,25 +194,20 @@ class Recipe(Component):
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Apply A to ``model`` on the samples at ``indices``: shuffled and augmented, with the recipe's loss.
+        """Apply A to ``model`` on the samples at ``indices``: ``fit`` on shuffled and augmented batches.
 
         Args:
-            model: starts from the weights it has, is trained in place and returned in eval mode.
+            model: what to train, as in ``fit``.
             train: where the samples come from.
             indices: int64 ``[n]``; all samples if not given.
             steps: length of the schedule; the recipe's if not given.
             lr: peak learning rate; the recipe's if not given.
             modules: train these alone, as in ``fit``.
-            progress: called as ``progress(done, steps)``.
             generator: where shuffling and augmentation draw from; the training set's own if not given.
-
-        Raises:
-            CellError: if the weights are no longer finite at the end.
+            progress: called as ``progress(done, steps)``.
         """
-        count = self.options.steps if steps is None else steps
-        batches = train.batches(
-            indices, self.options.batch_size, shuffle=True, augment=True, steps=count, generator=generator
-        )
+        count, size = self.options.steps if steps is None else steps, self.options.batch_size
+        batches = train.batches(indices, size, shuffle=True, augment=True, steps=count, generator=generator)
         return self.fit(model, batches, steps=count, lr=lr, modules=modules, progress=progress)
 
     @typing.final
@@ -209,27 +215,21 @@ class Recipe(Component):
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""
         if len(samples if indices is None else indices) == 0:
             return torch.zeros(0, samples.num_classes)
-        return torch.cat(list(self._outputs(model, samples, indices)))
+        model.eval()
+        outputs = []
+        for batch in samples.batches(indices):
+            with torch.inference_mode(), self.autocast():
+                outputs.append(model(batch.x).float().cpu())
+        return torch.cat(outputs)
 
     @typing.final
     def predict(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the predicted classes on unaugmented samples, in their order: int64 ``[n]``, on the CPU.
 
         Raises:
-            CellError: if an output isn't finite, since a class read from it would mean nothing.
+            CellError: if an output isn't finite.
         """
-        logits = self.logits(model, samples, indices)
-        if not torch.isfinite(logits).all():
-            raise CellError("The model's outputs are not finite.")
-        return logits.argmax(1)
-
-    @torch.inference_mode()
-    def _outputs(self, model: nn.Module, samples: TrainSet, indices: Tensor | None) -> Iterator[Tensor]:
-        model.eval()
-        for batch in samples.batches(indices):
-            with self.autocast():
-                logits = model(batch.x)
-            yield logits.float().cpu()
+        return classes_of(self.logits(model, samples, indices))
 
 
 def _trained(model: nn.Module, modules: Iterable[nn.Module] | None) -> dict[str, nn.Parameter]:
@@ -243,7 +243,7 @@ def _trained(model: nn.Module, modules: Iterable[nn.Module] | None) -> dict[str,
     for module in model.modules():
         # Modules have their mode each for itself: a container's says nothing about what it contains.
         module.training = id(module) in chosen
-    own = {id(parameter) for module in trained for parameter in own_parameters(module)}
+    own = {id(parameter) for module in trained for parameter in module.parameters(recurse=False)}
     return {name: parameter for name, parameter in named.items() if id(parameter) in own}
 
 
@@ -254,10 +254,3 @@ def _checked(optimisers: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
         came = ", ".join(type(optimiser).__name__ for optimiser in found) or "none"
         raise CellError(f"Recipe '{recipe.name}': expected optimisers() to return torch optimisers, got {came}.")
     return found
-
-
-def require_finite(model: nn.Module, when: str) -> None:
-    """Raise a ``CellError`` if a weight or buffer of ``model`` is infinite or not a number."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CellError(f"Training diverged: '{name}' is not finite {when}. Try a smaller lr.")

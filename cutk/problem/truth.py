@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 from cutk.cost import Cost
 from cutk.data.batches import TrainSet
 from cutk.data.samples import Samples
-from cutk.errors import CellError
-from cutk.learning.recipe import Recipe
+from cutk.learning.recipe import Recipe, classes_of
 
 __all__ = ["Curve", "Domain", "Evaluation", "Truth", "accuracy", "class_accuracies"]
 
@@ -30,12 +30,7 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float | None:
 
 
 def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """Return the accuracy on each class that ``labels`` hold, by the class's name.
-
-    Args:
-        predictions: int64 ``[n]``.
-        labels: int64 ``[n]``.
-        classes: the names.
+    """Return the accuracy on each class that ``labels`` hold, by the class's name (both int64 ``[n]``).
 
     >>> import torch
     >>> class_accuracies(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), ["cat", "dog", "eel"])
@@ -47,8 +42,20 @@ def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]
     }
 
 
-def _apart(samples: TrainSet) -> TrainSet:
-    return samples.drawing_from(torch.Generator().manual_seed(0))
+Known = TypeVar("Known", "Domain", "Truth")
+
+
+def _private(known: Known) -> Known:
+    """Return the same with indices, labels and targets of its own; the contents of samples are shared."""
+    own: dict[str, Any] = {}
+    for name, value in vars(known).items():
+        if isinstance(value, Tensor):
+            own[name] = value.clone()
+        elif isinstance(value, TrainSet):
+            own[name] = value.drawing_from(torch.Generator().manual_seed(0))
+        elif isinstance(value, Samples):
+            own[name] = value.changed(labels=value.labels.clone())
+    return replace(known, **own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +75,6 @@ class Domain:
     affected: TrainSet
     targets: Tensor
     start: int = 0
-
-    def private(self) -> Domain:
-        """Return the same with indices, labels and targets of its own."""
-        own = {name: getattr(self, name).clone() for name in ("manipulated", "targets")}
-        return replace(self, **own, affected=_apart(self.affected))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,28 +115,17 @@ class Truth:
 
     def private(self) -> Truth:
         """Return the same with indices, labels and targets of its own: what is written to them, nobody else sees."""
-        return replace(
-            self,
-            manipulated=self.manipulated.clone(),
-            clean_labels=self.clean_labels.clone(),
-            targets=self.targets.clone(),
-            train=_apart(self.train),
-            affected=_apart(self.affected),
-            retain=_apart(self.retain),
-            samples=self.samples.changed(labels=self.samples.labels.clone()),
-            domains=tuple(domain.private() for domain in self.domains),
-        )
+        return replace(_private(self), domains=tuple(_private(domain) for domain in self.domains))
 
     def on(self, domain: Domain) -> Truth:
-        """Return the truth of one domain: what one of several manipulations did; what is outside all stays the same."""
-        part = {name: getattr(domain, name) for name in ("manipulated", "affected", "targets")}
-        return replace(self, domains=(domain,), **part)
-
-
-def _classes(logits: Tensor) -> Tensor:
-    if not torch.isfinite(logits).all():
-        raise CellError("The model's outputs are not finite.")
-    return logits.argmax(1)
+        """Return the truth of one of ``domains``; what is outside all stays the same."""
+        return replace(
+            self,
+            domains=(domain,),
+            manipulated=domain.manipulated,
+            affected=domain.affected,
+            targets=domain.targets,
+        )
 
 
 class Evaluation:
@@ -217,23 +208,23 @@ class Evaluation:
     @property
     def affected_predictions(self) -> Tensor:
         """Predicted classes on ``truth.affected``, int64 ``[n]``."""
-        return _classes(self.affected_logits)
+        return classes_of(self.affected_logits)
 
     @property
     def retain_predictions(self) -> Tensor:
         """Predicted classes on ``truth.retain``, int64 ``[n]``."""
-        return _classes(self.retain_logits)
+        return classes_of(self.retain_logits)
 
     @property
     def manipulated_predictions(self) -> Tensor:
         """Predicted classes on S_m as it lies in S_tr, trigger included, int64 ``[n]``."""
-        return _classes(self.manipulated_logits)
+        return classes_of(self.manipulated_logits)
 
     @property
     def identified_predictions(self) -> Tensor | None:
         """Predicted classes on S_f as it lies in S_tr, int64 ``[n]``."""
         outputs = self.identified_logits
-        return None if outputs is None else _classes(outputs)
+        return None if outputs is None else classes_of(outputs)
 
 
 @dataclass(frozen=True)
