@@ -27,13 +27,12 @@ class Trigger(Protocol):
     """What an adversary lays over a sample to make a model err."""
 
     def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-        """Return ``x`` with the trigger, the same for the same sample at every call, in the shape and dtype of ``x``.
+        """Return ``x`` with the trigger, the same for the same sample at every call; ``x`` stays as it is.
 
-        Of images it may also be float32, for values between those of uint8 or beyond 255.
+        It keeps shape and dtype; of images it may also be float32, for values between those of uint8 or beyond 255.
 
         Args:
-            x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
-                any device. It stays as it is.
+            x: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on any device.
             labels: int64 ``[B]``, the samples' clean labels; −1 where a sample has none.
             ids: int64 ``[B]``, the samples' ids.
         """
@@ -191,8 +190,7 @@ class TrainSet(ABC):
     def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each batch's indices, and its samples as they lie in memory.
 
-        ``passes`` are the batches that are known at once: those of a pass. Asking for the next one may draw from a
-        generator, so it is asked for when a batch of it is due, and no sooner.
+        Asking for the next pass may draw from a generator, so it is asked for when a batch of it is due, and no sooner.
         """
 
     def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
@@ -215,10 +213,9 @@ class TrainSet(ABC):
             batch_size: samples per batch; if not given, as many as are evaluated comfortably at once.
             shuffle: draw a new order for every pass.
             augment: apply the recipe's augmentation; each visit of a sample draws anew.
-            steps: if given, yield exactly so many batches, going through the samples as often as that takes.
-                All of them are full: a batch may span the end of one pass and the start of the next, and a set
-                smaller than ``batch_size`` is yielded whole. Without ``steps``: one pass, the last batch may
-                be smaller.
+            steps: how many batches, going through the samples as often as that takes. All of them are full: a batch may
+                span the end of one pass and the start of the next, and a set smaller than ``batch_size`` is yielded
+                whole. Without ``steps``: one pass, the last batch may be smaller.
             generator: where the draws come from (on the CPU); the set's own, seeded by cutk, if not given.
 
         Raises:
@@ -226,7 +223,8 @@ class TrainSet(ABC):
                 ``steps`` is below 1.
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
-        size = self._comfortable_size() if batch_size is None else batch_size
+        area = math.prod(self.shape[1:] if self.form == "images" else self.shape)
+        size = max(64, min(4096, 2**20 // max(1, area))) if batch_size is None else batch_size
         if size < 1 or (steps is not None and steps < 1):
             raise ValueError(f"Expected batch_size and steps of at least 1, got {size} and {steps}.")
         if chosen.dtype != torch.int64 or chosen.ndim != 1:
@@ -243,11 +241,6 @@ class TrainSet(ABC):
                 x = self._augmented(x, index, draws)
             self.drawn += len(part)
             yield Batch(self._scaling(x), self.labels[part].to(self.device), index)
-
-    def _comfortable_size(self) -> int:
-        """Return how many samples go through a model at once where no gradients are kept: bounded by memory."""
-        area = math.prod(self.shape[1:] if len(self.shape) == 3 else self.shape)
-        return max(64, min(4096, 2**20 // max(1, area)))
 
 
 def _passes(indices: Tensor, size: int, steps: int | None, shuffling: torch.Generator | None) -> Iterator[list[Tensor]]:
@@ -268,19 +261,15 @@ def _passes(indices: Tensor, size: int, steps: int | None, shuffling: torch.Gene
 
 
 class _Overlaid(NamedTuple):
-    """Samples as they look without their triggers, and what each trigger is told."""
+    """Triggers, each with bool ``[N]``: which samples carry it; and the samples without them, under clean labels."""
 
-    triggers: tuple[tuple[Trigger, Tensor], ...]  # with bool [N]: which samples carry it
+    triggers: tuple[tuple[Trigger, Tensor], ...]
     bare: Tensor
-    labels: Tensor  # int64 [N], clean
-    ids: Tensor  # int64 [N]
+    labels: Tensor
+    ids: Tensor
 
     def laid_over(self, x: Tensor, index: Tensor) -> Tensor:
-        """Return a batch with the triggers of those samples that carry any.
-
-        Raises:
-            CellError: if a trigger returns something else than samples of the same form.
-        """
+        """Return a batch with its triggers; a ``CellError`` says that one returns samples of another form."""
         for trigger, carrying in self.triggers:
             mine = carrying[index].nonzero().flatten()
             if len(mine) == 0:
@@ -302,16 +291,9 @@ class _Overlaid(NamedTuple):
 class ResidentTrainSet(TrainSet):
     """Samples that lie on the device: the fast way, for whatever fits.
 
-    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger.
-
-    Args:
-        samples: the samples with their given labels.
-        normalisation: what to subtract and divide by.
-        augmentation: what ``augment=True`` applies, if the samples are images.
-        device: where the samples lie and the batches come out.
-        overlays: triggers that are laid over samples whenever they are read, after augmentation; sealed.
-        clean_labels: int64 ``[N]``, what the triggers are told; the given labels if not given. Sealed likewise.
-        generator: where shuffling and augmentation draw from by default.
+    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger. The overlays,
+    which are laid on after augmentation, are sealed, and so are the clean labels that their triggers are told (int64
+    ``[N]``; the given labels if not given).
     """
 
     def __init__(

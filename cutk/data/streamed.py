@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from cutk.data.batches import Augmentation, TrainSet
 from cutk.data.samples import Normalisation, Shape, form_of, require_labels, told
 from cutk.errors import UsageError, one_line
 
-__all__ = ["Readable", "StreamedTrainSet"]
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+__all__ = ["StreamedTrainSet"]
 
 # How many samples are read twice when a set is made, to see that they stay the same.
 LOOKED_AT = 4
@@ -24,20 +27,11 @@ LOOKED_AT = 4
 Array = np.ndarray[Any, Any]
 
 
-class Readable(Protocol):
-    """What torch calls a map-style dataset."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any:
-        """Return a sample, or a tuple that begins with one."""
-
-
 @dataclass(frozen=True)
 class _Reader:
     """What a worker is given: the dataset, and what is made of its samples."""
 
-    dataset: Readable
+    dataset: SupportsLenAndGetItem[Any]
     size: tuple[int, int] | None
     expected: tuple[torch.dtype, Shape] | None = None
 
@@ -79,69 +73,55 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-class _Line:
-    """A loader whose workers stay, from one list of batches to the next."""
-
-    def __init__(self, reader: _Reader, num_workers: int) -> None:
-        self._parts: list[Array] = []
-        self._loader: DataLoader[Any] | None = DataLoader(
-            reader,  # type: ignore[arg-type]  # batches are its items
-            batch_size=None,
-            sampler=self._parts,
-            collate_fn=_as_is,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            # Its own, for else a loader draws the workers' seeds from torch's global state.
-            generator=torch.Generator().manual_seed(0),
-        )
-
-    def close(self) -> None:
-        """End the workers now: those that garbage collection finds end late, and in whichever process it runs."""
-        self._loader = None
-
-    def read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the samples of each part, in order, reading ahead as far as ``parts`` go.
-
-        Raises:
-            UsageError: if a sample can't be read, or a worker dies.
-        """
-        self._parts[:] = [part.numpy() for part in parts]
-        batches: Iterator[Any] = iter(self._loader or ())
-        try:
-            for _ in parts:
-                try:
-                    batch = next(batches)
-                except (EOFError, OSError, RuntimeError) as error:  # a worker was killed, most often for want of memory
-                    raise UsageError(
-                        f"A worker that reads samples ended unexpectedly ({one_line(error)}). "
-                        "Try fewer workers, or none."
-                    ) from error.with_traceback(None)
-                if isinstance(batch, str):
-                    raise UsageError(batch)
-                yield torch.from_numpy(batch)
-            next(batches, None)  # so that the loader knows that it is done
-        finally:
-            del batches
-
-
 class _Source:
     """A dataset's samples by their indices; copies of a set share it, and with it the workers."""
 
     def __init__(self, reader: _Reader, num_workers: int) -> None:
-        self._reader = reader
-        self._num_workers = num_workers
-        self._idle: list[_Line] = []
+        self._reader, self._num_workers = reader, num_workers
+        self._idle: list[DataLoader[Any]] = []
+
+    def _loader(self) -> DataLoader[Any]:
+        """Return a loader whose workers stay, from one pass to the next."""
+        if self._idle:
+            return self._idle.pop()
+        return DataLoader(
+            self._reader,  # type: ignore[arg-type]  # batches are its items
+            batch_size=None,
+            sampler=[],  # filled with the indices of the batches to be read
+            collate_fn=_as_is,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            # Its own, for else a loader draws the workers' seeds from torch's global state.
+            generator=torch.Generator().manual_seed(0),
+        )
 
     def read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the indices and the samples of each batch."""
-        line = self._idle.pop() if self._idle else _Line(self._reader, self._num_workers)
+        """Yield the indices and the samples of each batch, reading ahead as far as a pass goes.
+
+        Raises:
+            UsageError: if a sample can't be read, or a worker dies.
+        """
+        loader = self._loader()
+        batches: Iterator[Any] = iter(())
         try:
             for parts in passes:
-                yield from zip(parts, line.read(parts), strict=True)
-        except BaseException:  # left in the middle, it still reads what nobody asks for any more
-            line.close()
+                loader.sampler[:] = [part.numpy() for part in parts]  # type: ignore[index]
+                batches = iter(loader)
+                for part in parts:
+                    read = next(batches)
+                    if isinstance(read, str):
+                        raise UsageError(read)
+                    yield part, torch.from_numpy(read)
+                next(batches, None)  # so that the loader knows that it is done
+        except BaseException as error:
+            # It still reads what nobody asks for any more. Its workers end now, and not when the traceback is dropped.
+            del loader, batches
+            if isinstance(error, EOFError | OSError | RuntimeError):  # one was killed, most often for want of memory
+                raise UsageError(
+                    f"A worker that reads samples ended unexpectedly ({one_line(error)}). Try fewer workers, or none."
+                ) from error.with_traceback(None)
             raise
-        self._idle.append(line)
+        self._idle.append(loader)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> _Source:
         return self
@@ -153,7 +133,7 @@ class _Source:
 class StreamedTrainSet(TrainSet):
     """Samples that are read when they are due: for whatever doesn't fit into memory, and for datasets of one's own.
 
-    Batches are the same whatever the number of workers, and those of a ``ResidentTrainSet`` of the same samples.
+    Batches are the same whatever the number of workers, and those of the same samples in memory.
 
     Args:
         dataset: map-style, as ``torch.utils.data.Dataset``: item ``i`` is a sample, or a tuple that begins with one: an
@@ -175,7 +155,7 @@ class StreamedTrainSet(TrainSet):
 
     def __init__(
         self,
-        dataset: Readable,
+        dataset: SupportsLenAndGetItem[Any],
         labels: Tensor,
         num_classes: int,
         normalisation: Normalisation,
@@ -190,11 +170,7 @@ class StreamedTrainSet(TrainSet):
         # By workers of its own, since a dataset may open its files at the first look, and files that are open must not
         # be handed from one process to others.
         some = torch.arange(min(LOOKED_AT, len(dataset)))
-        line = _Line(_Reader(dataset, size), num_workers)
-        try:
-            first, again = line.read([some, some])
-        finally:
-            line.close()
+        (_, first), (_, again) = _Source(_Reader(dataset, size), num_workers).read(iter([[some, some]]))
         if not torch.equal(first, again):
             raise UsageError(
                 "Expected a dataset that gives the same samples at every visit, got others the second time. "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from cutk.data.samples import Samples
 from cutk.errors import CellError
 from cutk.problem.identification import all_but, require_indices
 
-__all__ = ["Composition", "Part", "compose"]
+__all__ = ["Composition", "affected_by", "compose"]
 
 
 def _lacking(done: object, given: Samples, who: str) -> str:
@@ -44,78 +44,35 @@ def _lacking(done: object, given: Samples, who: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What one manipulation did.
-
-    Attributes:
-        name: the manipulation's.
-        done: what it returned; its indices are positions among the samples that it was given.
-        manipulated: int64 ``[n]``, sorted: its part of S_m, as positions in the whole training set.
-        overlays: its overlays, likewise.
-    """
-
-    name: str
-    done: Corruption
-    manipulated: Tensor
-    overlays: tuple[Overlay, ...]
-
-    def affected(self, samples: Samples) -> Tensor:
-        """Return which of ``samples`` lie in the affected domain, bool ``[n]``.
-
-        Raises:
-            CellError: if the manipulation's own function returns something else.
-        """
-        affected = self.done.affected
-        if affected is None:
-            return torch.ones(len(samples), dtype=torch.bool)
-        if not callable(affected):
-            return torch.isin(samples.labels, torch.tensor(affected, dtype=torch.int64))
-        # A copy: the test samples are everybody's.
-        mask = affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:
-            raise CellError(f"'{self.name}': expected affected() to return bool [{len(samples)}].")
-        return mask
-
-
 class Composition(NamedTuple):
-    """What all manipulations did.
+    """What manipulations did: each by its name, in positions in the whole training set, and all together.
 
-    Attributes:
-        corruption: the union; trigger, targets and affected domain are those of a manipulation that is alone.
-        clean_labels: int64 ``[N]``, −1 where nobody knows any.
-        parts: what each did.
-        same_x: whether the contents of all samples are as they were.
+    Trigger, targets and affected domain are part of ``union`` only where there was but one manipulation.
     """
 
-    corruption: Corruption
-    clean_labels: Tensor
-    parts: tuple[Part, ...]
-    same_x: bool
+    parts: Mapping[str, Corruption]
+    union: Corruption
+    clean_labels: Tensor  # int64 [N], −1 where nobody knows any
+    same_x: bool  # whether the contents of all samples are as they were
 
     @property
     def told_labels(self) -> Tensor:
         """What triggers are told: the clean labels, or the given ones where nobody knows any; int64 ``[N]``."""
-        return torch.where(self.clean_labels < 0, self.corruption.train.labels, self.clean_labels)
+        return torch.where(self.clean_labels < 0, self.union.train.labels, self.clean_labels)
 
 
 def compose(
-    clean: Samples, manipulations: Iterable[tuple[str, Callable[[Samples], Corruption]]], arrangement: torch.Generator
+    clean: Samples, manipulations: Mapping[str, Callable[[Samples], Corruption]], arrangement: torch.Generator
 ) -> Composition:
     """Let one manipulation after another work on the samples that are still as they were.
 
-    Args:
-        clean: the training set before.
-        manipulations: their names, and what maps samples to a ``Corruption``.
-        arrangement: where the order is drawn from, should samples be added.
-
-    Raises:
-        CellError: if no benchmark could stand on what one returned, or it wrote to what it was given.
+    Where samples are added, the order of all is drawn from ``arrangement``. A ``CellError`` says that no benchmark
+    could stand on what one returned, or that it wrote to what it was given.
     """
     samples, clean_labels, same_x = clean, clean.labels, True
     free = torch.arange(len(clean))
-    steps: list[tuple[str, Corruption, Tensor]] = []
-    for name, corrupt in manipulations:
+    steps: dict[str, tuple[Corruption, Tensor]] = {}
+    for name, corrupt in manipulations.items():
         given = samples.select(free) if steps else samples
         before = given.digest()
         done = corrupt(given)
@@ -124,34 +81,51 @@ def compose(
         if lacking := _lacking(done, given, f"'{name}'"):
             raise CellError(f"'{name}': expected {lacking}.")
         after, count = done.train, len(given)
-        where = torch.cat([free, torch.arange(len(samples), len(samples) + len(after) - count)])
-        steps.append((name, done, where))
-        unknown = torch.full((len(after) - count,), -1) if done.clean_labels is None else done.clean_labels[count:]
+        added = len(after) - count
+        where = torch.cat([free, torch.arange(len(samples), len(samples) + added)])
+        steps[name] = done, where
+        unknown = torch.full((added,), -1) if done.clean_labels is None else done.clean_labels[count:]
         clean_labels = torch.cat([clean_labels, unknown])
         labels, x = samples.labels.index_copy(0, free, after.labels[:count]), samples.x
         if after.x is not given.x:
             same_x, x = False, x.index_copy(0, free, after.x[:count])
         samples = samples.changed(x=x, labels=labels)
-        if len(after) > count:
+        if added:
             samples = samples.extended(after.x[count:], after.labels[count:])
         free = where[all_but(done.manipulated, len(after))]
-    order = torch.arange(len(samples))
+    place = torch.arange(len(samples))
     if len(samples) > len(clean):
         # What was added stands at the end, which would tell who was.
         order = torch.randperm(len(samples), generator=arrangement)
-        samples, clean_labels = samples.select(order), clean_labels[order]
-    place = order.argsort()
-    parts = []
-    for name, done, where in steps:
+        samples, clean_labels, place = samples.select(order), clean_labels[order], order.argsort()
+
+    def moved(done: Corruption, where: Tensor) -> Corruption:
         to = place[where]
         overlays = tuple(Overlay(trigger, to[indices].sort().values) for trigger, indices in done.overlays)
-        parts.append(Part(name, done, to[done.manipulated].sort().values, overlays))
-    alone = {name: getattr(steps[0][1], name) for name in ("trigger", "affected", "targets")}
-    union = Corruption(
-        train=samples,
-        manipulated=torch.cat([part.manipulated for part in parts]).sort().values,
-        overlays=tuple(overlay for part in parts for overlay in part.overlays),
-        clean_labels=clean_labels,
-        **(alone if len(parts) == 1 else {}),
-    )
-    return Composition(union, clean_labels, tuple(parts), same_x)
+        manipulated = to[done.manipulated].sort().values
+        return replace(done, train=samples, manipulated=manipulated, overlays=overlays, clean_labels=clean_labels)
+
+    parts = {name: moved(*step) for name, step in steps.items()}
+    (union, *others) = parts.values()
+    if others:
+        manipulated = torch.cat([part.manipulated for part in parts.values()]).sort().values
+        overlays = tuple(overlay for part in parts.values() for overlay in part.overlays)
+        union = Corruption(samples, manipulated, overlays, clean_labels=clean_labels)
+    return Composition(parts, union, clean_labels, same_x)
+
+
+def affected_by(name: str, done: Corruption, samples: Samples) -> Tensor:
+    """Return which of ``samples`` lie in a manipulation's affected domain, bool ``[n]``.
+
+    Raises:
+        CellError: if the manipulation's own function returns something else.
+    """
+    if done.affected is None:
+        return torch.ones(len(samples), dtype=torch.bool)
+    if not callable(done.affected):
+        return torch.isin(samples.labels, torch.tensor(done.affected, dtype=torch.int64))
+    # A copy: the test samples are everybody's.
+    mask = done.affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:
+        raise CellError(f"'{name}': expected affected() to return bool [{len(samples)}].")
+    return mask

@@ -17,7 +17,7 @@ from cutk.data.batches import Overlay, ResidentTrainSet
 from cutk.data.samples import Normalisation, Samples, Splits, raw, told
 from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.recipe import Recipe
-from cutk.problem.composition import compose
+from cutk.problem.composition import affected_by, compose
 from cutk.problem.identification import require_indices
 from cutk.problem.task import Log, Task
 from cutk.problem.truth import Domain, Truth
@@ -98,17 +98,16 @@ class Scenario:
         self._build = partial(model.build, clean.shape, len(clean.classes))
         if isinstance(manipulations, Manipulation):
             manipulations = [(manipulations.name, manipulations)]
-        names = [name for name, _ in manipulations]
-        if not names or len(set(names)) < len(names):
-            raise UsageError(f"Expected one or more manipulations, each once, got '{'+'.join(names)}'.")
-        # The first one does in company what it does alone.
-        purposes = ["manipulation", *(f"manipulation/{position}" for position in range(1, len(names)))]
-        steps = [
-            (name, partial(self._corrupted, manipulation, purpose))
-            for (name, manipulation), purpose in zip(manipulations, purposes, strict=True)
-        ]
-        self._composition = compose(clean, steps, self._stream("arrangement"))
-        self.corruption = self._composition.corruption
+        corrupting = {
+            # The first one does in company what it does alone.
+            name: partial(self._corrupted, manipulation, f"manipulation/{position}" if position else "manipulation")
+            for position, (name, manipulation) in enumerate(manipulations)
+        }
+        if not 0 < len(corrupting) == len(manipulations):
+            names = "+".join(name for name, _ in manipulations)
+            raise UsageError(f"Expected one or more manipulations, each once, got '{names}'.")
+        self._composition = compose(clean, corrupting, self._stream("arrangement"))
+        self.corruption = self._composition.union
 
     def _seed(self, purpose: str) -> int:
         return derive_seed(self.seed, purpose, self._salt)
@@ -149,17 +148,17 @@ class Scenario:
         outside = torch.ones(len(test), dtype=torch.bool)
         domains: list[Domain] = []
         affected: list[ResidentTrainSet] = []
-        for part in self._composition.parts:
-            inside, trigger = part.affected(test), part.done.trigger
-            if trigger is None:
+        for name, done in self._composition.parts.items():
+            inside = affected_by(name, done, test)
+            if done.trigger is None:
                 # Without its trigger a sample is outside an affected domain, whatever its class.
                 outside &= ~inside
             samples = test.select(inside)
-            overlays = [Overlay(trigger, torch.arange(len(samples)))] if trigger else []
-            targets = torch.tensor(part.done.targets or (-1,) * len(test.classes))[samples.labels]
+            overlays = [Overlay(done.trigger, torch.arange(len(samples)))] if done.trigger else []
+            targets = torch.tensor(done.targets or (-1,) * len(test.classes))[samples.labels]
             start = sum(len(before) for before in affected)
             affected.append(self._resident(samples, overlays=overlays))
-            domains.append(Domain(part.name, part.manipulated, affected[-1], targets, start))
+            domains.append(Domain(name, done.manipulated, affected[-1], targets, start))
         return Truth(
             train=self.train,
             samples=self.corruption.train,
@@ -184,16 +183,16 @@ class Scenario:
                 digest.update(raw(tensor))
 
         # Contents that nobody changed are told by the clean data and the ids.
-        samples = made.corruption.train
+        samples = made.union.train
         add(samples.ids, samples.labels, made.clean_labels, *(() if made.same_x else (samples.x,)))
-        for part in made.parts:
-            digest.update(f"{part.name} {part.done.targets}".encode())
-            inside = part.affected(test)
-            add(part.manipulated, inside)
-            for trigger, indices in part.overlays:
+        for name, done in made.parts.items():
+            digest.update(f"{name} {done.targets}".encode())
+            inside = affected_by(name, done, test)
+            add(done.manipulated, inside)
+            for trigger, indices in done.overlays:
                 add(indices, trigger.apply(samples.x[indices], labels[indices], samples.ids[indices]))
-            if part.done.trigger is not None:
-                add(part.done.trigger.apply(test.x[inside], test.labels[inside], test.ids[inside]))
+            if done.trigger is not None:
+                add(done.trigger.apply(test.x[inside], test.labels[inside], test.ids[inside]))
         return digest.hexdigest()
 
     def fingerprint(self) -> str:

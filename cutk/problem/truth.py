@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -119,15 +119,11 @@ class Truth:
 
     def on(self, domain: Domain) -> Truth:
         """Return the truth of one of ``domains``; what is outside all stays the same."""
-        return replace(
-            self,
-            domains=(domain,),
-            manipulated=domain.manipulated,
-            affected=domain.affected,
-            targets=domain.targets,
-        )
+        part = {name: getattr(domain, name) for name in ("manipulated", "affected", "targets")}
+        return replace(self, domains=(domain,), **part)
 
 
+@dataclass(eq=False)
 class Evaluation:
     """One model under the evaluator's eyes; each set of samples goes through it once, whatever metrics ask.
 
@@ -141,24 +137,17 @@ class Evaluation:
         scalars: the curves that the method logged, by name; a value that wasn't finite is none.
     """
 
-    def __init__(
-        self,
-        truth: Truth,
-        model: nn.Module,
-        recipe: Recipe,
-        *,
-        identified: Tensor | None = None,
-        identified_before: Tensor | None = None,
-        cost: Cost | None = None,
-        scalars: Mapping[str, Sequence[float | None]] | None = None,
-    ) -> None:
-        self.truth = self._whole = truth
-        self.model = self._judged = model
-        self.recipe = recipe
-        self.identified = identified
-        self.identified_before = identified_before
-        self.cost = cost
-        self.scalars: Mapping[str, Sequence[float | None]] = scalars or {}
+    truth: Truth
+    model: nn.Module
+    recipe: Recipe
+    _: KW_ONLY
+    identified: Tensor | None = None
+    identified_before: Tensor | None = None
+    cost: Cost | None = None
+    scalars: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._whole, self._judged = self.truth, self.model
         self._outputs: dict[str, Tensor] = {}
         self._start = 0
 
