@@ -209,18 +209,16 @@ class TrainSet(ABC):
         """Yield batches of the samples at ``indices``.
 
         Args:
-            indices: int64 ``[n]``, each from 0 to N − 1; all samples if not given.
+            indices: int64 ``[n]``, n ≥ 1, each from 0 to N − 1; all samples if not given.
             batch_size: samples per batch; if not given, as many as are evaluated comfortably at once.
             shuffle: draw a new order for every pass.
             augment: apply the recipe's augmentation; each visit of a sample draws anew.
-            steps: how many batches, going through the samples as often as that takes. All of them are full: a batch may
-                span the end of one pass and the start of the next, and a set smaller than ``batch_size`` is yielded
-                whole. Without ``steps``: one pass, the last batch may be smaller.
+            steps: how many batches, all of them full: one may span the end of a pass and the start of the next, and a
+                set smaller than ``batch_size`` is yielded whole. Without it: one pass, the last batch may be smaller.
             generator: where the draws come from (on the CPU); the set's own, seeded by cutk, if not given.
 
         Raises:
-            ValueError: if there is no sample to yield, an index is no int64 or out of range, or ``batch_size`` or
-                ``steps`` is below 1.
+            ValueError: if indices, ``batch_size`` or ``steps`` are something else.
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
         area = math.prod(self.shape[1:] if self.form == "images" else self.shape)
@@ -291,9 +289,8 @@ class _Overlaid(NamedTuple):
 class ResidentTrainSet(TrainSet):
     """Samples that lie on the device: the fast way, for whatever fits.
 
-    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger. The overlays,
-    which are laid on after augmentation, are sealed, and so are the clean labels that their triggers are told (int64
-    ``[N]``; the given labels if not given).
+    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger. Overlays are
+    laid on after augmentation; they are sealed, with the clean labels that triggers are told (else the given ones).
     """
 
     def __init__(

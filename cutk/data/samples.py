@@ -218,13 +218,10 @@ class Splits:
 
     @classmethod
     def of(cls, samples: Samples, test_fraction: float, seed: int) -> Splits:
-        """Split ``samples`` at random into those to train on and those to test on, each class by itself.
+        """Split ``samples`` at random into those to train on and those to test on, in their order.
 
-        Of ``n`` samples of a class, ``round(test_fraction · n)`` are for testing: at least one, and never all of them.
-        Both parts keep the order of ``samples``. Equal seeds give equal splits.
-
-        Raises:
-            UsageError: if a class has fewer than two samples.
+        Of ``n`` samples of a class, ``round(test_fraction · n)`` are for testing: at least one, and never all of them,
+        so a ``UsageError`` refuses a class of fewer than two.
         """
         generator = torch.Generator().manual_seed(seed)
         testing = torch.zeros(len(samples), dtype=torch.bool)
@@ -254,10 +251,9 @@ class Splits:
     @staticmethod
     @contextlib.contextmanager
     def reading(title: str, root: Path, expected: Path, download: bool = False) -> Iterator[None]:
-        """Turn what goes wrong while a published dataset is read into a ``UsageError`` that says how to get its files.
+        """Turn what goes wrong in the block into a ``UsageError`` that says how to get a dataset's files.
 
-        For the ``load()`` of a dataset with the options ``root`` and ``download``: ``with Splits.reading(…):`` around
-        whatever opens or fetches the files.
+        For the ``load()`` of a dataset with the options ``root`` and ``download``, around whatever opens the files.
 
         Args:
             title: the dataset's name, as people write it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -46,11 +45,7 @@ def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def classes_of(logits: Tensor) -> Tensor:
-    """Return the predicted classes, int64 ``[n]``.
-
-    Raises:
-        CellError: if an output isn't finite, since a class read from it would mean nothing.
-    """
+    """Return the predicted classes, int64 ``[n]``; a ``CellError`` says that an output isn't finite."""
     if not torch.isfinite(logits).all():
         raise CellError("The model's outputs are not finite.")
     return logits.argmax(1)
@@ -80,28 +75,17 @@ class Recipe(Component):
     final = ("on", "place", "autocast", "fit", "train", "logits", "predict")
     Options = RecipeOptions
 
-    def __init__(self, options: RecipeOptions | None = None) -> None:
-        super().__init__(options)
-        self.device = torch.device("cpu")
-        self.precision = "fp32"
-
-    # What a recipe decides.
+    device = torch.device("cpu")
+    precision = "fp32"
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return what a training step descends, a scalar; by default ``cross_entropy``.
-
-        Args:
-            logits: float32 ``[B, classes]``.
-            batch: what they were computed from.
-        """
+        """Return what a step descends, a scalar, given float32 ``[B, classes]``; by default ``cross_entropy``."""
         return cross_entropy(logits, batch)
 
     def optimisers(self, parameters: Mapping[str, nn.Parameter], lr: float) -> Sequence[torch.optim.Optimizer]:
-        """Return new optimisers; each takes a step, without a closure, after every batch.
+        """Return new optimisers of ``parameters`` (by their names); each steps, without a closure, after every batch.
 
-        Args:
-            parameters: what is to be trained, by its name in the model.
-            lr: the peak learning rate. What a parameter group is made with is its own peak: ``rate`` scales each.
+        ``lr`` is the peak rate. What a parameter group is made with is its own peak: ``rate`` scales each.
         """
         raise NotImplementedError(f"{type(self).__name__} has no optimisers()")
 
@@ -109,9 +93,6 @@ class Recipe(Component):
         """Return the factor on the peak learning rates in a step, counted from 0; by default 1."""
         return 1.0
 
-    # What all recipes have in common.
-
-    @typing.final
     def on(self, device: torch.device | str, precision: str = "fp32") -> Self:
         """Return the same recipe on another device, in another precision; nothing of it is shared."""
         other = copy.copy(self)
@@ -119,18 +100,15 @@ class Recipe(Component):
         other.device, other.precision = torch.device(device), precision
         return other
 
-    @typing.final
     def place(self, model: nn.Module) -> nn.Module:
         """Move ``model`` to the device, in the memory layout that convolutions like best."""
         layout = choose_layout(self.device)
         return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
-    @typing.final
     def autocast(self) -> torch.autocast:
         """Return the context in which a forward pass runs under this recipe's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    @typing.final
     def fit(
         self,
         model: nn.Module,
@@ -150,8 +128,7 @@ class Recipe(Component):
             loss: maps ``(logits float32 [B, classes], batch)`` to a scalar; the recipe's if not given.
             steps: length of the schedule.
             lr: peak learning rate; the recipe's if not given.
-            modules: train these alone, such as ``cutk.last_layers(model, 2)``. All others keep their parameters and,
-                being in eval mode, the statistics of their normalisation.
+            modules: train these alone; all others keep their parameters and the statistics of their normalisation.
             progress: called as ``progress(done, steps)``.
 
         Raises:
@@ -181,7 +158,6 @@ class Recipe(Component):
         require_finite(model.eval(), f"after {steps} steps at lr {peak:g}")
         return model
 
-    @typing.final
     def train(
         self,
         model: nn.Module,
@@ -194,23 +170,14 @@ class Recipe(Component):
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Apply A to ``model`` on the samples at ``indices``: ``fit`` on shuffled and augmented batches.
+        """Apply A to ``model``: ``fit`` on shuffled and augmented batches of ``train`` at ``indices`` (int64 ``[n]``).
 
-        Args:
-            model: what to train, as in ``fit``.
-            train: where the samples come from.
-            indices: int64 ``[n]``; all samples if not given.
-            steps: length of the schedule; the recipe's if not given.
-            lr: peak learning rate; the recipe's if not given.
-            modules: train these alone, as in ``fit``.
-            generator: where shuffling and augmentation draw from; the training set's own if not given.
-            progress: called as ``progress(done, steps)``.
+        What isn't given is the recipe's (``steps``, ``lr``), the training set's (``generator``), or all there are.
         """
         count, size = self.options.steps if steps is None else steps, self.options.batch_size
         batches = train.batches(indices, size, shuffle=True, augment=True, steps=count, generator=generator)
         return self.fit(model, batches, steps=count, lr=lr, modules=modules, progress=progress)
 
-    @typing.final
     def logits(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""
         if len(samples if indices is None else indices) == 0:
@@ -222,13 +189,8 @@ class Recipe(Component):
                 outputs.append(model(batch.x).float().cpu())
         return torch.cat(outputs)
 
-    @typing.final
     def predict(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
-        """Return the predicted classes on unaugmented samples, in their order: int64 ``[n]``, on the CPU.
-
-        Raises:
-            CellError: if an output isn't finite.
-        """
+        """Return the classes predicted from ``logits``, int64 ``[n]``; a ``CellError`` says that one isn't finite."""
         return classes_of(self.logits(model, samples, indices))
 
 

@@ -106,7 +106,7 @@ def compose(
         return replace(done, train=samples, manipulated=manipulated, overlays=overlays, clean_labels=clean_labels)
 
     parts = {name: moved(*step) for name, step in steps.items()}
-    (union, *others) = parts.values()
+    union, *others = parts.values()
     if others:
         manipulated = torch.cat([part.manipulated for part in parts.values()]).sort().values
         overlays = tuple(overlay for part in parts.values() for overlay in part.overlays)

@@ -46,7 +46,7 @@ class _Surrogate(Surrogate):
         self._normalisation, self._seed = normalisation, seed
 
     def set_of(self, samples: Samples) -> ResidentTrainSet:
-        """Return ``samples`` as batches for the model: normalised, on the device."""
+        """Return ``samples`` as batches for the model."""
         return _resident(self._recipe, self._normalisation, samples)
 
     def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
@@ -61,21 +61,11 @@ class Scenario:
     """One dataset, what went wrong with it, a model, a recipe and a seed: the evaluator's side of the benchmark.
 
     Manipulations that are composed work one after the other, each on the samples that those before it left alone, so
-    its fractions are of those. S_m is the union of what they did.
+    its fractions are of those. S_m is the union of what they did. Where the dataset brings no validation set,
+    ``validation_fraction`` of the training pool is held out.
 
-    Args:
-        splits: the clean data.
-        manipulations: what goes wrong with them: one, or several with their names.
-        model: the architecture.
-        recipe: A.
-        seed: fixes hold-out, manipulation, identification, initialisation and batch order, each by its own stream. All
-            streams are salted with the data, test samples included, so that a method can't compute one.
-        validation_fraction: how much of the training pool is held out, if the dataset brings no validation set.
-        identification: who is in S_f.
-
-    Raises:
-        UsageError: if manipulations or model don't fit the data.
-        CellError: if a manipulation returned what no benchmark could stand on.
+    Hold-out, manipulation, identification, initialisation and batch order have streams of their own, all salted with
+    the data, test samples included, so that a method can't compute one.
     """
 
     def __init__(
@@ -172,8 +162,11 @@ class Scenario:
             held_out=self._held_out if self.splits.validation is None else None,
         )
 
-    @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the clean data and all that was done to them, to their test samples included.
+
+        It is of what a manipulation made, not of its name and options, so it tells when a file changed that one reads.
+        """
         made, test, labels = self._composition, self.splits.test, self._composition.told_labels
         digest = hashlib.sha256(self._salt.encode())
 
@@ -195,24 +188,13 @@ class Scenario:
                 add(done.trigger.apply(test.x[inside], test.labels[inside], test.ids[inside]))
         return digest.hexdigest()
 
-    def fingerprint(self) -> str:
-        """Return a SHA-256 over the clean data and all that was done to them, to their test samples included.
-
-        It is of what a manipulation made, not of its name and options, so it tells when a file changed that one reads.
-        """
-        return self._fingerprint
-
     def build(self) -> nn.Module:
         """Return the architecture with arbitrary weights, to load others into."""
         with isolated_rng(0):
             return self._build()
 
     def check_model(self, name: str) -> None:
-        """Send two blank samples through the architecture, to see that it takes them before anything is trained.
-
-        Raises:
-            UsageError: if the model, which the user calls ``name``, doesn't fit the samples and classes.
-        """
+        """Raise a ``UsageError`` unless the model, which the user calls ``name``, fits the samples and the classes."""
         train = self.splits.train
         form, shape, classes = train.form, train.shape, len(train.classes)
         taken = f"images of {'×'.join(map(str, shape))}" if form == "images" else f"{shape[0]} {form}"
@@ -256,23 +238,14 @@ class Scenario:
         return task.retrain(torch.arange(len(self.train)))
 
     def train_gold(self, log: Log | None = None) -> nn.Module:
-        """Return A(S_tr without S_m), with the seeds of the original run.
-
-        Raises:
-            UsageError: if S_m is all of S_tr, so that nothing is left to train on.
-        """
+        """Return A(S_tr without S_m), with the seeds of the original run."""
         task = self._task(nn.Identity(), self.corruption.manipulated, log)
         if len(task.retained) == 0:
             raise UsageError(f"All {len(self.train)} training samples are manipulated: expected some that aren't.")
         return task.retrain(task.retained)
 
     def identified(self, alpha: float) -> Tensor:
-        """Return S_f for ``alpha``, int64 ``[n]``, sorted.
-
-        Raises:
-            UsageError: if α is outside (0, 1], or nobody would be identified.
-            CellError: if the identification returned something else.
-        """
+        """Return S_f for ``alpha`` in (0, 1]: int64 ``[n]``, sorted, n ≥ 1."""
         if not 0 < alpha <= 1:
             raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
         if alpha not in self._identified:
@@ -282,10 +255,7 @@ class Scenario:
         return self._identified[alpha].clone()
 
     def labels_look_right(self, identified: Tensor) -> float:
-        """Return the part of S_f (int64 ``[n]``) whose given label equals the clean label.
-
-        Near 1 it says that the labels weren't manipulated: to predict S_f as labelled is right then.
-        """
+        """Return the part of S_f (int64 ``[n]``) whose given label is the clean one."""
         clean = self._composition.clean_labels[identified]
         return float((self.corruption.train.labels[identified] == clean).double().mean())
 

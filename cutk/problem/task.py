@@ -24,8 +24,7 @@ class Log:
     """Where a method says how it is doing.
 
     Args:
-        on_progress: called as ``on_progress(done, total)``. It can't be reached from the log: whoever watches knows
-            more than a method may.
+        on_progress: called as ``on_progress(done, total)``, and sealed: whoever watches knows more than a method may.
 
     Attributes:
         scalars: what was logged under each name, in order.
@@ -125,19 +124,13 @@ class Task:
         return self.train.intact and (self.validation is None or self.validation.intact)
 
     def knowing(self, indices: Tensor) -> Task:
-        """Return the same problem with another S_f (int64 ``[n]``, sorted, without repeats) in place of this one.
-
-        Everything else is this task's own, model and log included.
-        """
+        """Return the same problem, model and log included, with another S_f: int64 ``[n]``, sorted, without repeats."""
         other = copy.copy(self)
         other.identified = require_indices(indices, len(self.train), "knowing()")
         return other
 
     def private(self, seed: int, log: Log | None = None) -> Task:
-        """Return a task that shares the samples with this one and nothing else, for one call of a method.
-
-        Its generator is seeded with ``seed``; its log, if none is given, is a new one with this one's watcher.
-        """
+        """Return a task for one call of a method: it shares the samples with this one and nothing else."""
         other = copy.copy(self)
         other.generator = torch.Generator().manual_seed(seed)
         other.log = log or self.log.anew()
@@ -149,14 +142,7 @@ class Task:
         return other
 
     def fresh(self, *, anew: bool = False) -> nn.Module:
-        """Return the architecture, newly initialised as the original once was, on the device.
-
-        Args:
-            anew: draw another initialisation, from ``generator``.
-
-        Raises:
-            CellError: if the task was made without an architecture.
-        """
+        """Return the architecture on the device, initialised as the original once was, or ``anew`` by ``generator``."""
         if self._build is None:
             raise CellError("This task was made without its architecture: give Task(…, build=…).")
         seed = unseal(self._initialisation_seed)
@@ -166,14 +152,9 @@ class Task:
             return self.recipe.place(self._build())
 
     def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:
-        """Return A(S_tr[indices]): trained from scratch with the original run's seeds.
+        """Return A(S_tr[indices]), int64 ``[n]``: trained from scratch with the original run's seeds.
 
-        Args:
-            indices: int64 ``[n]``, what to train on.
-            last_layers: initialise and train the last so many layers alone, the others staying the original's.
-
-        Raises:
-            CellError: if there aren't so many layers.
+        With ``last_layers`` so many are initialised and trained alone, the others staying the original's.
         """
         model, modules = self.fresh(), None
         if last_layers is not None:
