@@ -40,15 +40,10 @@ class Trigger(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """A pattern laid over an image; opacity 1 replaces the pixel, a value between 0 and 1 blends.
+    """A pattern laid over an image; opacity 1 replaces the pixel, a value between 0 and 1 blends."""
 
-    Args:
-        pattern: uint8 ``[C, H, W]``.
-        opacity: float32 ``[H, W]``, 0 to 1.
-    """
-
-    pattern: Tensor
-    opacity: Tensor
+    pattern: Tensor  # uint8 [C, H, W]
+    opacity: Tensor  # float32 [H, W], 0 to 1
 
     def apply(self, x: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Return ``x`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image."""
@@ -58,23 +53,18 @@ class Stamp:
 
 
 class Overlay(NamedTuple):
-    """A trigger, and the samples that carry it: int64 ``[n]``, positions in the training set."""
+    """A trigger, and the training samples that carry it."""
 
     trigger: Trigger
-    indices: Tensor
+    indices: Tensor  # int64 [n], positions in the training set
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop after zero padding, and random horizontal flip.
+    """Random crop after zero padding, and random horizontal flip."""
 
-    Args:
-        padding: black pixels added on each side before the crop back to the original size; 0 means no crop.
-        flip: whether half of the images are mirrored.
-    """
-
-    padding: int = 0
-    flip: bool = False
+    padding: int = 0  # black pixels added on each side before the crop back to the original size; 0 means no crop
+    flip: bool = False  # whether half of the images are mirrored
 
     def __bool__(self) -> bool:
         return bool(self.padding or self.flip)
@@ -94,17 +84,11 @@ class Augmentation:
 
 
 class Batch(NamedTuple):
-    """One batch on the device.
+    """One batch on the device; ``index`` hides a tuple's own, which nobody needs here."""
 
-    Attributes:
-        x: float32 ``[B, *shape]``, normalised, images in the memory layout that suits the device; tokens int64.
-        y: int64 ``[B]``, the given labels.
-        index: int64 ``[B]``, positions in the training set.
-    """
-
-    x: Tensor
-    y: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs on a batch
+    x: Tensor  # float32 [B, *shape], normalised, images in the memory layout that suits the device; tokens int64
+    y: Tensor  # int64 [B], the given labels
+    index: Tensor  # type: ignore[assignment]  # int64 [B], positions in the training set
 
 
 class Scaling:

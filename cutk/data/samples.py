@@ -58,27 +58,17 @@ def require_labels(labels: Tensor, count: int, classes: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labelled samples.
+    """Labelled samples; a ``ValueError`` refuses those whose shapes, dtypes or labels don't fit.
 
-    Args:
-        x: uint8 ``[N, C, H, W]``, 0 to 255 (images), float32 ``[N, D]`` (features) or int64 ``[N, L]`` (tokens).
-        labels: int64 ``[N]``, 0 to ``len(classes) - 1``.
-        classes: the classes' names, in the order of their indices.
-        ids: int64 ``[N]``, without repeats: each sample's position in the dataset as published, which it keeps in
-            every selection; 0 … N − 1 if not given.
-        names: each sample's file name, where it has one.
-        published: how many samples the dataset has as published, where that is known; N where ``ids`` isn't given.
-
-    Raises:
-        ValueError: if a shape, a dtype or a label doesn't fit.
+    An id is a sample's position in the dataset as published, which it keeps in every selection.
     """
 
-    x: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    ids: Tensor = None  # type: ignore[assignment]  # set below where it isn't given
-    names: tuple[str, ...] | None = None
-    published: int | None = None
+    x: Tensor  # uint8 [N, C, H, W], 0 to 255 (images), float32 [N, D] (features) or int64 [N, L] (tokens)
+    labels: Tensor  # int64 [N], 0 to the number of classes − 1
+    classes: tuple[str, ...]  # the classes' names, in the order of their indices
+    ids: Tensor = None  # type: ignore[assignment]  # int64 [N], without repeats; 0 … N − 1 if not given
+    names: tuple[str, ...] | None = None  # each sample's file name, where it has one
+    published: int | None = None  # how many samples the dataset has, where that is known; N where ids aren't given
 
     def __post_init__(self) -> None:
         if form_of(self.x) is None:
@@ -190,31 +180,23 @@ _MALFORMED = (
 
 def _unreadable(expected: Path) -> Path | None:
     """Return the first on the way to ``expected``, or within it, that is there and may not be read."""
-    effective = os.access in os.supports_effective_ids
-    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK, effective_ids=effective)
+    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK)
     inside = sorted(expected.iterdir()) if listed else []
     for path in (*reversed(expected.parents), expected, *inside):
         needed = os.X_OK if os.path.isdir(path) else os.R_OK
-        if os.path.exists(path) and not os.access(path, needed, effective_ids=effective):
+        if os.path.exists(path) and not os.access(path, needed):
             return path
     return None
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a dataset provides.
+    """What a dataset provides."""
 
-    Args:
-        train: the training pool, clean.
-        test: unseen samples, used to measure and never to choose.
-        validation: held-out samples, if the dataset brings its own; otherwise cutk holds some out of ``train``.
-        normalisation: measured on ``train`` if not given.
-    """
-
-    train: Samples
-    test: Samples
-    validation: Samples | None = None
-    normalisation: Normalisation | None = None
+    train: Samples  # the training pool, clean
+    test: Samples  # unseen samples, used to measure and never to choose
+    validation: Samples | None = None  # held out, if the dataset brings its own; otherwise cutk holds some out of train
+    normalisation: Normalisation | None = None  # measured on train if not given
 
     @classmethod
     def of(cls, samples: Samples, test_fraction: float, seed: int) -> Splits:

@@ -135,18 +135,10 @@ class StreamedTrainSet(TrainSet):
 
     Batches are the same whatever the number of workers, and those of the same samples in memory.
 
-    Args:
-        dataset: map-style, as ``torch.utils.data.Dataset``: item ``i`` is a sample, or a tuple that begins with one: an
-            image (uint8 ``[C, H, W]``, or one of Pillow's), features (float32 ``[D]``) or tokens (int64 ``[L]``), the
-            same at every visit. Its labels aren't read.
-        labels: int64 ``[N]``, as given.
-        num_classes: how many classes there are.
-        normalisation: what to subtract and divide by.
-        augmentation: what ``augment=True`` applies, if the samples are images.
-        size: height and width to which images are scaled; needed if they differ.
-        num_workers: how many processes read ahead; 0 reads in this one.
-        device: where the batches come out.
-        generator: where shuffling and augmentation draw from by default.
+    ``dataset`` is map-style, as torch's: item ``i`` is a sample, or a tuple that begins with one: an image (uint8
+    ``[C, H, W]``, or one of Pillow's), features (float32 ``[D]``) or tokens (int64 ``[L]``), the same at every visit.
+    Its labels aren't read: ``labels`` (int64 ``[N]``) are those as given. Images that differ in height and width need a
+    ``size`` to be scaled to. ``num_workers`` processes read ahead; 0 reads in this one.
 
     Raises:
         ValueError: if labels or normalisation don't fit.

@@ -31,15 +31,9 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) ->
 class Teacher:
     """A frozen network whose outputs others learn from: ``teacher(batch)`` gives its logits.
 
-    Where the training set isn't augmented a sample looks the same at every visit. Then the outputs on ``indices`` are
-    computed once, when the teacher is made, and every later call reads them: make it in ``prepare``, and all points
-    of a grid share it.
-
-    Args:
-        model: the network; the teacher is a copy of it, in eval mode.
-        recipe: how to run it.
-        train: the set that the batches come from.
-        indices: int64 ``[n]``: the samples that it will be asked about; all of them if not given.
+    It is a copy of ``model`` in eval mode. Where ``train``, the set that the batches come from, isn't augmented, a
+    sample looks the same at every visit. Then the outputs on ``indices`` (int64 ``[n]``, all if not given), about which
+    it will be asked, are computed once, when the teacher is made: in ``prepare``, for all points of a grid.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, train: TrainSet, indices: Tensor | None = None) -> None:

@@ -123,8 +123,8 @@ class Scenario:
     @cached_property
     def train(self) -> ResidentTrainSet:
         """S_tr as the developer has it."""
-        laid = {"overlays": self.corruption.overlays, "clean_labels": self._composition.told_labels}
-        return self._resident(self.corruption.train, **laid)
+        done = self.corruption
+        return self._resident(done.train, overlays=done.overlays, clean_labels=self._composition.told_labels)
 
     @cached_property
     def validation(self) -> ResidentTrainSet | None:
@@ -234,8 +234,7 @@ class Scenario:
 
     def train_original(self, log: Log | None = None) -> nn.Module:
         """Return M_o = A(S_tr)."""
-        task = self._task(nn.Identity(), self.corruption.manipulated, log)
-        return task.retrain(torch.arange(len(self.train)))
+        return self._task(nn.Identity(), self.corruption.manipulated, log).retrain(torch.arange(len(self.train)))
 
     def train_gold(self, log: Log | None = None) -> nn.Module:
         """Return A(S_tr without S_m), with the seeds of the original run."""

@@ -60,51 +60,29 @@ def _private(known: Known) -> Known:
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """What one manipulation did, and where it does damage.
+    """What one manipulation did, and where it does damage."""
 
-    Attributes:
-        name: the manipulation's.
-        manipulated: int64 ``[n]``, sorted: the indices of its part of S_m in S_tr.
-        affected: unseen samples of its affected domain, with clean labels.
-        targets: int64 ``[len(affected)]``: the class that the attack wants of each, −1 where it wants none.
-        start: where its samples begin among ``Truth.affected``.
-    """
-
-    name: str
-    manipulated: Tensor
-    affected: TrainSet
-    targets: Tensor
-    start: int = 0
+    name: str  # the manipulation's
+    manipulated: Tensor  # int64 [n], sorted: the indices of its part of S_m in S_tr
+    affected: TrainSet  # unseen samples of its affected domain, with clean labels
+    targets: Tensor  # int64 [len(affected)]: the class that the attack wants of each, −1 where it wants none
+    start: int = 0  # where its samples begin among Truth.affected
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The evaluator's knowledge of a scenario. It never meets a method.
+    """The evaluator's knowledge of a scenario. It never meets a method."""
 
-    Attributes:
-        train: S_tr as a developer has it, in batches.
-        samples: S_tr as it lies there, with its given labels, ids and names; without overlaid triggers.
-        manipulated: int64 ``[n]``, sorted: the indices of S_m in S_tr.
-        clean_labels: int64 ``[N]``: the labels of S_tr before the manipulation; −1 where nobody knows any.
-        affected: unseen samples of the affected domain D_m, with clean labels. Where manipulations were composed, those
-            of all their domains, one behind the other.
-        targets: int64 ``[len(affected)]``: the class that the attack wants of each, −1 where it wants none.
-        retain: unseen samples outside D_m, with clean labels.
-        classes: the classes' names.
-        domains: one for each manipulation.
-        held_out: the part of the training pool that was held out for validation, if any was.
-    """
-
-    train: TrainSet
-    samples: Samples
-    manipulated: Tensor
-    clean_labels: Tensor
-    affected: TrainSet
-    targets: Tensor
-    retain: TrainSet
-    classes: tuple[str, ...]
-    domains: tuple[Domain, ...] = ()
-    held_out: Samples | None = None
+    train: TrainSet  # S_tr as a developer has it, in batches
+    samples: Samples  # S_tr as it lies there, with its given labels, ids and names; without overlaid triggers
+    manipulated: Tensor  # int64 [n], sorted: the indices of S_m in S_tr
+    clean_labels: Tensor  # int64 [N]: the labels of S_tr before the manipulation; −1 where nobody knows any
+    affected: TrainSet  # unseen samples of the affected domain D_m, with clean labels; of all domains, one by one
+    targets: Tensor  # int64 [len(affected)]: the class that the attack wants of each, −1 where it wants none
+    retain: TrainSet  # unseen samples outside D_m, with clean labels
+    classes: tuple[str, ...]  # the classes' names
+    domains: tuple[Domain, ...] = ()  # one for each manipulation
+    held_out: Samples | None = None  # the part of the training pool that was held out for validation, if any was
 
     @property
     def target(self) -> int | None:
@@ -127,24 +105,17 @@ class Truth:
 class Evaluation:
     """One model under the evaluator's eyes; each set of samples goes through it once, whatever metrics ask.
 
-    Args:
-        truth: the scenario's truth.
-        model: the model to judge, in eval mode.
-        recipe: how to run it.
-        identified: int64 ``[n]``, the indices of S_f; none for the original and gold, which saw no S_f.
-        identified_before: int64 ``[n]``, the original model's predictions on S_f.
-        cost: of the unlearning; none for the original and gold, which were trained.
-        scalars: the curves that the method logged, by name; a value that wasn't finite is none.
+    The original and gold, which were trained and saw no S_f, have neither ``identified`` nor ``cost``.
     """
 
-    truth: Truth
-    model: nn.Module
-    recipe: Recipe
+    truth: Truth  # the scenario's
+    model: nn.Module  # the model to judge, in eval mode
+    recipe: Recipe  # how to run it
     _: KW_ONLY
-    identified: Tensor | None = None
-    identified_before: Tensor | None = None
-    cost: Cost | None = None
-    scalars: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    identified: Tensor | None = None  # int64 [n], the indices of S_f
+    identified_before: Tensor | None = None  # int64 [n], the original model's predictions on S_f
+    cost: Cost | None = None  # of the unlearning
+    scalars: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # logged curves; None: wasn't finite
 
     def __post_init__(self) -> None:
         self._whole, self._judged = self.truth, self.model
@@ -218,16 +189,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Curve:
-    """One unlearner's results against α, averaged over seeds: what a summary is computed from.
+    """One unlearner's results against α, averaged over seeds: what a summary is computed from."""
 
-    Attributes:
-        values: for each metric, its mean at each α, in ascending order of α.
-        gold: each metric's mean for A(S_tr without S_m).
-        original: each metric's mean for M_o.
-        seeds: the same for each seed alone; empty in these themselves.
-    """
-
-    values: Mapping[str, Mapping[float, float]]
-    gold: Mapping[str, float]
-    original: Mapping[str, float]
-    seeds: tuple[Curve, ...] = ()
+    values: Mapping[str, Mapping[float, float]]  # for each metric, its mean at each α, in ascending order of α
+    gold: Mapping[str, float]  # each metric's mean for A(S_tr without S_m)
+    original: Mapping[str, float]  # each metric's mean for M_o
+    seeds: tuple[Curve, ...] = ()  # the same for each seed alone; empty in these themselves
