@@ -6,14 +6,13 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cutk.chance import derive_seed, isolated_rng, stream
 from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
-from cutk.data.batches import Overlay, ResidentTrainSet
+from cutk.data.batches import Overlay, ResidentTrainSet, TrainSet
 from cutk.data.samples import Normalisation, Samples, Splits, raw, told
 from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.recipe import Recipe
@@ -34,20 +33,18 @@ def hold_out(train: Samples, fraction: float, generator: torch.Generator) -> tup
     return train.select(order[count:].sort().values), train.select(order[:count].sort().values)
 
 
-def _resident(recipe: Recipe, normalisation: Normalisation, samples: Samples, **laid: Any) -> ResidentTrainSet:
-    return ResidentTrainSet(samples, normalisation, recipe.options.augmentation, device=recipe.device, **laid)
-
-
 class _Surrogate(Surrogate):
     """Trains what a manipulation wants trained, with a copy of the scenario's recipe and a stream of its own."""
 
-    def __init__(self, build: Callable[[], nn.Module], recipe: Recipe, normalisation: Normalisation, seed: int) -> None:
+    def __init__(
+        self, build: Callable[[], nn.Module], recipe: Recipe, resident: Callable[[Samples], TrainSet], seed: int
+    ) -> None:
         self._build, self._recipe = copy.deepcopy((build, recipe))
-        self._normalisation, self._seed = normalisation, seed
+        self._resident, self._seed = resident, seed
 
-    def set_of(self, samples: Samples) -> ResidentTrainSet:
+    def set_of(self, samples: Samples) -> TrainSet:
         """Return ``samples`` as batches for the model."""
-        return _resident(self._recipe, self._normalisation, samples)
+        return self._resident(samples)
 
     def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
         """Return the architecture, newly initialised and trained on ``samples`` with the recipe, in eval mode."""
@@ -86,6 +83,12 @@ class Scenario:
         if splits.validation is None:
             clean, self._held_out = hold_out(splits.train, validation_fraction, self._stream("hold-out"))
         self._build = partial(model.build, clean.shape, len(clean.classes))
+        self._resident = partial(
+            ResidentTrainSet,
+            normalisation=splits.normalisation or Normalisation.of(splits.train),
+            augmentation=recipe.options.augmentation,
+            device=recipe.device,
+        )
         if isinstance(manipulations, Manipulation):
             manipulations = [(manipulations.name, manipulations)]
         corrupting = {
@@ -109,16 +112,9 @@ class Scenario:
         surrogate: list[Surrogate] = []
         if manipulation.trains:
             seed = self._seed(f"{purpose}/surrogate")
-            surrogate.append(_Surrogate(self._build, self.recipe, self._normalisation, seed))
+            surrogate.append(_Surrogate(self._build, self.recipe, self._resident, seed))
         with isolated_rng(self._seed(purpose)):
             return manipulation.corrupt(train, self._stream(purpose), *surrogate)
-
-    @cached_property
-    def _normalisation(self) -> Normalisation:
-        return self.splits.normalisation or Normalisation.of(self.splits.train)
-
-    def _resident(self, samples: Samples, **laid: Any) -> ResidentTrainSet:
-        return _resident(self.recipe, self._normalisation, samples, **laid)
 
     @cached_property
     def train(self) -> ResidentTrainSet:
