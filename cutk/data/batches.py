@@ -29,12 +29,9 @@ class Trigger(Protocol):
     def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         """Return ``x`` with the trigger, the same for the same sample at every call; ``x`` stays as it is.
 
-        It keeps shape and dtype; of images it may also be float32, for values between those of uint8 or beyond 255.
-
-        Args:
-            x: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on any device.
-            labels: int64 ``[B]``, the samples' clean labels; −1 where a sample has none.
-            ids: int64 ``[B]``, the samples' ids.
+        ``x`` is uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on any device, and so is what comes
+        back; images may become float32, for values between those of uint8 or beyond 255. ``labels`` (int64 ``[B]``) are
+        the samples' clean labels, −1 where one has none, ``ids`` (int64 ``[B]``) their ids.
         """
 
 
@@ -117,20 +114,16 @@ class Scaling:
 
 
 class TrainSet(ABC):
-    """Labelled samples as a developer holds them: their number, their given labels, and batches of them.
+    """Labelled samples as a developer holds them: their number, their given labels, and batches of them."""
 
-    Attributes:
-        labels: int64 ``[N]``, as given.
-        num_classes: how many classes there are.
-        form: what the samples are: images, features or tokens.
-        shape: shape of one sample: channels, height and width of an image.
-        augmentation: what ``augment=True`` applies.
-        device: where the batches come out.
-        generator: where shuffling and augmentation draw from by default.
-        drawn: how many samples have come out of ``batches`` so far: what a method costs, counted.
-    """
-
-    drawn: int = 0
+    labels: Tensor  # int64 [N], as given
+    num_classes: int  # how many classes there are
+    form: Form  # what the samples are: images, features or tokens
+    shape: Shape  # shape of one sample: channels, height and width of an image
+    augmentation: Augmentation  # what augment=True applies
+    device: torch.device  # where the batches come out
+    generator: torch.Generator  # where shuffling and augmentation draw from by default
+    drawn: int = 0  # how many samples have come out of batches() so far: what a method costs, counted
 
     def __init__(
         self,

@@ -96,11 +96,7 @@ class _Source:
         )
 
     def read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the indices and the samples of each batch, reading ahead as far as a pass goes.
-
-        Raises:
-            UsageError: if a sample can't be read, or a worker dies.
-        """
+        """Yield the indices and the samples of each batch, reading ahead as far as a pass goes."""
         loader = self._loader()
         batches: Iterator[Any] = iter(())
         try:

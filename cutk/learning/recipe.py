@@ -62,12 +62,8 @@ class Recipe(Component):
     """A learning algorithm, A: the loss, the optimisers and their schedule, and how samples are augmented and batched.
 
     A recipe overrides ``optimisers`` and, where it differs, ``loss`` and ``rate``. The training loop is the same for
-    all of them, and for every unlearner: ``fit``, ``train``, ``logits`` and ``predict`` stay as they are.
-
-    Attributes:
-        options: a ``RecipeOptions``, or the recipe's own derived from it.
-        device: where models live.
-        precision: ``fp32`` or ``bf16`` (autocast; weights and losses stay float32).
+    all of them, and for every unlearner: ``fit``, ``train``, ``logits`` and ``predict`` stay as they are. ``options``
+    are ``RecipeOptions``, or the recipe's own derived from them.
     """
 
     kind = "recipe"
@@ -75,8 +71,8 @@ class Recipe(Component):
     final = ("on", "place", "autocast", "fit", "train", "logits", "predict")
     Options = RecipeOptions
 
-    device = torch.device("cpu")
-    precision = "fp32"
+    device: torch.device = torch.device("cpu")  # where models live
+    precision: str = "fp32"  # or bf16 (autocast; weights and losses stay float32)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return what a step descends, a scalar, given float32 ``[B, classes]``; by default ``cross_entropy``."""

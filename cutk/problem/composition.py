@@ -115,11 +115,7 @@ def compose(
 
 
 def affected_by(name: str, done: Corruption, samples: Samples) -> Tensor:
-    """Return which of ``samples`` lie in a manipulation's affected domain, bool ``[n]``.
-
-    Raises:
-        CellError: if the manipulation's own function returns something else.
-    """
+    """Return which of ``samples`` lie in a manipulation's affected domain, bool ``[n]``."""
     if done.affected is None:
         return torch.ones(len(samples), dtype=torch.bool)
     if not callable(done.affected):

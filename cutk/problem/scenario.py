@@ -159,10 +159,7 @@ class Scenario:
         )
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the clean data and all that was done to them, to their test samples included.
-
-        It is of what a manipulation made, not of its name and options, so it tells when a file changed that one reads.
-        """
+        """Return a SHA-256 over the clean data and all that was done to them, by whatever options."""
         made, test, labels = self._composition, self.splits.test, self._composition.told_labels
         digest = hashlib.sha256(self._salt.encode())
 
