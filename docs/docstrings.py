@@ -1,7 +1,7 @@
 """Turn the docstrings' plain text into the Markdown that the site is made of; an extension of griffe.
 
-Three things are written in the code as people read them there, and shown on the site as what they are: doctests and the
-blocks after ``::`` as code, and an option's help as its description.
+Four things are written in the code as people read them there, and shown on the site as what they are: doctests and the
+blocks after ``::`` as code, an option's help as its description, and the remark behind a field as the attribute's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import griffe
 
 _BLOCK = re.compile(r"^(?P<before>.*):: *\n\n(?P<code>(?:    .*\n|\n)+)", flags=re.MULTILINE)
+_FIELD = re.compile(r"^    (?P<name>\w+): .*?  # (?:type: ignore\S*  # )?(?P<remark>.*)$")
 _DOCTEST = re.compile(r"^>>> .*\n(?:(?!\n).+\n)*", flags=re.MULTILINE)
 
 
@@ -37,8 +38,23 @@ def markdown(text: str) -> str:
     return _DOCTEST.sub(lambda match: f"```pycon\n{match[0]}```\n", text).rstrip("\n")
 
 
+def _quoted(remark: str) -> str:
+    return re.sub(r"\[[^]]*\]", r"`\g<0>`", remark)
+
+
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def attributes(lines: list[str]) -> str:
+    """Return the section of a docstring that describes a class's fields by the remarks behind them; empty if none.
+
+    >>> attributes(["class A:", "    x: int = 3  # how many [n]", "    y: int"]).splitlines()
+    ['Attributes:', '    x: how many `[n]`.']
+    """
+    fields = [match.groups() for line in lines if (match := _FIELD.match(line))]
+    described = [f"    {name}: {_quoted(remark)}." for name, remark in fields]
+    return "\n".join(["Attributes:", *described]) if fields else ""
 
 
 class Docstrings(griffe.Extension):
@@ -47,7 +63,8 @@ class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of an object."""
         if obj.docstring:
-            obj.docstring.value = markdown(obj.docstring.value)
+            parts = [markdown(obj.docstring.value), attributes(obj.lines) if obj.is_class else ""]
+            obj.docstring.value = "\n\n".join(filter(None, parts))
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
         """Describe an option by the help that it is declared with, and show its default."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -13,12 +14,12 @@ from typing import NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from cutk.data.samples import Form, Normalisation, Samples, Shape, told
+from cutk.data.samples import Form, Normalisation, Samples, Shape, raw, told
 from cutk.data.sealed import Sealed, unseal
 from cutk.errors import CellError
 from cutk.machine import choose_layout
 
-__all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger", "checksum"]
+__all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger"]
 
 
 @runtime_checkable
@@ -26,67 +27,47 @@ class Trigger(Protocol):
     """What an adversary lays over a sample to make a model err."""
 
     def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-        """Return ``x`` with the trigger, the same for the same sample at every call.
+        """Return ``x`` with the trigger, the same for the same sample at every call; ``x`` stays as it is.
 
-        What comes back has the shape and dtype of ``x``; of images it may also be float32, for values between those of
-        uint8 or beyond 255.
-
-        Args:
-            x: a batch as ``Samples.x`` holds it: uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on
-                any device. It stays as it is.
-            labels: int64 ``[B]``, the samples' clean labels, for triggers that differ from class to class; −1 where a
-                sample has none.
-            ids: int64 ``[B]``, the samples' ids, for triggers that differ from sample to sample.
+        ``x`` is uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on any device, and so is what comes
+        back; images may become float32, for values between those of uint8 or beyond 255. ``labels`` (int64 ``[B]``) are
+        the samples' clean labels, −1 where one has none, ``ids`` (int64 ``[B]``) their ids.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """A pattern laid over an image; opacity 1 replaces the pixel, a value between 0 and 1 blends.
+    """A pattern laid over an image; opacity 1 replaces the pixel, a value between 0 and 1 blends."""
 
-    Args:
-        pattern: uint8 ``[C, H, W]``.
-        opacity: float32 ``[H, W]``, 0 to 1.
-    """
-
-    pattern: Tensor
-    opacity: Tensor
+    pattern: Tensor  # uint8 [C, H, W]
+    opacity: Tensor  # float32 [H, W], 0 to 1
 
     def apply(self, x: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Return ``x`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image, whatever it is of."""
-        opacity = self.opacity.to(x.device)
-        pattern = self.pattern.to(x.device)
+        """Return ``x`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image."""
+        opacity, pattern = self.opacity.to(x.device), self.pattern.to(x.device)
         blended = x.float() * (1 - opacity) + pattern.float() * opacity
         return blended.round().to(torch.uint8)
 
 
 class Overlay(NamedTuple):
-    """A trigger, and the samples that carry it: int64 ``[n]``, positions in the training set."""
+    """A trigger, and the training samples that carry it."""
 
     trigger: Trigger
-    indices: Tensor
+    indices: Tensor  # int64 [n], positions in the training set
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop after zero padding, and random horizontal flip.
+    """Random crop after zero padding, and random horizontal flip."""
 
-    Args:
-        padding: black pixels added on each side before the crop back to the original size; 0 means no crop.
-        flip: whether half of the images are mirrored.
-    """
-
-    padding: int = 0
-    flip: bool = False
+    padding: int = 0  # black pixels added on each side before the crop back to the original size; 0 means no crop
+    flip: bool = False  # whether half of the images are mirrored
 
     def __bool__(self) -> bool:
         return bool(self.padding or self.flip)
 
     def apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch (uint8 ``[B, C, H, W]``) with draws from ``generator``, a CPU generator.
-
-        The draws are made on the CPU, so that one seed gives one result on every device.
-        """
+        """Augment a batch (uint8 ``[B, C, H, W]``) with draws on the CPU, so that a seed gives one result anywhere."""
         count, _, height, width = pixels.shape
         device, pad = pixels.device, self.padding
         shift = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator)
@@ -100,20 +81,11 @@ class Augmentation:
 
 
 class Batch(NamedTuple):
-    """One batch on the device.
+    """One batch on the device; ``index`` hides a tuple's own, which nobody needs here."""
 
-    Attributes:
-        x: float32 ``[B, *shape]``, normalised, images in the memory layout that suits the device; tokens int64.
-        y: int64 ``[B]``, the given labels.
-        index: int64 ``[B]``, positions in the training set.
-    """
-
-    x: Tensor
-    y: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs on a batch
-
-
-Loaded = tuple[Tensor, Tensor]
+    x: Tensor  # float32 [B, *shape], normalised, images in the memory layout that suits the device; tokens int64
+    y: Tensor  # int64 [B], the given labels
+    index: Tensor  # type: ignore[assignment]  # int64 [B], positions in the training set
 
 
 class Scaling:
@@ -126,41 +98,32 @@ class Scaling:
                 f"Expected a normalisation with {expected} means and standard deviations, "
                 f"got {len(normalisation.mean)} and {len(normalisation.std)}."
             )
-        self.form = form
-        self.layout = choose_layout(device)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=device)
-            for values in (normalisation.mean, normalisation.std)
-        )
+        self.form, self.layout = form, choose_layout(device)
+        mean = torch.tensor(normalisation.mean, dtype=torch.float32, device=device)
+        std = torch.tensor(normalisation.std, dtype=torch.float32, device=device)
         # One division and one subtraction for each pixel: scaling to 0 … 1 is part of both.
         self.scale = std.view(-1, 1, 1) * 255 if form == "images" else std
         self.offset = mean.view(-1, 1, 1) * 255 / self.scale if form == "images" else mean
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return a batch as a model takes it."""
-        if self.form == "tokens":
-            return x
-        if self.form == "features":
-            # In this order, since a feature's mean may be far larger than what it varies by.
-            return (x - self.offset).div_(self.scale)
-        return x.float().div_(self.scale).sub_(self.offset).contiguous(memory_format=self.layout)
+        if self.form == "images":
+            return x.float().div_(self.scale).sub_(self.offset).contiguous(memory_format=self.layout)
+        # In this order, since a feature's mean may be far larger than what it varies by.
+        return x if self.form == "tokens" else (x - self.offset).div_(self.scale)
 
 
 class TrainSet(ABC):
-    """Labelled samples as a developer holds them: their number, their given labels, and batches of them.
+    """Labelled samples as a developer holds them: their number, their given labels, and batches of them."""
 
-    Attributes:
-        labels: int64 ``[N]``, as given.
-        num_classes: how many classes there are.
-        form: what the samples are: images, features or tokens.
-        shape: shape of one sample: channels, height and width of an image.
-        augmentation: what ``augment=True`` applies.
-        device: where the batches come out.
-        generator: where shuffling and augmentation draw from by default.
-        drawn: how many samples have come out of ``batches`` so far: what a method costs, counted.
-    """
-
-    drawn: int = 0
+    labels: Tensor  # int64 [N], as given
+    num_classes: int  # how many classes there are
+    form: Form  # what the samples are: images, features or tokens
+    shape: Shape  # shape of one sample: channels, height and width of an image
+    augmentation: Augmentation  # what augment=True applies
+    device: torch.device  # where the batches come out
+    generator: torch.Generator  # where shuffling and augmentation draw from by default
+    drawn: int = 0  # how many samples have come out of batches() so far: what a method costs, counted
 
     def __init__(
         self,
@@ -173,18 +136,15 @@ class TrainSet(ABC):
         device: torch.device | str,
         generator: torch.Generator | None,
     ) -> None:
-        self._count = len(labels)
-        self.labels = labels
-        self.num_classes = num_classes
-        self.form = form
-        self.shape = shape
+        self.labels, self.num_classes = labels, num_classes
+        self.form, self.shape = form, shape
         self.augmentation = augmentation if form == "images" and augmentation else Augmentation()
         self.device = torch.device(device)
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
+        self.generator = generator or torch.Generator().manual_seed(0)
         self._scaling = Scaling(form, shape, normalisation, self.device)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.labels)
 
     @property
     def intact(self) -> bool:
@@ -197,27 +157,21 @@ class TrainSet(ABC):
         return bool(self.augmentation)
 
     def drawing_from(self, generator: torch.Generator) -> Self:
-        """Return the same set with another default generator, labels of its own, and nothing drawn yet.
-
-        The samples themselves are shared.
-        """
+        """Return a set of the same samples with another default generator, its own labels, and nothing drawn yet."""
         other = copy.copy(self)
-        other.generator = generator
-        other.labels = self.labels.clone()
+        other.generator, other.labels, other.drawn = generator, self.labels.clone(), 0
         other._scaling = copy.deepcopy(self._scaling)
-        other.drawn = 0
         return other
 
     @abstractmethod
-    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
-        """Yield each batch's indices, and its normalised samples on the device, ``[B, *shape]``.
+    def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each batch's indices, and its samples as they lie in memory.
 
-        Args:
-            passes: the indices of the batches that are known at once: those of a pass. Asking for the next one may draw
-                from ``generator``, so it is asked for when a batch of it is due, and no sooner.
-            augment: whether to augment.
-            generator: where the augmentation draws from when a batch is due.
+        Asking for the next pass may draw from a generator, so it is asked for when a batch of it is due, and no sooner.
         """
+
+    def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return self.augmentation.apply(x, generator)
 
     def batches(
         self,
@@ -232,116 +186,74 @@ class TrainSet(ABC):
         """Yield batches of the samples at ``indices``.
 
         Args:
-            indices: int64 ``[n]``, each from 0 to N − 1; all samples if not given.
+            indices: int64 ``[n]``, n ≥ 1, each from 0 to N − 1; all samples if not given.
             batch_size: samples per batch; if not given, as many as are evaluated comfortably at once.
             shuffle: draw a new order for every pass.
             augment: apply the recipe's augmentation; each visit of a sample draws anew.
-            steps: if given, yield exactly so many batches, going through the samples as often as that takes.
-                All of them are full: a batch may span the end of one pass and the start of the next, and a set
-                smaller than ``batch_size`` is yielded whole. Without ``steps``: one pass, the last batch may
-                be smaller.
+            steps: how many batches, all of them full: one may span the end of a pass and the start of the next, and a
+                set smaller than ``batch_size`` is yielded whole. Without it: one pass, the last batch may be smaller.
             generator: where the draws come from (on the CPU); the set's own, seeded by cutk, if not given.
 
         Raises:
-            ValueError: if there is no sample to yield, an index is no int64 or out of range, or ``batch_size`` or
-                ``steps`` is below 1.
+            ValueError: if indices, ``batch_size`` or ``steps`` are something else.
         """
         chosen = torch.arange(len(self)) if indices is None else indices.cpu()
-        size = self.evaluation_batch_size if batch_size is None else batch_size
+        area = math.prod(self.shape[1:] if self.form == "images" else self.shape)
+        size = max(64, min(4096, 2**20 // max(1, area))) if batch_size is None else batch_size
         if size < 1 or (steps is not None and steps < 1):
             raise ValueError(f"Expected batch_size and steps of at least 1, got {size} and {steps}.")
         if chosen.dtype != torch.int64 or chosen.ndim != 1:
             raise ValueError(f"Expected indices int64 [n], got {told(chosen)}.")
         if len(chosen) == 0:
             raise ValueError("Expected at least one sample to make batches of, got none.")
-        if not 0 <= int(chosen.min()) <= int(chosen.max()) < len(self):
-            raise ValueError(
-                f"Expected indices from 0 to {len(self) - 1}, got {int(chosen.min())} to {int(chosen.max())}."
-            )
-        draws = self.generator if generator is None else generator
-        if steps is None:
-            order = chosen[torch.randperm(len(chosen), generator=draws)] if shuffle else chosen
-            passes = iter([list(torch.split(order, size))])
-        else:
-            passes = _passes(chosen, min(size, len(chosen)), steps, shuffle, draws)
-        for part, x in self._load(passes, augment, draws):
+        first, last = int(chosen.min()), int(chosen.max())
+        if not 0 <= first <= last < len(self):
+            raise ValueError(f"Expected indices from 0 to {len(self) - 1}, got {first} to {last}.")
+        draws = generator or self.generator
+        for part, samples in self._read(_passes(chosen, size, steps, draws if shuffle else None)):
+            x, index = samples.to(self.device), part.to(self.device)
+            if augment and self.augments:
+                x = self._augmented(x, index, draws)
             self.drawn += len(part)
-            yield Batch(x, self.labels[part].to(x.device), part.to(x.device))
-
-    @property
-    def evaluation_batch_size(self) -> int:
-        """Samples per batch where no gradients are kept: more for small samples, bounded by memory."""
-        area = math.prod(self.shape[1:] if len(self.shape) == 3 else self.shape)
-        return max(64, min(4096, 2**20 // max(1, area)))
+            yield Batch(self._scaling(x), self.labels[part].to(self.device), index)
 
 
-def _passes(
-    indices: Tensor, size: int, steps: int, shuffle: bool, generator: torch.Generator
-) -> Iterator[list[Tensor]]:
-    """Yield the indices of ``steps`` full batches, those that end in one pass at a time."""
-    rest = indices[:0]
+def _passes(indices: Tensor, size: int, steps: int | None, shuffling: torch.Generator | None) -> Iterator[list[Tensor]]:
+    """Yield the indices of ``steps`` full batches, those that end in one pass at a time; or of one pass."""
+
+    def ordered() -> Tensor:
+        return indices if shuffling is None else indices[torch.randperm(len(indices), generator=shuffling)]
+
+    if steps is None:
+        yield list(torch.split(ordered(), size))
+        return
+    size, rest = min(size, len(indices)), indices[:0]
     while steps:
-        order = indices[torch.randperm(len(indices), generator=generator)] if shuffle else indices
-        rest = torch.cat([rest, order])
+        rest = torch.cat([rest, ordered()])
         full = min(len(rest) // size, steps)
         yield list(torch.split(rest[: full * size], size))
         rest, steps = rest[full * size :], steps - full
 
 
-# Odd numbers with bits all over (the golden ratio's, and those of SplitMix64): multiplying by one loses nothing.
-_KEY, _FACTOR = 0x9E3779B97F4A7C15 - 2**64, 0x94D049BB133111EB - 2**64
-_CHUNK = 2**15
-
-
-def checksum(tensor: Tensor) -> int:
-    """Return a 64-bit sum of a tensor's bytes, each word mixed with its position: a write anywhere changes it.
-
-    One changed word always changes the sum; several leave it as it was about once in 2^64 times.
-    """
-    whole = tensor.detach().contiguous().flatten().view(torch.uint8)
-    whole = whole.clone() if whole.storage_offset() % 8 else whole  # words are read from where a word may start
-    words = whole[: len(whole) // 8 * 8].view(torch.int64)
-    size = _CHUNK if words.device.type == "cpu" else 256 * _CHUNK  # what fits its cache; what keeps a GPU busy
-    keys = torch.arange(1, min(len(words), size) + 1, device=words.device) * _KEY
-    sums = []
-    for chunk in torch.split(words, size):
-        mixed = chunk ^ keys[: len(chunk)]
-        for factor in (_FACTOR, _KEY):
-            # The upper half down into the lower, or the highest bits would stay among themselves; shifting moves copies
-            # of the sign in from above, which are masked.
-            mixed.bitwise_xor_((mixed >> 32).bitwise_and_(0xFFFFFFFF)).mul_(factor)
-        sums.append(mixed.bitwise_xor_((mixed >> 32).bitwise_and_(0xFFFFFFFF)).sum())
-    total = int.from_bytes(bytes(whole[len(words) * 8 :].tolist()), "little")
-    for value in torch.stack(sums).tolist() if sums else ():
-        total = (total * _KEY + value) % 2**64
-    return total
-
-
 class _Overlaid(NamedTuple):
-    """The triggers and the samples that carry one, as they look without it."""
+    """Triggers, each with bool ``[N]``: which samples carry it; and the samples without them, under clean labels."""
 
-    triggers: tuple[tuple[Trigger, Tensor], ...]  # with bool [N]: which samples carry it
-    position: Tensor  # int64 [N]: where in the others an overlaid sample is, −1 for those that aren't
-    bare: Tensor  # [n, *shape]
-    labels: Tensor  # int64 [n], clean
-    ids: Tensor  # int64 [n]
+    triggers: tuple[tuple[Trigger, Tensor], ...]
+    bare: Tensor
+    labels: Tensor
+    ids: Tensor
 
-    def laid_over(self, x: Tensor, indices: Tensor) -> Tensor:
-        """Return a batch of overlaid samples with their triggers.
-
-        Raises:
-            CellError: if a trigger returns something else than samples of the same form.
-        """
-        position = self.position[indices]
+    def laid_over(self, x: Tensor, index: Tensor) -> Tensor:
+        """Return a batch with its triggers; a ``CellError`` says that one returns samples of another form."""
         for trigger, carrying in self.triggers:
-            mine = carrying[indices]
-            if not mine.any():
+            mine = carrying[index].nonzero().flatten()
+            if len(mine) == 0:
                 continue
-            given = x[mine]
+            given, which = x[mine], index[mine]
             if given.dtype != self.bare.dtype:
                 given = given.round().clamp(0, 255).to(self.bare.dtype)
-            laid = trigger.apply(given, self.labels[position[mine]], self.ids[position[mine]])
-            brighter = self.bare.dtype == torch.uint8 and laid.dtype == torch.float32
+            laid = trigger.apply(given, self.labels[which], self.ids[which])
+            brighter = given.dtype == torch.uint8 and laid.dtype == torch.float32
             if laid.shape != given.shape or not (brighter or laid.dtype == given.dtype):
                 raise CellError(
                     f"The trigger '{type(trigger).__name__}': expected {told(given)} as it was given, got {told(laid)}."
@@ -354,17 +266,8 @@ class _Overlaid(NamedTuple):
 class ResidentTrainSet(TrainSet):
     """Samples that lie on the device: the fast way, for whatever fits.
 
-    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger.
-
-    Args:
-        samples: the samples with their given labels.
-        normalisation: what to subtract and divide by.
-        augmentation: what ``augment=True`` applies, if the samples are images.
-        device: where the samples lie and the batches come out.
-        overlays: triggers that are laid over samples whenever they are read, after augmentation. Sealed: they can't
-            be reached from the set.
-        clean_labels: int64 ``[N]``, what the triggers are told; the given labels if not given. Sealed likewise.
-        generator: where shuffling and augmentation draw from by default.
+    What can be reached from it are the samples as a developer has them, overlaid ones with their trigger. Overlays are
+    laid on after augmentation; they are sealed, with the clean labels that triggers are told (else the given ones).
     """
 
     def __init__(
@@ -378,28 +281,21 @@ class ResidentTrainSet(TrainSet):
         clean_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(
-            samples.labels,
-            len(samples.classes),
-            samples.form,
-            samples.shape,
-            normalisation,
-            augmentation,
-            device,
-            generator,
-        )
+        classes, form, shape = len(samples.classes), samples.form, samples.shape
+        super().__init__(samples.labels, classes, form, shape, normalisation, augmentation, device, generator)
+        x, everywhere = samples.x.to(self.device), torch.arange(len(samples))
         self._overlaid: Sealed[_Overlaid] | None = None
-        x = samples.x.to(self.device)
         if overlays:
-            overlaid = self._lay(x, samples, overlays, samples.labels if clean_labels is None else clean_labels)
-            carrying = (overlaid.position >= 0).nonzero().flatten()
-            laid = overlaid.laid_over(overlaid.bare, carrying)
-            x = x.clone() if laid.dtype == x.dtype else x.to(laid.dtype)
-            x[carrying] = laid
+            labels = samples.labels if clean_labels is None else clean_labels
+            triggers = tuple(
+                (trigger, torch.isin(everywhere, indices.cpu()).to(self.device)) for trigger, indices in overlays
+            )
+            overlaid = _Overlaid(triggers, x, labels.to(self.device), samples.ids.to(self.device))
+            x = overlaid.laid_over(x, everywhere.to(self.device))
             self._overlaid = Sealed(overlaid)
         # A part of a larger tensor would lead to the rest of it: to the test set, say.
         self._x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
-        self._checksum = checksum(self._x)
+        self._hash = self._hashed()
 
     @classmethod
     def joined(cls, sets: Sequence[ResidentTrainSet]) -> ResidentTrainSet:
@@ -409,51 +305,25 @@ class ResidentTrainSet(TrainSet):
         whole = copy.copy(sets[0])
         whole._x = torch.cat([each._x for each in sets])
         whole.labels = torch.cat([each.labels for each in sets])
-        whole._count, whole._checksum = len(whole._x), checksum(whole._x)
         whole._overlaid, whole.augmentation, whole.drawn = None, Augmentation(), 0
+        whole._hash = whole._hashed()
         return whole
 
-    def _lay(self, x: Tensor, samples: Samples, overlays: Sequence[Overlay], clean_labels: Tensor) -> _Overlaid:
-        count = len(samples)
-        masks = []
-        for trigger, indices in overlays:
-            mask = torch.zeros(count, dtype=torch.bool, device=self.device)
-            mask[indices.to(self.device)] = True
-            masks.append((trigger, mask))
-        where = torch.stack([mask for _, mask in masks]).any(0).nonzero().flatten()
-        position = torch.full((count,), -1, device=self.device)
-        position[where] = torch.arange(len(where), device=self.device)
-        chosen = where.cpu()
-        return _Overlaid(
-            tuple(masks),
-            position,
-            x[where],
-            clean_labels[chosen].to(self.device),
-            samples.ids[chosen].to(self.device),
-        )
+    def _hashed(self) -> bytes:
+        return hashlib.sha256(raw(self._x)).digest()
 
     @property
     def intact(self) -> bool:
         """Whether the samples are what they were: nobody has written to them, by whatever way."""
-        return checksum(self._x) == self._checksum
+        return self._hashed() == self._hash
 
-    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
+    def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in itertools.chain.from_iterable(passes):
-            indices = part.to(self.device)
-            x = self._x[indices]
-            if augment and self.augments:
-                x = self._augmented(x, indices, generator)
-            yield part, self._scaling(x)
+            yield part, self._x[part.to(self.device)]
 
-    def _augmented(self, x: Tensor, indices: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""
         if self._overlaid is None:
-            return self.augmentation.apply(x, generator)
+            return super()._augmented(x, index, generator)
         overlaid = unseal(self._overlaid)
-        position = overlaid.position[indices]
-        carrying = position >= 0
-        x[carrying] = overlaid.bare[position[carrying]].to(x.dtype)
-        x = self.augmentation.apply(x, generator)
-        if carrying.any():
-            x[carrying] = overlaid.laid_over(x[carrying], indices[carrying]).to(x.dtype)
-        return x
+        return overlaid.laid_over(super()._augmented(overlaid.bare[index], index, generator), index)

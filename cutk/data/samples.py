@@ -21,7 +21,7 @@ from torch import Tensor
 from cutk.components import Published
 from cutk.errors import UsageError, one_line
 
-__all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "require_labels", "told"]
+__all__ = ["Form", "Images", "Normalisation", "Samples", "Shape", "Splits", "raw", "require_labels", "told"]
 
 Shape = tuple[int, ...]
 Form = Literal["images", "features", "tokens"]
@@ -38,17 +38,18 @@ def told(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
+def raw(tensor: Tensor) -> memoryview:
+    """Return a tensor's bytes, for a hash."""
+    return tensor.detach().contiguous().cpu().numpy().data
+
+
 def form_of(x: Tensor) -> Form | None:
     """Return what samples of this dtype and number of dimensions are, if they are any."""
     return _FORMS.get((x.dtype, x.ndim))
 
 
 def require_labels(labels: Tensor, count: int, classes: int) -> None:
-    """Refuse labels that aren't ``count`` class indices below ``classes``.
-
-    Raises:
-        ValueError: says what was expected and what came.
-    """
+    """Raise a ``ValueError`` unless ``labels`` are ``count`` class indices below ``classes``."""
     if labels.dtype != torch.int64 or labels.shape != (count,):
         raise ValueError(f"Expected labels int64 [{count}], got {told(labels)}.")
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
@@ -57,28 +58,17 @@ def require_labels(labels: Tensor, count: int, classes: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labelled samples.
+    """Labelled samples; a ``ValueError`` refuses those whose shapes, dtypes or labels don't fit.
 
-    Args:
-        x: uint8 ``[N, C, H, W]``, 0 to 255 (images), float32 ``[N, D]`` (features) or int64 ``[N, L]`` (tokens).
-        labels: int64 ``[N]``, 0 to ``len(classes) - 1``.
-        classes: the classes' names, in the order of their indices.
-        ids: int64 ``[N]``, without repeats: each sample's position in the dataset as published, which it keeps in
-            every selection; 0 … N − 1 if not given.
-        names: each sample's file name, where it has one.
-        published: how many samples the dataset has as published, where that is known; ids are below it, but for those
-            of samples that were added. N where ``ids`` isn't given.
-
-    Raises:
-        ValueError: if a shape, a dtype or a label doesn't fit.
+    An id is a sample's position in the dataset as published, which it keeps in every selection.
     """
 
-    x: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    ids: Tensor = None  # type: ignore[assignment]  # set below where it isn't given
-    names: tuple[str, ...] | None = None
-    published: int | None = None
+    x: Tensor  # uint8 [N, C, H, W], 0 to 255 (images), float32 [N, D] (features) or int64 [N, L] (tokens)
+    labels: Tensor  # int64 [N], 0 to the number of classes − 1
+    classes: tuple[str, ...]  # the classes' names, in the order of their indices
+    ids: Tensor = None  # type: ignore[assignment]  # int64 [N], without repeats; 0 … N − 1 if not given
+    names: tuple[str, ...] | None = None  # each sample's file name, where it has one
+    published: int | None = None  # how many samples the dataset has, where that is known; N where ids aren't given
 
     def __post_init__(self) -> None:
         if form_of(self.x) is None:
@@ -123,31 +113,22 @@ class Samples:
         return Samples(self.x[indices], self.labels[indices], self.classes, self.ids[indices], names, self.published)
 
     def changed(self, *, x: Tensor | None = None, labels: Tensor | None = None) -> Samples:
-        """Return the same samples with other contents or other labels; ids and names stay.
-
-        Raises:
-            ValueError: if what is given doesn't fit.
-        """
+        """Return the same samples with other contents or labels; ids and names stay."""
         return replace(self, x=self.x if x is None else x, labels=self.labels if labels is None else labels)
 
     def extended(self, x: Tensor, labels: Tensor) -> Samples:
         """Return these samples and further ones behind them, which nobody published: their ids are new."""
         first = max(int(self.ids.max()) + 1 if len(self) else 0, self.published or 0)
-        ids = torch.cat([self.ids, torch.arange(first, first + len(x))])
-        names = None if self.names is None else (*self.names, *(f"added-{i}" for i in range(len(x))))
-        both = torch.cat([self.x, x]), torch.cat([self.labels, labels])
-        return Samples(*both, self.classes, ids, names, self.published)
+        return replace(
+            self,
+            x=torch.cat([self.x, x]),
+            labels=torch.cat([self.labels, labels]),
+            ids=torch.cat([self.ids, torch.arange(first, first + len(x))]),
+            names=None if self.names is None else (*self.names, *(f"added-{i}" for i in range(len(x)))),
+        )
 
     def require(self, form: Form, who: str) -> None:
-        """Refuse samples of another form, for a component that can do nothing with them.
-
-        Args:
-            form: what is needed.
-            who: the component, as users call it.
-
-        Raises:
-            UsageError: if the samples are something else.
-        """
+        """Raise a ``UsageError`` if the samples have another form than ``who``, a component, can take."""
         if self.form != form:
             raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}).")
 
@@ -155,7 +136,7 @@ class Samples:
         """Return a SHA-256 over everything that the samples hold."""
         digest = hashlib.sha256(repr((told(self.x), self.classes, self.names)).encode())
         for tensor in (self.x, self.labels, self.ids):
-            digest.update(tensor.contiguous().cpu().numpy().data)
+            digest.update(raw(tensor))
         return digest.digest()
 
 
@@ -179,19 +160,15 @@ class Normalisation:
             return cls((), ())
         if samples.form == "features":
             values = samples.x.double()
-            std = values.std(0, correction=0)
-            return cls(tuple(values.mean(0).tolist()), tuple((std + (std == 0)).tolist()))
-        # Counting the 256 possible values is exact, and needs no float copy of the whole dataset.
-        levels = torch.arange(256, dtype=torch.float64) / 255
-        mean, deviation = [], []
-        for channel in range(samples.shape[0]):
-            counts = torch.bincount(samples.x[:, channel].flatten(), minlength=256).double()
-            weight = counts / counts.sum()
-            centre = float((weight * levels).sum())
-            spread = float((weight * (levels - centre) ** 2).sum().sqrt())
-            mean.append(centre)
-            deviation.append(spread or 1.0)
-        return cls(tuple(mean), tuple(deviation))
+            mean, std = values.mean(0), values.std(0, correction=0)
+        else:
+            # Counting the 256 possible values is exact, and needs no float copy of the whole dataset.
+            levels = torch.arange(256, dtype=torch.float64) / 255
+            channels = [torch.bincount(channel.flatten(), minlength=256) for channel in samples.x.unbind(1)]
+            weights = torch.stack(channels).double() / channels[0].sum()
+            mean = (weights * levels).sum(1)
+            std = (weights * (levels - mean[:, None]) ** 2).sum(1).sqrt()
+        return cls(tuple(mean.tolist()), tuple((std + (std == 0)).tolist()))
 
 
 # Readers of pickles, idx, MATLAB and HDF5 files don't agree on what a damaged one raises.
@@ -203,46 +180,30 @@ _MALFORMED = (
 
 def _unreadable(expected: Path) -> Path | None:
     """Return the first on the way to ``expected``, or within it, that is there and may not be read."""
-    effective = os.access in os.supports_effective_ids
-    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK, effective_ids=effective)
+    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK)
     inside = sorted(expected.iterdir()) if listed else []
     for path in (*reversed(expected.parents), expected, *inside):
         needed = os.X_OK if os.path.isdir(path) else os.R_OK
-        if os.path.exists(path) and not os.access(path, needed, effective_ids=effective):
+        if os.path.exists(path) and not os.access(path, needed):
             return path
     return None
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a dataset provides.
+    """What a dataset provides."""
 
-    Args:
-        train: the training pool, clean.
-        test: unseen samples, used to measure and never to choose.
-        validation: held-out samples, if the dataset brings its own; otherwise cutk holds some out of ``train``.
-        normalisation: measured on ``train`` if not given.
-    """
-
-    train: Samples
-    test: Samples
-    validation: Samples | None = None
-    normalisation: Normalisation | None = None
+    train: Samples  # the training pool, clean
+    test: Samples  # unseen samples, used to measure and never to choose
+    validation: Samples | None = None  # held out, if the dataset brings its own; otherwise cutk holds some out of train
+    normalisation: Normalisation | None = None  # measured on train if not given
 
     @classmethod
     def of(cls, samples: Samples, test_fraction: float, seed: int) -> Splits:
-        """Split ``samples`` at random into those to train on and those to test on, each class by itself.
+        """Split ``samples`` at random into those to train on and those to test on, in their order.
 
-        Of ``n`` samples of a class, ``round(test_fraction · n)`` are for testing: at least one, and never all of them.
-        Both parts keep the order of ``samples``.
-
-        Args:
-            samples: what to split.
-            test_fraction: in (0, 1).
-            seed: equal seeds give equal splits.
-
-        Raises:
-            UsageError: if a class has fewer than two samples.
+        Of ``n`` samples of a class, ``round(test_fraction · n)`` are for testing: at least one, and never all of them,
+        so a ``UsageError`` refuses a class of fewer than two.
         """
         generator = torch.Generator().manual_seed(seed)
         testing = torch.zeros(len(samples), dtype=torch.bool)
@@ -255,17 +216,11 @@ class Splits:
                 )
             count = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
             testing[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-        return cls(
-            train=samples.select((~testing).nonzero().flatten()),
-            test=samples.select(testing.nonzero().flatten()),
-        )
+        return cls(train=samples.select(~testing), test=samples.select(testing))
 
     @classmethod
     def blank(cls, published: Published) -> Splits:
-        """Return samples without content, as many as a dataset was published with: enough to tell what a run costs.
-
-        Labels go round the classes.
-        """
+        """Return samples without content, as many as a dataset was published with: enough to tell what a run costs."""
 
         def part(count: int) -> Samples:
             images = len(published.shape) == 3
@@ -278,38 +233,35 @@ class Splits:
     @staticmethod
     @contextlib.contextmanager
     def reading(title: str, root: Path, expected: Path, download: bool = False) -> Iterator[None]:
-        """Turn what goes wrong while a published dataset is read into words that say how to get its files.
+        """Turn what goes wrong in the block into a ``UsageError`` that says how to get a dataset's files.
 
-        For the ``load()`` of a dataset with the options ``root`` and ``download``: ``with Splits.reading(…):`` around
-        whatever opens or fetches the files.
+        For the ``load()`` of a dataset with the options ``root`` and ``download``, around whatever opens the files.
 
         Args:
             title: the dataset's name, as people write it.
             root: the folder that ``--data-root`` sets.
             expected: the file or folder that should be there.
             download: whether the files may be fetched.
-
-        Raises:
-            UsageError: in place of the errors that missing, unreadable, damaged and malformed files, and failed
-                downloads, raise.
         """
         try:
             yield
         except _MALFORMED as error:
             if barred := _unreadable(expected):
-                raise UsageError(
-                    f"{title} cannot be read: permission to read '{barred}' is denied. "
+                advice = (
+                    f"cannot be read: permission to read '{barred}' is denied. "
                     "Change that, or give another folder with --data-root DIR."
-                ) from error
-            if download:
-                raise UsageError(
-                    f"{title} cannot be fetched into '{root}', or its files there are damaged ({one_line(error)}). "
+                )
+            elif download:
+                advice = (
+                    f"cannot be fetched into '{root}', or its files there are damaged ({one_line(error)}). "
                     "Get it another way, and give --data-root DIR."
-                ) from error
-            raise UsageError(
-                f"{title} is not in '{root}', or its files are damaged: expected '{expected}'. "
-                "Give its folder with --data-root DIR, or let it be fetched with --download."
-            ) from error
+                )
+            else:
+                advice = (
+                    f"is not in '{root}', or its files are damaged: expected '{expected}'. "
+                    "Give its folder with --data-root DIR, or let it be fetched with --download."
+                )
+            raise UsageError(f"{title} {advice}") from error
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over every sample, label, id, class name and constant: equal data, equal fingerprint."""

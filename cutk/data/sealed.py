@@ -1,11 +1,7 @@
 """Objects that can be handed on without being looked into.
 
 A training set has to carry its trigger, and a log has to reach whoever watches the progress; a method that holds either
-must not find these there. So the set holds a ``Sealed``, an empty object. What it stands for is kept in a private table
-of this module, to which no attribute leads.
-
-This keeps an honest method from reading what it isn't told. It is no sandbox: Python has none, and a method that
-imports cutk's private names in order to cheat can.
+must not find these there. So they hold an empty object, and a private table of this module what it stands for.
 """
 
 from __future__ import annotations
@@ -22,8 +18,8 @@ _CONTENTS: dict[int, Any] = {}
 class Sealed(Generic[T]):
     """Stands for a content that can't be reached from it; ``unseal`` returns it.
 
-    The content is dropped together with the object. Copies of the object are the object itself. Weak references to it
-    are impossible, because their callbacks would lead to the content.
+    The content is dropped together with the object. A copy is the object itself. Weak references to it are impossible,
+    because their callbacks would lead to the content.
     """
 
     __slots__ = ()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,11 +12,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cutk.data.batches import Augmentation, Loaded, TrainSet
+from cutk.data.batches import Augmentation, TrainSet
 from cutk.data.samples import Normalisation, Shape, form_of, require_labels, told
 from cutk.errors import UsageError, one_line
 
-__all__ = ["Readable", "StreamedTrainSet"]
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+__all__ = ["StreamedTrainSet"]
 
 # How many samples are read twice when a set is made, to see that they stay the same.
 LOOKED_AT = 4
@@ -24,36 +27,16 @@ LOOKED_AT = 4
 Array = np.ndarray[Any, Any]
 
 
-class Readable(Protocol):
-    """What torch calls a map-style dataset."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any:
-        """Return a sample, or a tuple that begins with one."""
-
-
-@dataclass(frozen=True)
-class _Unread:
-    """Why a batch could not be read; what a worker raises would arrive with a page of traceback as its message."""
-
-    reason: str
-
-
 @dataclass(frozen=True)
 class _Reader:
     """What a worker is given: the dataset, and what is made of its samples."""
 
-    dataset: Readable
+    dataset: SupportsLenAndGetItem[Any]
     size: tuple[int, int] | None
     expected: tuple[torch.dtype, Shape] | None = None
 
     def sample(self, index: int) -> Tensor:
-        """Return one sample as a tensor.
-
-        Raises:
-            ValueError: if it has none of the forms that samples have, or another one than the first.
-        """
+        """Return one sample as a tensor; a ``ValueError`` says that it has no form, or another than the first."""
         item = self.dataset[index]
         value = item[0] if isinstance(item, tuple | list) else item
         if isinstance(value, Image.Image):
@@ -74,101 +57,67 @@ class _Reader:
             raise ValueError(f"expected the shape {list(self.expected[1])} of the first sample, got {told(x)}{hint}")
         return x
 
-    def __getitem__(self, indices: Sequence[int]) -> Array | _Unread:
+    def __getitem__(self, indices: Array) -> Array | str:
+        """Return a batch, or why it can't be read: what a worker raises arrives with a page of traceback."""
         read = []
-        for index in indices:
+        for index in indices.tolist():
             try:
                 read.append(self.sample(index))
             except Exception as error:  # whatever the dataset's own code raises
-                return _Unread(f"Sample {index} can't be read: {one_line(error)}.")
+                return f"Sample {index} can't be read: {one_line(error)}."
         # As an array it goes through a pipe: a tensor goes through shared memory, of which containers have little.
         return torch.stack(read).numpy()
-
-
-class _Parts:
-    """The batches that are to be read next: what a loader takes its indices from."""
-
-    def __init__(self) -> None:
-        self.parts: Sequence[Tensor] = ()
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (part.tolist() for part in self.parts)
 
 
 def _as_is(batch: Any) -> Any:
     return batch
 
 
-class _Line:
-    """A loader whose workers stay, from one list of batches to the next."""
-
-    def __init__(self, reader: _Reader, num_workers: int) -> None:
-        self._parts = _Parts()
-        self._loader: DataLoader[Any] | None = DataLoader(
-            reader,  # type: ignore[arg-type]  # batches are its items
-            batch_size=None,
-            sampler=self._parts,
-            collate_fn=_as_is,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            # Its own, for else a loader draws the workers' seeds from torch's global state.
-            generator=torch.Generator().manual_seed(0),
-        )
-
-    def close(self) -> None:
-        """End the workers now: those that garbage collection finds end late, and in whichever process it runs."""
-        self._loader = None
-
-    def read(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the samples of each part, in order, reading ahead as far as ``parts`` go.
-
-        Raises:
-            UsageError: if a sample can't be read, or a worker dies.
-        """
-        self._parts.parts = parts
-        batches: Iterator[Any] = iter(self._loader or ())
-        try:
-            for _ in parts:
-                try:
-                    batch = next(batches)
-                except (EOFError, OSError, RuntimeError) as error:  # a worker was killed, most often for want of memory
-                    raise UsageError(
-                        f"A worker that reads samples ended unexpectedly ({one_line(error)}). "
-                        "Try fewer workers, or none."
-                    ) from error.with_traceback(None)
-                if isinstance(batch, _Unread):
-                    raise UsageError(batch.reason)
-                yield torch.from_numpy(batch)
-            next(batches, None)  # so that the loader knows that it is done
-        finally:
-            del batches
-
-
 class _Source:
     """A dataset's samples by their indices; copies of a set share it, and with it the workers."""
 
     def __init__(self, reader: _Reader, num_workers: int) -> None:
-        self.reader = reader
-        self.num_workers = num_workers
-        self._idle: list[_Line] = []
+        self._reader, self._num_workers = reader, num_workers
+        self._idle: list[DataLoader[Any]] = []
 
-    def read(self, passes: Iterator[list[Tensor]]) -> Iterator[Loaded]:
-        """Yield the indices and the samples of each batch."""
-        line = self._idle.pop() if self._idle else _Line(self.reader, self.num_workers)
-        done = False
+    def _loader(self) -> DataLoader[Any]:
+        """Return a loader whose workers stay, from one pass to the next."""
+        if self._idle:
+            return self._idle.pop()
+        return DataLoader(
+            self._reader,  # type: ignore[arg-type]  # batches are its items
+            batch_size=None,
+            sampler=[],  # filled with the indices of the batches to be read
+            collate_fn=_as_is,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            # Its own, for else a loader draws the workers' seeds from torch's global state.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the indices and the samples of each batch, reading ahead as far as a pass goes."""
+        loader = self._loader()
+        batches: Iterator[Any] = iter(())
         try:
             for parts in passes:
-                yield from zip(parts, line.read(parts), strict=True)
-            done = True
-        finally:
-            # One that was left in the middle still reads what nobody asks for any more.
-            if done:
-                self._idle.append(line)
-            else:
-                line.close()
+                loader.sampler[:] = [part.numpy() for part in parts]  # type: ignore[index]
+                batches = iter(loader)
+                for part in parts:
+                    read = next(batches)
+                    if isinstance(read, str):
+                        raise UsageError(read)
+                    yield part, torch.from_numpy(read)
+                next(batches, None)  # so that the loader knows that it is done
+        except BaseException as error:
+            # It still reads what nobody asks for any more. Its workers end now, and not when the traceback is dropped.
+            del loader, batches
+            if isinstance(error, EOFError | OSError | RuntimeError):  # one was killed, most often for want of memory
+                raise UsageError(
+                    f"A worker that reads samples ended unexpectedly ({one_line(error)}). Try fewer workers, or none."
+                ) from error.with_traceback(None)
+            raise
+        self._idle.append(loader)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> _Source:
         return self
@@ -180,20 +129,12 @@ class _Source:
 class StreamedTrainSet(TrainSet):
     """Samples that are read when they are due: for whatever doesn't fit into memory, and for datasets of one's own.
 
-    Batches are the same whatever the number of workers, and those of a ``ResidentTrainSet`` of the same samples.
+    Batches are the same whatever the number of workers, and those of the same samples in memory.
 
-    Args:
-        dataset: map-style, as ``torch.utils.data.Dataset``: item ``i`` is a sample, or a tuple that begins with one: an
-            image (uint8 ``[C, H, W]``, or one of Pillow's), features (float32 ``[D]``) or tokens (int64 ``[L]``), the
-            same at every visit. Its labels aren't read.
-        labels: int64 ``[N]``, as given.
-        num_classes: how many classes there are.
-        normalisation: what to subtract and divide by.
-        augmentation: what ``augment=True`` applies, if the samples are images.
-        size: height and width to which images are scaled; needed if they differ.
-        num_workers: how many processes read ahead; 0 reads in this one.
-        device: where the batches come out.
-        generator: where shuffling and augmentation draw from by default.
+    ``dataset`` is map-style, as torch's: item ``i`` is a sample, or a tuple that begins with one: an image (uint8
+    ``[C, H, W]``, or one of Pillow's), features (float32 ``[D]``) or tokens (int64 ``[L]``), the same at every visit.
+    Its labels aren't read: ``labels`` (int64 ``[N]``) are those as given. Images that differ in height and width need a
+    ``size`` to be scaled to. ``num_workers`` processes read ahead; 0 reads in this one.
 
     Raises:
         ValueError: if labels or normalisation don't fit.
@@ -202,7 +143,7 @@ class StreamedTrainSet(TrainSet):
 
     def __init__(
         self,
-        dataset: Readable,
+        dataset: SupportsLenAndGetItem[Any],
         labels: Tensor,
         num_classes: int,
         normalisation: Normalisation,
@@ -217,11 +158,7 @@ class StreamedTrainSet(TrainSet):
         # By workers of its own, since a dataset may open its files at the first look, and files that are open must not
         # be handed from one process to others.
         some = torch.arange(min(LOOKED_AT, len(dataset)))
-        line = _Line(_Reader(dataset, size), num_workers)
-        try:
-            first, again = line.read([some, some])
-        finally:
-            line.close()
+        (_, first), (_, again) = _Source(_Reader(dataset, size), num_workers).read(iter([[some, some]]))
         if not torch.equal(first, again):
             raise UsageError(
                 "Expected a dataset that gives the same samples at every visit, got others the second time. "
@@ -232,9 +169,5 @@ class StreamedTrainSet(TrainSet):
         super().__init__(labels, num_classes, form, shape, normalisation, augmentation, device, generator)
         self._source = _Source(_Reader(dataset, size, (first.dtype, shape)), num_workers)
 
-    def _load(self, passes: Iterator[list[Tensor]], augment: bool, generator: torch.Generator) -> Iterator[Loaded]:
-        for part, samples in self._source.read(passes):
-            x = samples.to(self.device)
-            if augment and self.augments:
-                x = self.augmentation.apply(x, generator)
-            yield part, self._scaling(x)
+    def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._source.read(passes)

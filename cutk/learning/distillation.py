@@ -15,14 +15,9 @@ __all__ = ["Teacher", "kl_divergence"]
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return T² · KL(softmax(teacher / T) ‖ softmax(student / T)), averaged over the batch.
+    """Return T² · KL(softmax(teacher / T) ‖ softmax(student / T)) of logits ``[B, classes]``, averaged over the batch.
 
-    The factor keeps the gradient's size independent of the temperature T (Hinton et al., 2015, section 2).
-
-    Args:
-        student: logits, float32 ``[B, classes]``.
-        teacher: logits, float32 ``[B, classes]``.
-        temperature: T > 0.
+    The factor keeps the gradient's size independent of the temperature T > 0 (Hinton et al., 2015, section 2).
 
     >>> logits = torch.tensor([[1.0, 2.0, 3.0]])
     >>> float(kl_divergence(logits, logits, temperature=4.0))
@@ -30,22 +25,15 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) ->
     """
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
 class Teacher:
     """A frozen network whose outputs others learn from: ``teacher(batch)`` gives its logits.
 
-    Where the training set isn't augmented a sample looks the same at every visit. Then the outputs on ``indices`` are
-    computed once, when the teacher is made, and every later call reads them: make it in ``prepare``, and all points
-    of a grid share it.
-
-    Args:
-        model: the network; the teacher is a copy of it, in eval mode.
-        recipe: how to run it.
-        train: the set that the batches come from.
-        indices: int64 ``[n]``: the samples that it will be asked about; all of them if not given.
+    It is a copy of ``model`` in eval mode. Where ``train``, the set that the batches come from, isn't augmented, a
+    sample looks the same at every visit. Then the outputs on ``indices`` (int64 ``[n]``, all if not given), about which
+    it will be asked, are computed once, when the teacher is made: in ``prepare``, for all points of a grid.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, train: TrainSet, indices: Tensor | None = None) -> None:

@@ -9,12 +9,7 @@ from torch import nn
 
 from cutk.errors import CellError
 
-__all__ = ["copy_own_state", "last_layers", "layers", "own_parameters"]
-
-
-def own_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that belong to ``module`` itself and to none of its children."""
-    return list(module.parameters(recurse=False))
+__all__ = ["copy_own_state", "last_layers", "layers"]
 
 
 @torch.no_grad()
@@ -39,8 +34,8 @@ def layers(model: nn.Module) -> list[list[nn.Module]]:
     grouped: list[list[nn.Module]] = []
     before: list[nn.Module] = []
     for module in model.modules():
-        own = own_parameters(module)
-        if not own and next(module.children(), None) is not None:
+        own = list(module.parameters(recurse=False))
+        if not own and any(True for _ in module.children()):
             continue  # a container
         if any(parameter.ndim >= 2 for parameter in own):
             grouped.append([])
@@ -51,12 +46,8 @@ def layers(model: nn.Module) -> list[list[nn.Module]]:
 
 
 def last_layers(model: nn.Module, count: int) -> list[nn.Module]:
-    """Return the modules of the last ``count`` layers.
-
-    Raises:
-        CellError: if there aren't so many.
-    """
+    """Return the modules of the last ``count`` layers; a ``CellError`` says that there aren't so many."""
     grouped = layers(model)
     if not 1 <= count <= len(grouped):
         raise CellError(f"The model has {len(grouped)} layers; expected 1 to {len(grouped)} of them, got {count}.")
-    return [module for layer in grouped[-count:] for module in layer]
+    return list(itertools.chain.from_iterable(grouped[-count:]))

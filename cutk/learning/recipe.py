@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,11 +12,10 @@ from torch import Tensor, nn
 from cutk.components import Component
 from cutk.data.batches import Augmentation, Batch, TrainSet
 from cutk.errors import CellError
-from cutk.learning.network import own_parameters
 from cutk.machine import choose_layout
 from cutk.options import Options, option
 
-__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "cross_entropy"]
+__all__ = ["Loss", "Progress", "Recipe", "RecipeOptions", "classes_of", "cross_entropy"]
 
 Loss = Callable[[Tensor, Batch], Tensor]
 Progress = Callable[[int, int], None]
@@ -42,25 +40,30 @@ class RecipeOptions(Options):
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the task loss: mean cross-entropy against the given labels.
-
-    Args:
-        logits: float32 ``[B, classes]``.
-        batch: what they were computed from.
-    """
+    """Return the task loss: mean cross-entropy of ``logits`` (float32 ``[B, classes]``) against the given labels."""
     return nn.functional.cross_entropy(logits, batch.y)
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """Return the predicted classes, int64 ``[n]``; a ``CellError`` says that an output isn't finite."""
+    if not torch.isfinite(logits).all():
+        raise CellError("The model's outputs are not finite.")
+    return logits.argmax(1)
+
+
+def require_finite(model: nn.Module, when: str) -> None:
+    """Raise a ``CellError`` if a weight or buffer of ``model`` is infinite or not a number."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CellError(f"Training diverged: '{name}' is not finite {when}. Try a smaller lr.")
 
 
 class Recipe(Component):
     """A learning algorithm, A: the loss, the optimisers and their schedule, and how samples are augmented and batched.
 
     A recipe overrides ``optimisers`` and, where it differs, ``loss`` and ``rate``. The training loop is the same for
-    all of them, and for every unlearner: ``fit``, ``train``, ``logits`` and ``predict`` stay as they are.
-
-    Attributes:
-        options: a ``RecipeOptions``, or the recipe's own derived from it.
-        device: where models live.
-        precision: ``fp32`` or ``bf16`` (autocast; weights and losses stay float32).
+    all of them, and for every unlearner: ``fit``, ``train``, ``logits`` and ``predict`` stay as they are. ``options``
+    are ``RecipeOptions``, or the recipe's own derived from them.
     """
 
     kind = "recipe"
@@ -68,28 +71,17 @@ class Recipe(Component):
     final = ("on", "place", "autocast", "fit", "train", "logits", "predict")
     Options = RecipeOptions
 
-    def __init__(self, options: RecipeOptions | None = None) -> None:
-        super().__init__(options)
-        self.device = torch.device("cpu")
-        self.precision = "fp32"
-
-    # What a recipe decides.
+    device: torch.device = torch.device("cpu")  # where models live
+    precision: str = "fp32"  # or bf16 (autocast; weights and losses stay float32)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return what a training step descends, a scalar; by default the mean cross-entropy against the given labels.
-
-        Args:
-            logits: float32 ``[B, classes]``.
-            batch: what they were computed from.
-        """
+        """Return what a step descends, a scalar, given float32 ``[B, classes]``; by default ``cross_entropy``."""
         return cross_entropy(logits, batch)
 
     def optimisers(self, parameters: Mapping[str, nn.Parameter], lr: float) -> Sequence[torch.optim.Optimizer]:
-        """Return new optimisers; each takes a step, without a closure, after every batch.
+        """Return new optimisers of ``parameters`` (by their names); each steps, without a closure, after every batch.
 
-        Args:
-            parameters: what is to be trained, by its name in the model.
-            lr: the peak learning rate. What a parameter group is made with is its own peak: ``rate`` scales each.
+        ``lr`` is the peak rate. What a parameter group is made with is its own peak: ``rate`` scales each.
         """
         raise NotImplementedError(f"{type(self).__name__} has no optimisers()")
 
@@ -97,9 +89,6 @@ class Recipe(Component):
         """Return the factor on the peak learning rates in a step, counted from 0; by default 1."""
         return 1.0
 
-    # What all recipes have in common.
-
-    @typing.final
     def on(self, device: torch.device | str, precision: str = "fp32") -> Self:
         """Return the same recipe on another device, in another precision; nothing of it is shared."""
         other = copy.copy(self)
@@ -107,18 +96,15 @@ class Recipe(Component):
         other.device, other.precision = torch.device(device), precision
         return other
 
-    @typing.final
     def place(self, model: nn.Module) -> nn.Module:
         """Move ``model`` to the device, in the memory layout that convolutions like best."""
         layout = choose_layout(self.device)
         return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
-    @typing.final
     def autocast(self) -> torch.autocast:
         """Return the context in which a forward pass runs under this recipe's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    @typing.final
     def fit(
         self,
         model: nn.Module,
@@ -130,16 +116,15 @@ class Recipe(Component):
         modules: Iterable[nn.Module] | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Train ``model`` in place, one step a batch, and return it in eval mode.
+        """Train ``model`` in place from the weights that it has, one step a batch, and return it in eval mode.
 
         Args:
-            model: starts from the weights it has.
+            model: what to train.
             batches: what to train on; at most ``steps`` of them are used.
             loss: maps ``(logits float32 [B, classes], batch)`` to a scalar; the recipe's if not given.
             steps: length of the schedule.
             lr: peak learning rate; the recipe's if not given.
-            modules: train these alone, such as ``cutk.last_layers(model, 2)``. All others keep their parameters and,
-                being in eval mode, the statistics of their normalisation.
+            modules: train these alone; all others keep their parameters and the statistics of their normalisation.
             progress: called as ``progress(done, steps)``.
 
         Raises:
@@ -166,11 +151,9 @@ class Recipe(Component):
                 optimiser.step()
             if progress is not None:
                 progress(step + 1, steps)
-        model.eval()
-        require_finite(model, f"after {steps} steps at lr {peak:g}")
+        require_finite(model.eval(), f"after {steps} steps at lr {peak:g}")
         return model
 
-    @typing.final
     def train(
         self,
         model: nn.Module,
@@ -183,53 +166,28 @@ class Recipe(Component):
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> nn.Module:
-        """Apply A to ``model`` on the samples at ``indices``: shuffled and augmented, with the recipe's loss.
+        """Apply A to ``model``: ``fit`` on shuffled and augmented batches of ``train`` at ``indices`` (int64 ``[n]``).
 
-        Args:
-            model: starts from the weights it has, is trained in place and returned in eval mode.
-            train: where the samples come from.
-            indices: int64 ``[n]``; all samples if not given.
-            steps: length of the schedule; the recipe's if not given.
-            lr: peak learning rate; the recipe's if not given.
-            modules: train these alone, as in ``fit``.
-            progress: called as ``progress(done, steps)``.
-            generator: where shuffling and augmentation draw from; the training set's own if not given.
-
-        Raises:
-            CellError: if the weights are no longer finite at the end.
+        What isn't given is the recipe's (``steps``, ``lr``), the training set's (``generator``), or all there are.
         """
-        count = self.options.steps if steps is None else steps
-        batches = train.batches(
-            indices, self.options.batch_size, shuffle=True, augment=True, steps=count, generator=generator
-        )
+        count, size = self.options.steps if steps is None else steps, self.options.batch_size
+        batches = train.batches(indices, size, shuffle=True, augment=True, steps=count, generator=generator)
         return self.fit(model, batches, steps=count, lr=lr, modules=modules, progress=progress)
 
-    @typing.final
     def logits(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""
         if len(samples if indices is None else indices) == 0:
             return torch.zeros(0, samples.num_classes)
-        return torch.cat(list(self._outputs(model, samples, indices)))
-
-    @typing.final
-    def predict(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
-        """Return the predicted classes on unaugmented samples, in their order: int64 ``[n]``, on the CPU.
-
-        Raises:
-            CellError: if an output isn't finite, since a class read from it would mean nothing.
-        """
-        logits = self.logits(model, samples, indices)
-        if not torch.isfinite(logits).all():
-            raise CellError("The model's outputs are not finite.")
-        return logits.argmax(1)
-
-    @torch.inference_mode()
-    def _outputs(self, model: nn.Module, samples: TrainSet, indices: Tensor | None) -> Iterator[Tensor]:
         model.eval()
+        outputs = []
         for batch in samples.batches(indices):
-            with self.autocast():
-                logits = model(batch.x)
-            yield logits.float().cpu()
+            with torch.inference_mode(), self.autocast():
+                outputs.append(model(batch.x).float().cpu())
+        return torch.cat(outputs)
+
+    def predict(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
+        """Return the classes predicted from ``logits``, int64 ``[n]``; a ``CellError`` says that one isn't finite."""
+        return classes_of(self.logits(model, samples, indices))
 
 
 def _trained(model: nn.Module, modules: Iterable[nn.Module] | None) -> dict[str, nn.Parameter]:
@@ -243,7 +201,7 @@ def _trained(model: nn.Module, modules: Iterable[nn.Module] | None) -> dict[str,
     for module in model.modules():
         # Modules have their mode each for itself: a container's says nothing about what it contains.
         module.training = id(module) in chosen
-    own = {id(parameter) for module in trained for parameter in own_parameters(module)}
+    own = {id(parameter) for module in trained for parameter in module.parameters(recurse=False)}
     return {name: parameter for name, parameter in named.items() if id(parameter) in own}
 
 
@@ -254,10 +212,3 @@ def _checked(optimisers: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
         came = ", ".join(type(optimiser).__name__ for optimiser in found) or "none"
         raise CellError(f"Recipe '{recipe.name}': expected optimisers() to return torch optimisers, got {came}.")
     return found
-
-
-def require_finite(model: nn.Module, when: str) -> None:
-    """Raise a ``CellError`` if a weight or buffer of ``model`` is infinite or not a number."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CellError(f"Training diverged: '{name}' is not finite {when}. Try a smaller lr.")

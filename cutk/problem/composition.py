@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cutk.components import Corruption, Manipulation, Surrogate
-from cutk.data.batches import Overlay, checksum
+from cutk.components import Corruption
+from cutk.data.batches import Overlay
 from cutk.data.samples import Samples
 from cutk.errors import CellError
-from cutk.problem.identification import require_indices
+from cutk.problem.identification import all_but, require_indices
 
-__all__ = ["Composition", "Part"]
+__all__ = ["Composition", "affected_by", "compose"]
 
 
-def _lacking(done: object, clean: Samples, who: str) -> str:
+def _lacking(done: object, given: Samples, who: str) -> str:
     """Say what is expected of what a manipulation returned and isn't so; empty if a benchmark can stand on it."""
     if not isinstance(done, Corruption):
         return f"corrupt() to return a cutk.Corruption, got {type(done).__name__}"
-    after, count, classes = done.train, len(clean), len(clean.classes)
-    if (after.form, after.shape, after.classes) != (clean.form, clean.shape, clean.classes):
+    after, count, classes = done.train, len(given), len(given.classes)
+    if (after.form, after.shape, after.classes) != (given.form, given.shape, given.classes):
         return "a training set of the form, shape and classes of the clean one"
-    if len(after) < count or not torch.equal(after.ids[:count], clean.ids):
+    without_ids = len(after) == count == after.published  # made anew, as plugins for the API 1.0 do
+    if len(after) < count or not (without_ids or torch.equal(after.ids[:count], given.ids)):
         return "the clean samples in their order, and behind them those that were added"
     marked = torch.zeros(len(after), dtype=torch.bool)
     marked[require_indices(done.manipulated, len(after), f"{who}: manipulated")] = True
     if not marked[count:].all():
         return f"all {len(after) - count} samples that were added among manipulated"
-    if ((after.labels[:count] != clean.labels) & ~marked[:count]).any():
+    if ((after.labels[:count] != given.labels) & ~marked[:count]).any():
         return "every sample with another label among manipulated"
     if not all(marked[require_indices(laid, len(after), f"{who}: overlay")].all() for _, laid in done.overlays):
         return "every overlaid sample among manipulated"
@@ -41,125 +44,84 @@ def _lacking(done: object, clean: Samples, who: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What one manipulation did.
+class Composition(NamedTuple):
+    """What manipulations did: each by its name, in positions in the whole training set, and all together.
 
-    Attributes:
-        name: the manipulation's.
-        done: what it returned; its indices are positions among the samples that it was given.
-        manipulated: int64 ``[n]``, sorted: its part of S_m, as positions in the whole training set.
-        overlays: its overlays, likewise.
+    Trigger, targets and affected domain are part of ``union`` only where there was but one manipulation.
     """
 
-    name: str
-    done: Corruption
-    manipulated: Tensor
-    overlays: tuple[Overlay, ...]
-
-    def moved(self, to: Tensor) -> Part:
-        """Return the same where the sample at ``i`` stands at ``to[i]`` now."""
-        overlays = tuple(Overlay(trigger, to[indices].sort().values) for trigger, indices in self.overlays)
-        return replace(self, manipulated=to[self.manipulated].sort().values, overlays=overlays)
-
-    def affected(self, samples: Samples) -> Tensor:
-        """Return which of ``samples`` lie in the affected domain, bool ``[n]``.
-
-        Raises:
-            CellError: if the manipulation's own function returns something else.
-        """
-        affected = self.done.affected
-        if affected is None:
-            return torch.ones(len(samples), dtype=torch.bool)
-        if not callable(affected):
-            return torch.isin(samples.labels, torch.tensor(affected, dtype=torch.int64))
-        # A copy: the test samples are everybody's.
-        mask = affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:
-            raise CellError(f"'{self.name}': expected affected() to return bool [{len(samples)}].")
-        return mask
-
-
-def _identified(done: Corruption, given: Samples) -> Corruption:
-    """Return the same with the ids and names of what was given, where a manipulation made samples without them."""
-    after = getattr(done, "train", None)
-    if not isinstance(after, Samples) or len(after) != len(given) or after.published != len(after):
-        return done
-    return replace(done, train=replace(after, ids=given.ids, names=given.names, published=given.published))
-
-
-class Composition:
-    """A training set on which one manipulation after another works, each on what the others left alone.
-
-    Attributes:
-        samples: the training set so far.
-        clean_labels: int64 ``[N]``, −1 where nobody knows any.
-        same_x: whether the contents of all samples are as they were.
-        parts: what each manipulation did.
-    """
-
-    def __init__(self, clean: Samples) -> None:
-        self.samples = clean
-        self.clean_labels = clean.labels
-        self.same_x = True
-        self.parts: list[Part] = []
-
-    def add(self, name: str, corrupt: Manipulation, generator: torch.Generator, *surrogate: Surrogate) -> None:
-        """Let a manipulation work on the samples that are still as they were.
-
-        Raises:
-            CellError: if no benchmark could stand on what it returns, or it wrote to what it was given.
-        """
-        free = torch.ones(len(self.samples), dtype=torch.bool)
-        for part in self.parts:
-            free[part.manipulated] = False
-        rest = free.nonzero().flatten()
-        given = self.samples.select(rest) if self.parts else self.samples
-        before = checksum(given.x), checksum(given.labels)
-        done = corrupt.corrupt(given, generator, *surrogate)
-        if (checksum(given.x), checksum(given.labels)) != before:
-            raise CellError(f"'{name}' wrote to the clean samples. Work on copies: train.x.clone().")
-        done = _identified(done, given)
-        if lacking := _lacking(done, given, f"'{name}'"):
-            raise CellError(f"'{name}': expected {lacking}.")
-        after, count = done.train, len(given)
-        added = len(after) - count
-        where = torch.cat([rest, torch.arange(len(self.samples), len(self.samples) + added)])
-        overlays = tuple(Overlay(trigger, where[indices]) for trigger, indices in done.overlays)
-        self.parts.append(Part(name, done, where[done.manipulated], overlays))
-        unknown = torch.full((added,), -1) if done.clean_labels is None else done.clean_labels[count:]
-        self.clean_labels = torch.cat([self.clean_labels, unknown])
-        if given is self.samples:
-            self.samples, self.same_x = after, after.x is given.x
-            return
-        labels, x = self.samples.labels.clone(), self.samples.x
-        labels[rest] = after.labels[:count]
-        if after.x is not given.x:
-            self.same_x, x = False, x.clone()
-            x[rest] = after.x[:count]
-        self.samples = self.samples.changed(x=x, labels=labels)
-        if added:
-            self.samples = self.samples.extended(after.x[count:], after.labels[count:])
-
-    def rearrange(self, order: Tensor) -> None:
-        """Put the sample at ``order[i]`` in place ``i``."""
-        self.samples, self.clean_labels = self.samples.select(order), self.clean_labels[order]
-        self.parts = [part.moved(order.argsort()) for part in self.parts]
+    parts: Mapping[str, Corruption]
+    union: Corruption
+    clean_labels: Tensor  # int64 [N], −1 where nobody knows any
+    same_x: bool  # whether the contents of all samples are as they were
 
     @property
     def told_labels(self) -> Tensor:
         """What triggers are told: the clean labels, or the given ones where nobody knows any; int64 ``[N]``."""
-        return torch.where(self.clean_labels < 0, self.samples.labels, self.clean_labels)
+        return torch.where(self.clean_labels < 0, self.union.train.labels, self.clean_labels)
 
-    def union(self) -> Corruption:
-        """Return what all did together; trigger, targets and affected domain only where there was but one."""
-        alone = self.parts[0].done if len(self.parts) == 1 else None
-        return Corruption(
-            train=self.samples,
-            manipulated=torch.cat([part.manipulated for part in self.parts]).sort().values,
-            overlays=tuple(overlay for part in self.parts for overlay in part.overlays),
-            trigger=alone.trigger if alone else None,
-            affected=alone.affected if alone else None,
-            targets=alone.targets if alone else None,
-            clean_labels=self.clean_labels,
-        )
+
+def compose(
+    clean: Samples, manipulations: Mapping[str, Callable[[Samples], Corruption]], arrangement: torch.Generator
+) -> Composition:
+    """Let one manipulation after another work on the samples that are still as they were.
+
+    Where samples are added, the order of all is drawn from ``arrangement``. A ``CellError`` says that no benchmark
+    could stand on what one returned, or that it wrote to what it was given.
+    """
+    samples, clean_labels, same_x = clean, clean.labels, True
+    free = torch.arange(len(clean))
+    steps: dict[str, tuple[Corruption, Tensor]] = {}
+    for name, corrupt in manipulations.items():
+        given = samples.select(free) if steps else samples
+        before = given.digest()
+        done = corrupt(given)
+        if given.digest() != before:
+            raise CellError(f"'{name}' wrote to the clean samples. Work on copies: train.x.clone().")
+        if lacking := _lacking(done, given, f"'{name}'"):
+            raise CellError(f"'{name}': expected {lacking}.")
+        after, count = done.train, len(given)
+        added = len(after) - count
+        where = torch.cat([free, torch.arange(len(samples), len(samples) + added)])
+        steps[name] = done, where
+        unknown = torch.full((added,), -1) if done.clean_labels is None else done.clean_labels[count:]
+        clean_labels = torch.cat([clean_labels, unknown])
+        labels, x = samples.labels.index_copy(0, free, after.labels[:count]), samples.x
+        if after.x is not given.x:
+            same_x, x = False, x.index_copy(0, free, after.x[:count])
+        samples = samples.changed(x=x, labels=labels)
+        if added:
+            samples = samples.extended(after.x[count:], after.labels[count:])
+        free = where[all_but(done.manipulated, len(after))]
+    place = torch.arange(len(samples))
+    if len(samples) > len(clean):
+        # What was added stands at the end, which would tell who was.
+        order = torch.randperm(len(samples), generator=arrangement)
+        samples, clean_labels, place = samples.select(order), clean_labels[order], order.argsort()
+
+    def moved(done: Corruption, where: Tensor) -> Corruption:
+        to = place[where]
+        overlays = tuple(Overlay(trigger, to[indices].sort().values) for trigger, indices in done.overlays)
+        manipulated = to[done.manipulated].sort().values
+        return replace(done, train=samples, manipulated=manipulated, overlays=overlays, clean_labels=clean_labels)
+
+    parts = {name: moved(*step) for name, step in steps.items()}
+    union, *others = parts.values()
+    if others:
+        manipulated = torch.cat([part.manipulated for part in parts.values()]).sort().values
+        overlays = tuple(overlay for part in parts.values() for overlay in part.overlays)
+        union = Corruption(samples, manipulated, overlays, clean_labels=clean_labels)
+    return Composition(parts, union, clean_labels, same_x)
+
+
+def affected_by(name: str, done: Corruption, samples: Samples) -> Tensor:
+    """Return which of ``samples`` lie in a manipulation's affected domain, bool ``[n]``."""
+    if done.affected is None:
+        return torch.ones(len(samples), dtype=torch.bool)
+    if not callable(done.affected):
+        return torch.isin(samples.labels, torch.tensor(done.affected, dtype=torch.int64))
+    # A copy: the test samples are everybody's.
+    mask = done.affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:
+        raise CellError(f"'{name}': expected affected() to return bool [{len(samples)}].")
+    return mask

@@ -5,37 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cutk.errors import CellError, UsageError
+from cutk.data.samples import told
+from cutk.errors import CellError
 
-__all__ = ["all_but", "require_alpha", "require_indices"]
-
-
-def require_alpha(alpha: float) -> None:
-    """Refuse what is no fraction of S_m that could be identified.
-
-    Raises:
-        UsageError: if α is outside (0, 1], or no number.
-    """
-    if not 0 < alpha <= 1:
-        raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
+__all__ = ["all_but", "require_indices"]
 
 
 def require_indices(indices: object, count: int, what: str) -> Tensor:
     """Return ``indices`` if they are int64 ``[n]``, n ≥ 1, sorted, without repeats, and from 0 to ``count`` − 1.
 
-    Args:
-        indices: what a component returned.
-        count: how many samples there are.
-        what: how to call them in an error.
-
     Raises:
-        CellError: says what was expected and what came.
+        CellError: calls them ``what``, and says what was expected and what came.
     """
     if not isinstance(indices, Tensor):
         raise CellError(f"{what}: expected int64 [n], got {type(indices).__name__}.")
     if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) == 0:
-        came = f"{str(indices.dtype).removeprefix('torch.')} {list(indices.shape)}"
-        raise CellError(f"{what}: expected int64 [n] with n ≥ 1, got {came}.")
+        raise CellError(f"{what}: expected int64 [n] with n ≥ 1, got {told(indices)}.")
     if not (indices[1:] > indices[:-1]).all():
         raise CellError(f"{what}: expected sorted indices without repeats; use indices.unique().")
     if not 0 <= int(indices[0]) <= int(indices[-1]) < count:

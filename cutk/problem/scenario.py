@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
 from cutk.chance import derive_seed, isolated_rng, stream
 from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
-from cutk.data.batches import Overlay, ResidentTrainSet
-from cutk.data.samples import Normalisation, Samples, Shape, Splits
+from cutk.data.batches import Overlay, ResidentTrainSet, TrainSet
+from cutk.data.samples import Normalisation, Samples, Splits, raw, told
 from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.recipe import Recipe
-from cutk.problem.composition import Composition
-from cutk.problem.identification import require_alpha, require_indices
+from cutk.problem.composition import affected_by, compose
+from cutk.problem.identification import require_indices
 from cutk.problem.task import Log, Task
 from cutk.problem.truth import Domain, Truth
 
@@ -34,61 +33,36 @@ def hold_out(train: Samples, fraction: float, generator: torch.Generator) -> tup
     return train.select(order[count:].sort().values), train.select(order[:count].sort().values)
 
 
-@dataclass(frozen=True)
-class _Builder:
-    """Makes the architecture, and holds nothing else."""
-
-    model: Model
-    shape: Shape
-    num_classes: int
-
-    def __call__(self) -> nn.Module:
-        return self.model.build(self.shape, self.num_classes)
-
-
 class _Surrogate(Surrogate):
     """Trains what a manipulation wants trained, with a copy of the scenario's recipe and a stream of its own."""
 
-    def __init__(self, builder: _Builder, recipe: Recipe, normalisation: Normalisation, seed: int) -> None:
-        self._builder, self._recipe = copy.deepcopy((builder, recipe))
-        self._normalisation, self._seed = normalisation, seed
+    def __init__(
+        self, build: Callable[[], nn.Module], recipe: Recipe, resident: Callable[[Samples], TrainSet], seed: int
+    ) -> None:
+        self._build, self._recipe = copy.deepcopy((build, recipe))
+        self._resident, self._seed = resident, seed
 
-    def set_of(self, samples: Samples) -> ResidentTrainSet:
-        """Return ``samples`` as batches for the model: normalised, on the device."""
-        recipe = self._recipe
-        return ResidentTrainSet(samples, self._normalisation, recipe.options.augmentation, device=recipe.device)
+    def set_of(self, samples: Samples) -> TrainSet:
+        """Return ``samples`` as batches for the model."""
+        return self._resident(samples)
 
     def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
         """Return the architecture, newly initialised and trained on ``samples`` with the recipe, in eval mode."""
         with isolated_rng(self._seed):
-            model = self._recipe.place(self._builder())
+            model = self._recipe.place(self._build())
             generator = torch.Generator().manual_seed(self._seed)
             return self._recipe.train(model, self.set_of(samples), steps=steps, generator=generator)
-
-
-def _shown(shape: Shape, form: str) -> str:
-    return f"{form} of {'×'.join(map(str, shape))}" if form == "images" else f"{shape[0]} {form}"
 
 
 class Scenario:
     """One dataset, what went wrong with it, a model, a recipe and a seed: the evaluator's side of the benchmark.
 
     Manipulations that are composed work one after the other, each on the samples that those before it left alone, so
-    its fractions are of those. S_m is the union of what they did.
+    its fractions are of those. S_m is the union of what they did. Where the dataset brings no validation set,
+    ``validation_fraction`` of the training pool is held out.
 
-    Args:
-        splits: the clean data.
-        manipulations: what goes wrong with them: one, or several with their names.
-        model: the architecture.
-        recipe: A.
-        seed: fixes hold-out, manipulation, identification, initialisation and batch order, each by its own stream. All
-            streams are salted with the data, test samples included, so that a method can't compute one.
-        validation_fraction: how much of the training pool is held out, if the dataset brings no validation set.
-        identification: who is in S_f.
-
-    Raises:
-        UsageError: if manipulations or model don't fit the data.
-        CellError: if a manipulation returned what no benchmark could stand on.
+    Hold-out, manipulation, identification, initialisation and batch order have streams of their own, all salted with
+    the data, test samples included, so that a method can't compute one.
     """
 
     def __init__(
@@ -105,14 +79,28 @@ class Scenario:
         self.splits, self.recipe, self.seed, self.identification = splits, recipe, seed, identification
         self._salt = splits.fingerprint()
         self._identified: dict[float, Tensor] = {}
+        clean, self._held_out = splits.train, splits.validation
         if splits.validation is None:
             clean, self._held_out = hold_out(splits.train, validation_fraction, self._stream("hold-out"))
-        else:
-            clean, self._held_out = splits.train, splits.validation
-        self._builder = _Builder(model, clean.shape, len(clean.classes))
+        self._build = partial(model.build, clean.shape, len(clean.classes))
+        self._resident = partial(
+            ResidentTrainSet,
+            normalisation=splits.normalisation or Normalisation.of(splits.train),
+            augmentation=recipe.options.augmentation,
+            device=recipe.device,
+        )
         if isinstance(manipulations, Manipulation):
             manipulations = [(manipulations.name, manipulations)]
-        self._composition = self._corrupted(clean, manipulations)
+        corrupting = {
+            # The first one does in company what it does alone.
+            name: partial(self._corrupted, manipulation, f"manipulation/{position}" if position else "manipulation")
+            for position, (name, manipulation) in enumerate(manipulations)
+        }
+        if not 0 < len(corrupting) == len(manipulations):
+            names = "+".join(name for name, _ in manipulations)
+            raise UsageError(f"Expected one or more manipulations, each once, got '{names}'.")
+        self._composition = compose(clean, corrupting, self._stream("arrangement"))
+        self.corruption = self._composition.union
 
     def _seed(self, purpose: str) -> int:
         return derive_seed(self.seed, purpose, self._salt)
@@ -120,50 +108,19 @@ class Scenario:
     def _stream(self, purpose: str) -> torch.Generator:
         return stream(self.seed, purpose, self._salt)
 
-    def _corrupted(self, clean: Samples, manipulations: Sequence[tuple[str, Manipulation]]) -> Composition:
-        names = [name for name, _ in manipulations]
-        if not names or len(set(names)) < len(names):
-            raise UsageError(f"Expected one or more manipulations, each once, got '{'+'.join(names)}'.")
-        composition = Composition(clean)
-        for position, (name, manipulation) in enumerate(manipulations):
-            # The first one does in company what it does alone.
-            purpose = f"manipulation/{position}" if position else "manipulation"
-            surrogate = [self._surrogate(f"{purpose}/surrogate")] if manipulation.trains else []
-            with isolated_rng(self._seed(purpose)):
-                composition.add(name, manipulation, self._stream(purpose), *surrogate)
-        if len(composition.samples) > len(clean):
-            # What was added stands at the end, which would tell who was.
-            composition.rearrange(torch.randperm(len(composition.samples), generator=self._stream("arrangement")))
-        return composition
-
-    def _surrogate(self, purpose: str) -> Surrogate:
-        return _Surrogate(self._builder, self.recipe, self._normalisation, self._seed(purpose))
-
-    @cached_property
-    def corruption(self) -> Corruption:
-        """What all manipulations did together; trigger, targets and affected domain only where there was but one."""
-        return self._composition.union()
-
-    @cached_property
-    def _normalisation(self) -> Normalisation:
-        return self.splits.normalisation or Normalisation.of(self.splits.train)
-
-    def _resident(
-        self, samples: Samples, overlays: Sequence[Overlay] = (), clean_labels: Tensor | None = None
-    ) -> ResidentTrainSet:
-        return ResidentTrainSet(
-            samples,
-            self._normalisation,
-            self.recipe.options.augmentation,
-            device=self.recipe.device,
-            overlays=overlays,
-            clean_labels=clean_labels,
-        )
+    def _corrupted(self, manipulation: Manipulation, purpose: str, train: Samples) -> Corruption:
+        surrogate: list[Surrogate] = []
+        if manipulation.trains:
+            seed = self._seed(f"{purpose}/surrogate")
+            surrogate.append(_Surrogate(self._build, self.recipe, self._resident, seed))
+        with isolated_rng(self._seed(purpose)):
+            return manipulation.corrupt(train, self._stream(purpose), *surrogate)
 
     @cached_property
     def train(self) -> ResidentTrainSet:
         """S_tr as the developer has it."""
-        return self._resident(self.corruption.train, self.corruption.overlays, self._composition.told_labels)
+        done = self.corruption
+        return self._resident(done.train, overlays=done.overlays, clean_labels=self._composition.told_labels)
 
     @cached_property
     def validation(self) -> ResidentTrainSet | None:
@@ -176,76 +133,64 @@ class Scenario:
         test = self.splits.test
         outside = torch.ones(len(test), dtype=torch.bool)
         domains: list[Domain] = []
-        for part in self._composition.parts:
-            inside, trigger = part.affected(test), part.done.trigger
-            if trigger is None:
+        affected: list[ResidentTrainSet] = []
+        for name, done in self._composition.parts.items():
+            inside = affected_by(name, done, test)
+            if done.trigger is None:
                 # Without its trigger a sample is outside an affected domain, whatever its class.
                 outside &= ~inside
-            affected = test.select(inside.nonzero().flatten())
-            overlays = [Overlay(trigger, torch.arange(len(affected)))] if trigger and len(affected) else []
-            targets = torch.tensor(part.done.targets or (-1,) * len(test.classes))[affected.labels]
-            start = sum(len(domain.affected) for domain in domains)
-            domains.append(Domain(part.name, part.manipulated, self._resident(affected, overlays), targets, start))
+            samples = test.select(inside)
+            overlays = [Overlay(done.trigger, torch.arange(len(samples)))] if done.trigger else []
+            targets = torch.tensor(done.targets or (-1,) * len(test.classes))[samples.labels]
+            start = sum(len(before) for before in affected)
+            affected.append(self._resident(samples, overlays=overlays))
+            domains.append(Domain(name, done.manipulated, affected[-1], targets, start))
         return Truth(
             train=self.train,
             samples=self.corruption.train,
             manipulated=self.corruption.manipulated,
             clean_labels=self._composition.clean_labels,
-            affected=ResidentTrainSet.joined([domain.affected for domain in domains]),  # type: ignore[misc]
+            affected=ResidentTrainSet.joined(affected),
             targets=torch.cat([domain.targets for domain in domains]),
-            retain=self._resident(test.select(outside.nonzero().flatten())),
+            retain=self._resident(test.select(outside)),
             classes=test.classes,
             domains=tuple(domains),
             held_out=self._held_out if self.splits.validation is None else None,
         )
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the clean data and all that was done to them, to their test samples included.
-
-        It is of what a manipulation made, not of its name and options, so it tells when a file changed that one reads.
-        """
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        made, test, told = self._composition, self.splits.test, self._composition.told_labels
+        """Return a SHA-256 over the clean data and all that was done to them, by whatever options."""
+        made, test, labels = self._composition, self.splits.test, self._composition.told_labels
         digest = hashlib.sha256(self._salt.encode())
 
         def add(*tensors: Tensor) -> None:
             for tensor in tensors:
                 digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
-                digest.update(tensor.contiguous().cpu().numpy().data)
+                digest.update(raw(tensor))
 
         # Contents that nobody changed are told by the clean data and the ids.
-        samples = made.samples
+        samples = made.union.train
         add(samples.ids, samples.labels, made.clean_labels, *(() if made.same_x else (samples.x,)))
-        for part in made.parts:
-            digest.update(f"{part.name} {part.done.targets}".encode())
-            inside = part.affected(test)
-            add(part.manipulated, inside)
-            for trigger, indices in part.overlays:
-                add(indices, trigger.apply(samples.x[indices], told[indices], samples.ids[indices]))
-            if part.done.trigger is not None:
-                add(part.done.trigger.apply(test.x[inside], test.labels[inside], test.ids[inside]))
+        for name, done in made.parts.items():
+            digest.update(f"{name} {done.targets}".encode())
+            inside = affected_by(name, done, test)
+            add(done.manipulated, inside)
+            for trigger, indices in done.overlays:
+                add(indices, trigger.apply(samples.x[indices], labels[indices], samples.ids[indices]))
+            if done.trigger is not None:
+                add(done.trigger.apply(test.x[inside], test.labels[inside], test.ids[inside]))
         return digest.hexdigest()
 
     def build(self) -> nn.Module:
         """Return the architecture with arbitrary weights, to load others into."""
         with isolated_rng(0):
-            return self._builder()
+            return self._build()
 
     def check_model(self, name: str) -> None:
-        """Send two blank samples through the architecture, to see that it takes them before anything is trained.
-
-        Args:
-            name: how the user calls the model: the component itself doesn't know under which name it was asked for.
-
-        Raises:
-            UsageError: if it can't be built for these samples, can't take them, or returns no logits for the classes.
-        """
-        shape, num_classes = self._builder.shape, self._builder.num_classes
-        form = self.splits.train.form
-        taken = _shown(shape, form)
+        """Raise a ``UsageError`` unless the model, which the user calls ``name``, fits the samples and the classes."""
+        train = self.splits.train
+        form, shape, classes = train.form, train.shape, len(train.classes)
+        taken = f"images of {'×'.join(map(str, shape))}" if form == "images" else f"{shape[0]} {form}"
         dtype = torch.int64 if form == "tokens" else torch.float32
         try:
             model = self.recipe.place(self.build()).eval()
@@ -259,16 +204,12 @@ class Scenario:
                 f"The model '{name}' can't take {taken}: {one_line(error).rstrip('.')}. "
                 f"Choose another with --model{larger}."
             ) from error
-        if not isinstance(logits, Tensor):
-            came = type(logits).__name__
-        elif logits.shape != (2, num_classes) or not logits.is_floating_point():
-            came = f"{logits.dtype} {list(logits.shape)}".removeprefix("torch.")
-        else:
-            return
-        raise UsageError(
-            f"The model '{name}' doesn't fit {taken} in {num_classes} classes: expected logits "
-            f"float32 [2, {num_classes}] for two of them, got {came}. Choose another with --model."
-        )
+        came = told(logits) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(logits, Tensor) or logits.shape != (2, classes) or not logits.is_floating_point():
+            raise UsageError(
+                f"The model '{name}' doesn't fit {taken} in {classes} classes: expected logits "
+                f"float32 [2, {classes}] for two of them, got {came}. Choose another with --model."
+            )
 
     def _task(self, original: nn.Module, identified: Tensor, log: Log | None) -> Task:
         task = Task(
@@ -276,7 +217,7 @@ class Scenario:
             self.train,
             identified,
             self.recipe,
-            build=self._builder,
+            build=self._build,
             validation=self.validation,
             log=log,
             initialisation_seed=self._seed("initialisation"),
@@ -286,28 +227,19 @@ class Scenario:
 
     def train_original(self, log: Log | None = None) -> nn.Module:
         """Return M_o = A(S_tr)."""
-        task = self._task(nn.Identity(), self.corruption.manipulated, log)
-        return task.retrain(torch.arange(len(self.train)))
+        return self._task(nn.Identity(), self.corruption.manipulated, log).retrain(torch.arange(len(self.train)))
 
     def train_gold(self, log: Log | None = None) -> nn.Module:
-        """Return A(S_tr without S_m), with the seeds of the original run.
-
-        Raises:
-            UsageError: if S_m is all of S_tr, so that nothing is left to train on.
-        """
+        """Return A(S_tr without S_m), with the seeds of the original run."""
         task = self._task(nn.Identity(), self.corruption.manipulated, log)
         if len(task.retained) == 0:
             raise UsageError(f"All {len(self.train)} training samples are manipulated: expected some that aren't.")
         return task.retrain(task.retained)
 
     def identified(self, alpha: float) -> Tensor:
-        """Return S_f for ``alpha``, int64 ``[n]``, sorted.
-
-        Raises:
-            UsageError: if α is outside (0, 1], or nobody would be identified.
-            CellError: if the identification returned something else.
-        """
-        require_alpha(alpha)
+        """Return S_f for ``alpha`` in (0, 1]: int64 ``[n]``, sorted, n ≥ 1."""
+        if not 0 < alpha <= 1:
+            raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
         if alpha not in self._identified:
             with isolated_rng(self._seed("identification")):
                 found = self.identification.identify(self.truth.private(), alpha, self._stream("identification"))
@@ -315,10 +247,7 @@ class Scenario:
         return self._identified[alpha].clone()
 
     def labels_look_right(self, identified: Tensor) -> float:
-        """Return the part of S_f (int64 ``[n]``) whose given label equals the clean label.
-
-        Near 1 it says that the labels weren't manipulated: to predict S_f as labelled is right then.
-        """
+        """Return the part of S_f (int64 ``[n]``) whose given label is the clean one."""
         clean = self._composition.clean_labels[identified]
         return float((self.corruption.train.labels[identified] == clean).double().mean())
 

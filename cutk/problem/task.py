@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,7 @@ class Log:
     """Where a method says how it is doing.
 
     Args:
-        on_progress: called as ``on_progress(done, total)``. It can't be reached from the log: whoever watches knows
-            more than a method may.
+        on_progress: called as ``on_progress(done, total)``, and sealed: whoever watches knows more than a method may.
 
     Attributes:
         scalars: what was logged under each name, in order.
@@ -57,18 +55,11 @@ class Log:
         self.scalars[name] = [float(value) for value in values.tolist()]
 
 
-class _Seeds(NamedTuple):
-    """What the original was trained with."""
-
-    initialisation: int
-    order: int
-
-
 class Task:
     """A corrective unlearning problem, U_corr(M_o, S_tr, S_f) of the paper's section 2.2.
 
     No manipulated set, no clean label, no trigger, no test set and no seed can be reached from here. Every call of
-    ``prepare`` and ``unlearn`` gets a task of its own (``private``): whatever a method changes in it, no other sees.
+    ``prepare`` and ``unlearn`` gets a task of its own: whatever a method changes in it, no other sees.
 
     Args:
         original: M_o.
@@ -79,8 +70,8 @@ class Task:
         validation: held-out samples with clean labels, or none.
         generator: a CPU generator, the method's own chance; seeded with 0 if not given.
         log: for progress and curves.
-        initialisation_seed: what ``fresh`` initialises with.
-        order_seed: what ``retrain`` draws batches, augmentation and dropout with. Both seeds are sealed.
+        initialisation_seed: what ``fresh`` initialises with; sealed.
+        order_seed: what ``retrain`` draws batches, augmentation and dropout with; sealed.
 
     Raises:
         CellError: if ``identified`` is something else.
@@ -105,15 +96,12 @@ class Task:
         initialisation_seed: int = 0,
         order_seed: int = 0,
     ) -> None:
-        self.original = original
-        self.train = train
+        self.original, self.recipe, self._build = original, recipe, build
+        self.train, self.validation = train, validation
         self.identified = require_indices(identified, len(train), "identified")
-        self.recipe = recipe
-        self.validation = validation
-        self.generator = torch.Generator().manual_seed(0) if generator is None else generator
-        self.log = Log() if log is None else log
-        self._build = build
-        self._seeds = Sealed(_Seeds(initialisation_seed, order_seed))
+        self.generator = generator or torch.Generator().manual_seed(0)
+        self.log = log or Log()
+        self._initialisation_seed, self._order_seed = Sealed(initialisation_seed), Sealed(order_seed)
 
     @property
     def retained(self) -> Tensor:
@@ -136,28 +124,16 @@ class Task:
         return self.train.intact and (self.validation is None or self.validation.intact)
 
     def knowing(self, indices: Tensor) -> Task:
-        """Return the same problem with another S_f; everything else is this task's own, model and log included.
-
-        Args:
-            indices: int64 ``[n]``, sorted, without repeats, n ≥ 1: the new S_f, in place of this one.
-
-        Raises:
-            CellError: if ``indices`` are something else.
-        """
+        """Return the same problem, model and log included, with another S_f: int64 ``[n]``, sorted, without repeats."""
         other = copy.copy(self)
         other.identified = require_indices(indices, len(self.train), "knowing()")
         return other
 
     def private(self, seed: int, log: Log | None = None) -> Task:
-        """Return a task that shares the samples with this one and nothing else, for one call of a method.
-
-        Args:
-            seed: of its generator.
-            log: its log; a new one with this one's watcher if not given.
-        """
+        """Return a task for one call of a method: it shares the samples with this one and nothing else."""
         other = copy.copy(self)
         other.generator = torch.Generator().manual_seed(seed)
-        other.log = self.log.anew() if log is None else log
+        other.log = log or self.log.anew()
         other.original, other.recipe, other._build = copy.deepcopy((self.original, self.recipe, self._build))
         other.identified = self.identified.clone()
         other.train = self.train.drawing_from(other.generator)
@@ -166,30 +142,19 @@ class Task:
         return other
 
     def fresh(self, *, anew: bool = False) -> nn.Module:
-        """Return the architecture, newly initialised as the original once was, on the device.
-
-        Args:
-            anew: draw another initialisation, from ``generator``.
-
-        Raises:
-            CellError: if the task was made without an architecture.
-        """
+        """Return the architecture on the device, initialised as the original once was, or ``anew`` by ``generator``."""
         if self._build is None:
             raise CellError("This task was made without its architecture: give Task(…, build=…).")
-        drawn = int(torch.randint(2**62, (), generator=self.generator)) if anew else None
-        seed = unseal(self._seeds).initialisation if drawn is None else drawn
+        seed = unseal(self._initialisation_seed)
+        if anew:
+            seed = int(torch.randint(2**62, (), generator=self.generator))
         with isolated_rng(seed):
             return self.recipe.place(self._build())
 
     def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:
-        """Return A(S_tr[indices]): trained from scratch with the original run's seeds.
+        """Return A(S_tr[indices]), int64 ``[n]``: trained from scratch with the original run's seeds.
 
-        Args:
-            indices: int64 ``[n]``, what to train on.
-            last_layers: initialise and train the last so many layers alone, the others staying the original's.
-
-        Raises:
-            CellError: if there aren't so many layers.
+        With ``last_layers`` so many are initialised and trained alone, the others staying the original's.
         """
         model, modules = self.fresh(), None
         if last_layers is not None:
@@ -197,14 +162,9 @@ class Task:
             model, modules = self.original, last_layers_of(self.original, last_layers)
             for old, new in zip(modules, anew, strict=True):
                 copy_own_state(new, old)
-        seed = unseal(self._seeds).order
-        # Dropout draws from the global state, so that is seeded likewise.
-        with isolated_rng(seed):
+        seed = unseal(self._order_seed)
+        chance = torch.Generator().manual_seed(seed)
+        with isolated_rng(seed):  # dropout draws from the global state
             return self.recipe.train(
-                model,
-                self.train,
-                indices,
-                modules=modules,
-                generator=torch.Generator().manual_seed(seed),
-                progress=self.log.progress,
+                model, self.train, indices, modules=modules, generator=chance, progress=self.log.progress
             )

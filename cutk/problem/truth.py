@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,7 @@ from torch import Tensor, nn
 from cutk.cost import Cost
 from cutk.data.batches import TrainSet
 from cutk.data.samples import Samples
-from cutk.errors import CellError
-from cutk.learning.recipe import Recipe
+from cutk.learning.recipe import Recipe, classes_of
 
 __all__ = ["Curve", "Domain", "Evaluation", "Truth", "accuracy", "class_accuracies"]
 
@@ -30,12 +30,7 @@ def accuracy(predictions: Tensor, labels: Tensor) -> float | None:
 
 
 def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
-    """Return the accuracy on each class that ``labels`` hold, by the class's name.
-
-    Args:
-        predictions: int64 ``[n]``.
-        labels: int64 ``[n]``.
-        classes: the names.
+    """Return the accuracy on each class that ``labels`` hold, by the class's name (both int64 ``[n]``).
 
     >>> import torch
     >>> class_accuracies(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), ["cat", "dog", "eel"])
@@ -47,62 +42,47 @@ def class_accuracies(predictions: Tensor, labels: Tensor, classes: Sequence[str]
     }
 
 
-def _apart(samples: TrainSet) -> TrainSet:
-    return samples.drawing_from(torch.Generator().manual_seed(0))
+Known = TypeVar("Known", "Domain", "Truth")
+
+
+def _private(known: Known) -> Known:
+    """Return the same with indices, labels and targets of its own; the contents of samples are shared."""
+    own: dict[str, Any] = {}
+    for name, value in vars(known).items():
+        if isinstance(value, Tensor):
+            own[name] = value.clone()
+        elif isinstance(value, TrainSet):
+            own[name] = value.drawing_from(torch.Generator().manual_seed(0))
+        elif isinstance(value, Samples):
+            own[name] = value.changed(labels=value.labels.clone())
+    return replace(known, **own)
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """What one manipulation did, and where it does damage.
+    """What one manipulation did, and where it does damage."""
 
-    Attributes:
-        name: the manipulation's.
-        manipulated: int64 ``[n]``, sorted: the indices of its part of S_m in S_tr.
-        affected: unseen samples of its affected domain, with clean labels.
-        targets: int64 ``[len(affected)]``: the class that the attack wants of each, −1 where it wants none.
-        start: where its samples begin among ``Truth.affected``.
-    """
-
-    name: str
-    manipulated: Tensor
-    affected: TrainSet
-    targets: Tensor
-    start: int = 0
-
-    def private(self) -> Domain:
-        """Return the same with indices, labels and targets of its own."""
-        own = {name: getattr(self, name).clone() for name in ("manipulated", "targets")}
-        return replace(self, **own, affected=_apart(self.affected))
+    name: str  # the manipulation's
+    manipulated: Tensor  # int64 [n], sorted: the indices of its part of S_m in S_tr
+    affected: TrainSet  # unseen samples of its affected domain, with clean labels
+    targets: Tensor  # int64 [len(affected)]: the class that the attack wants of each, −1 where it wants none
+    start: int = 0  # where its samples begin among Truth.affected
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The evaluator's knowledge of a scenario. It never meets a method.
+    """The evaluator's knowledge of a scenario. It never meets a method."""
 
-    Attributes:
-        train: S_tr as a developer has it, in batches.
-        samples: S_tr as it lies there, with its given labels, ids and names; without overlaid triggers.
-        manipulated: int64 ``[n]``, sorted: the indices of S_m in S_tr.
-        clean_labels: int64 ``[N]``: the labels of S_tr before the manipulation; −1 where nobody knows any.
-        affected: unseen samples of the affected domain D_m, with clean labels. Where manipulations were composed, those
-            of all their domains, one behind the other.
-        targets: int64 ``[len(affected)]``: the class that the attack wants of each, −1 where it wants none.
-        retain: unseen samples outside D_m, with clean labels.
-        classes: the classes' names.
-        domains: one for each manipulation.
-        held_out: the part of the training pool that was held out for validation, if any was.
-    """
-
-    train: TrainSet
-    samples: Samples
-    manipulated: Tensor
-    clean_labels: Tensor
-    affected: TrainSet
-    targets: Tensor
-    retain: TrainSet
-    classes: tuple[str, ...]
-    domains: tuple[Domain, ...] = ()
-    held_out: Samples | None = None
+    train: TrainSet  # S_tr as a developer has it, in batches
+    samples: Samples  # S_tr as it lies there, with its given labels, ids and names; without overlaid triggers
+    manipulated: Tensor  # int64 [n], sorted: the indices of S_m in S_tr
+    clean_labels: Tensor  # int64 [N]: the labels of S_tr before the manipulation; −1 where nobody knows any
+    affected: TrainSet  # unseen samples of the affected domain D_m, with clean labels; of all domains, one by one
+    targets: Tensor  # int64 [len(affected)]: the class that the attack wants of each, −1 where it wants none
+    retain: TrainSet  # unseen samples outside D_m, with clean labels
+    classes: tuple[str, ...]  # the classes' names
+    domains: tuple[Domain, ...] = ()  # one for each manipulation
+    held_out: Samples | None = None  # the part of the training pool that was held out for validation, if any was
 
     @property
     def target(self) -> int | None:
@@ -113,61 +93,32 @@ class Truth:
 
     def private(self) -> Truth:
         """Return the same with indices, labels and targets of its own: what is written to them, nobody else sees."""
-        return replace(
-            self,
-            manipulated=self.manipulated.clone(),
-            clean_labels=self.clean_labels.clone(),
-            targets=self.targets.clone(),
-            train=_apart(self.train),
-            affected=_apart(self.affected),
-            retain=_apart(self.retain),
-            samples=self.samples.changed(labels=self.samples.labels.clone()),
-            domains=tuple(domain.private() for domain in self.domains),
-        )
+        return replace(_private(self), domains=tuple(_private(domain) for domain in self.domains))
 
     def on(self, domain: Domain) -> Truth:
-        """Return the truth of one domain: what one of several manipulations did; what is outside all stays the same."""
+        """Return the truth of one of ``domains``; what is outside all stays the same."""
         part = {name: getattr(domain, name) for name in ("manipulated", "affected", "targets")}
         return replace(self, domains=(domain,), **part)
 
 
-def _classes(logits: Tensor) -> Tensor:
-    if not torch.isfinite(logits).all():
-        raise CellError("The model's outputs are not finite.")
-    return logits.argmax(1)
-
-
+@dataclass(eq=False)
 class Evaluation:
     """One model under the evaluator's eyes; each set of samples goes through it once, whatever metrics ask.
 
-    Args:
-        truth: the scenario's truth.
-        model: the model to judge, in eval mode.
-        recipe: how to run it.
-        identified: int64 ``[n]``, the indices of S_f; none for the original and gold, which saw no S_f.
-        identified_before: int64 ``[n]``, the original model's predictions on S_f.
-        cost: of the unlearning; none for the original and gold, which were trained.
-        scalars: the curves that the method logged, by name; a value that wasn't finite is none.
+    The original and gold, which were trained and saw no S_f, have neither ``identified`` nor ``cost``.
     """
 
-    def __init__(
-        self,
-        truth: Truth,
-        model: nn.Module,
-        recipe: Recipe,
-        *,
-        identified: Tensor | None = None,
-        identified_before: Tensor | None = None,
-        cost: Cost | None = None,
-        scalars: Mapping[str, Sequence[float | None]] | None = None,
-    ) -> None:
-        self.truth = self._whole = truth
-        self.model = self._judged = model
-        self.recipe = recipe
-        self.identified = identified
-        self.identified_before = identified_before
-        self.cost = cost
-        self.scalars: Mapping[str, Sequence[float | None]] = scalars or {}
+    truth: Truth  # the scenario's
+    model: nn.Module  # the model to judge, in eval mode
+    recipe: Recipe  # how to run it
+    _: KW_ONLY
+    identified: Tensor | None = None  # int64 [n], the indices of S_f
+    identified_before: Tensor | None = None  # int64 [n], the original model's predictions on S_f
+    cost: Cost | None = None  # of the unlearning
+    scalars: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # logged curves; None: wasn't finite
+
+    def __post_init__(self) -> None:
+        self._whole, self._judged = self.truth, self.model
         self._outputs: dict[str, Tensor] = {}
         self._start = 0
 
@@ -217,37 +168,30 @@ class Evaluation:
     @property
     def affected_predictions(self) -> Tensor:
         """Predicted classes on ``truth.affected``, int64 ``[n]``."""
-        return _classes(self.affected_logits)
+        return classes_of(self.affected_logits)
 
     @property
     def retain_predictions(self) -> Tensor:
         """Predicted classes on ``truth.retain``, int64 ``[n]``."""
-        return _classes(self.retain_logits)
+        return classes_of(self.retain_logits)
 
     @property
     def manipulated_predictions(self) -> Tensor:
         """Predicted classes on S_m as it lies in S_tr, trigger included, int64 ``[n]``."""
-        return _classes(self.manipulated_logits)
+        return classes_of(self.manipulated_logits)
 
     @property
     def identified_predictions(self) -> Tensor | None:
         """Predicted classes on S_f as it lies in S_tr, int64 ``[n]``."""
         outputs = self.identified_logits
-        return None if outputs is None else _classes(outputs)
+        return None if outputs is None else classes_of(outputs)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One unlearner's results against α, averaged over seeds: what a summary is computed from.
+    """One unlearner's results against α, averaged over seeds: what a summary is computed from."""
 
-    Attributes:
-        values: for each metric, its mean at each α, in ascending order of α.
-        gold: each metric's mean for A(S_tr without S_m).
-        original: each metric's mean for M_o.
-        seeds: the same for each seed alone; empty in these themselves.
-    """
-
-    values: Mapping[str, Mapping[float, float]]
-    gold: Mapping[str, float]
-    original: Mapping[str, float]
-    seeds: tuple[Curve, ...] = ()
+    values: Mapping[str, Mapping[float, float]]  # for each metric, its mean at each α, in ascending order of α
+    gold: Mapping[str, float]  # each metric's mean for A(S_tr without S_m)
+    original: Mapping[str, float]  # each metric's mean for M_o
+    seeds: tuple[Curve, ...] = ()  # the same for each seed alone; empty in these themselves

@@ -339,7 +339,7 @@ class Worker:
             identified=scenario.identified(cell.alpha) if isinstance(cell, Unlearning) else None,
             identified_before=before,
             cost=cost,
-            scalars=scalars,
+            scalars=scalars or {},
         )
 
     def _with_all_metrics(self, cell: Cell, run: Run) -> Run | None:

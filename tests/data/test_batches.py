@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutk
-from cutk.data.batches import Augmentation, Overlay, ResidentTrainSet, Stamp, Trigger, checksum
+from cutk.data.batches import Augmentation, Overlay, ResidentTrainSet, Stamp, Trigger
 from cutk.data.samples import Samples
 
 FORMS = ["images", "features", "tokens"]
@@ -250,63 +250,6 @@ def test_batches_can_be_written_to(samples_of, plain_set):
             batch.y.zero_()
         assert held.intact
         assert held.labels.any()
-
-
-@settings(max_examples=200)
-@given(
-    content=st.binary(min_size=1, max_size=120),
-    changes=st.lists(st.tuples(st.integers(0, 119), st.integers(1, 255)), min_size=1, max_size=4),
-)
-def test_the_checksum_differs_wherever_the_bytes_do(content, changes):
-    before = torch.tensor(list(content), dtype=torch.uint8)
-    after = before.clone()
-    for where, by in changes:
-        after[where % len(content)] ^= by
-    assert (checksum(before) == checksum(after)) == torch.equal(before, after)
-
-
-@settings(max_examples=100)
-@given(
-    rows=st.lists(st.sampled_from([0, 1, 127, 128, 255]), min_size=2, max_size=6, unique=True),
-    order=st.randoms(use_true_random=False),
-    width=st.sampled_from([8, 16, 24]),
-)
-def test_the_checksum_notices_samples_that_change_places(rows, order, width):
-    before = torch.tensor(rows, dtype=torch.uint8)[:, None].expand(-1, width).contiguous()
-    mixed = list(rows)
-    order.shuffle(mixed)
-    after = torch.tensor(mixed, dtype=torch.uint8)[:, None].expand(-1, width).contiguous()
-    assert (checksum(before) == checksum(after)) == (rows == mixed)
-
-
-def test_the_checksum_is_no_weighted_sum():
-    words = torch.zeros(3, dtype=torch.int64)
-    # What a sum with weights in arithmetic progression can't see.
-    assert checksum(words) != checksum(torch.tensor([1, -2, 1]))
-    top = -(2**63)
-    assert checksum(torch.tensor([top, 0])) != checksum(torch.tensor([0, top]))
-
-
-@pytest.mark.parametrize("start", range(9))
-def test_the_checksum_reads_any_layout(start):
-    whole = torch.arange(300 + start, dtype=torch.uint8)
-    part = whole[start:]
-    assert checksum(part) == checksum(part.clone())
-    wide = part.view(20, 15)
-    assert checksum(wide.T) == checksum(wide.T.contiguous()) != checksum(wide)
-    assert checksum(wide[:0]) == 0
-
-
-def test_the_checksum_reads_beyond_its_chunks(monkeypatch):
-    monkeypatch.setattr("cutk.data.batches._CHUNK", 4)
-    content = torch.arange(100)
-    sums = {checksum(content)}
-    for i in range(100):
-        changed = content.clone()
-        changed[i] += 1
-        sums.add(checksum(changed))
-    sums.add(checksum(torch.cat([content[4:8], content[:4], content[8:]])))
-    assert len(sums) == 102
 
 
 # Triggers.

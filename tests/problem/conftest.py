@@ -16,10 +16,11 @@ class Net(cutk.Model):
     """One linear layer, for whatever samples of that size; dropout before it."""
 
     name = "tiny-net"
+    dropout = 0.1
 
     def build(self, shape, num_classes):
         size = torch.Size(shape).numel()
-        return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(size, num_classes))
+        return nn.Sequential(nn.Flatten(), nn.Dropout(self.dropout), nn.Linear(size, num_classes))
 
 
 @pytest.fixture

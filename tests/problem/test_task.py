@@ -104,7 +104,7 @@ def spoil_the_loop(task):
 
 
 def spoil_the_architecture(task):
-    task._build.__dict__["model"].build = lambda *_: nn.Linear(1, 1)
+    task._build.func.__self__.dropout = 0.9
 
 
 def spoil_the_labels(task):

@@ -89,13 +89,13 @@ def test_a_trigger_is_told_the_clean_labels_and_the_ids(scenario_of, splits):
 def counted(monkeypatch):
     """Count how often each set of samples goes through a model."""
     seen = []
-    outputs = Recipe._outputs
+    logits = Recipe.logits
 
-    def counting(self, model, samples, indices):
+    def counting(self, model, samples, indices=None):
         seen.append(samples)
-        return outputs(self, model, samples, indices)
+        return logits(self, model, samples, indices)
 
-    monkeypatch.setattr(Recipe, "_outputs", counting)
+    monkeypatch.setattr(Recipe, "logits", counting)
     return seen
 
 
