@@ -278,6 +278,9 @@ class Model(Component):
         ``shape`` is (channels, height, width) of images, (features,) or (tokens,); the batch is float32, of tokens
         int64. Chance comes from torch's global state, which cutk seeds.
 
+        If the network has a method ``initialise(x)``, it is called before a training from scratch, with up to 5,000 of
+        the samples that it will be trained on, as a batch holds them.
+
         Raises:
             UsageError: if the samples are too small for the network, or something else than it takes.
         """

@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -58,26 +58,46 @@ class Overlay(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop after zero padding, and random horizontal flip."""
+    """Random crop after padding, and horizontal flip."""
 
-    padding: int = 0  # black pixels added on each side before the crop back to the original size; 0 means no crop
+    padding: int = 0  # pixels added on each side before the crop back to the original size; 0 means no crop
     flip: bool = False  # whether half of the images are mirrored
+    border: Literal["black", "reflect"] = "black"  # what is added: black pixels, or the image mirrored at its border
+    alternate: bool = False  # whether an image is mirrored at every other visit, instead of at random
 
     def __bool__(self) -> bool:
         return bool(self.padding or self.flip)
 
-    def apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch (uint8 ``[B, C, H, W]``) with draws on the CPU, so that a seed gives one result anywhere."""
+    def mirrored(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw which of so many images are mirrored: bool ``[count]``."""
+        return torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
+
+    def apply(self, pixels: Tensor, generator: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+        """Augment a batch (uint8 ``[B, C, H, W]``) with draws on the CPU, so that a seed gives one result anywhere.
+
+        ``mirrored`` (bool ``[B]``) says which images are, where that isn't drawn.
+        """
         count, _, height, width = pixels.shape
         device, pad = pixels.device, self.padding
         shift = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator)
-        mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.flip else 0.0)
+        mirrored = self.mirrored(count, generator) if mirrored is None else mirrored
         rows = shift[0] + torch.arange(height)
-        columns = shift[1] + torch.where(mirrored, torch.arange(width - 1, -1, -1), torch.arange(width))
+        columns = shift[1] + torch.where(mirrored[:, None], torch.arange(width - 1, -1, -1), torch.arange(width))
+        if self.border == "reflect" and pad:
+            # By position: padding of that kind isn't there for all dtypes.
+            rows, columns = (_reflected(places - pad, size) for places, size in ((rows, height), (columns, width)))
+            pad = 0
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
         which = torch.arange(count, device=device)[:, None, None]
         crop = padded[which, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
         return crop.permute(0, 3, 1, 2)
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Return places beyond the border of ``size`` pixels as those that they mirror, the border itself not repeated."""
+    period = max(1, 2 * (size - 1))
+    folded = places.remainder(period)
+    return torch.minimum(folded, period - folded)
 
 
 class Batch(NamedTuple):
@@ -170,8 +190,14 @@ class TrainSet(ABC):
         Asking for the next pass may draw from a generator, so it is asked for when a batch of it is due, and no sooner.
         """
 
-    def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        return self.augmentation.apply(x, generator)
+    def _augmented(
+        self,
+        x: Tensor,
+        index: Tensor,  # noqa: ARG002
+        generator: torch.Generator,
+        mirrored: Tensor | None,
+    ) -> Tensor:
+        return self.augmentation.apply(x, generator, mirrored)
 
     def batches(
         self,
@@ -210,10 +236,15 @@ class TrainSet(ABC):
         if not 0 <= first <= last < len(self):
             raise ValueError(f"Expected indices from 0 to {len(self) - 1}, got {first} to {last}.")
         draws = generator or self.generator
+        # Which images are mirrored when they are visited next.
+        next_time = self.augmentation.mirrored(len(self), draws) if augment and self.augmentation.alternate else None
         for part, samples in self._read(_passes(chosen, size, steps, draws if shuffle else None)):
             x, index = samples.to(self.device), part.to(self.device)
             if augment and self.augments:
-                x = self._augmented(x, index, draws)
+                now = None if next_time is None else next_time[part]
+                x = self._augmented(x, index, draws, now)
+                if now is not None and next_time is not None and self.augmentation.flip:
+                    next_time[part] = ~now
             self.drawn += len(part)
             yield Batch(self._scaling(x), self.labels[part].to(self.device), index)
 
@@ -321,9 +352,9 @@ class ResidentTrainSet(TrainSet):
         for part in itertools.chain.from_iterable(passes):
             yield part, self._x[part.to(self.device)]
 
-    def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator, mirrored: Tensor | None) -> Tensor:
         """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""
         if self._overlaid is None:
-            return super()._augmented(x, index, generator)
+            return super()._augmented(x, index, generator, mirrored)
         overlaid = unseal(self._overlaid)
-        return overlaid.laid_over(super()._augmented(overlaid.bare[index], index, generator), index)
+        return overlaid.laid_over(super()._augmented(overlaid.bare[index], index, generator, mirrored), index)

@@ -1,15 +1,19 @@
-"""The layers of a network, counted from its end: what CF-k and EU-k leave to be trained (Goel et al., 2023)."""
+"""The layers of a network, counted from its end as CF-k and EU-k do (Goel et al., 2023), and its initialisation."""
 
 from __future__ import annotations
 
 import itertools
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from cutk.data.batches import TrainSet
 from cutk.errors import CellError
 
-__all__ = ["copy_own_state", "last_layers", "layers"]
+__all__ = ["copy_own_state", "initialised", "last_layers", "layers"]
+
+# A network that is initialised with samples is shown so many at most.
+SHOWN = 5000
 
 
 @torch.no_grad()
@@ -51,3 +55,18 @@ def last_layers(model: nn.Module, count: int) -> list[nn.Module]:
     if not 1 <= count <= len(grouped):
         raise CellError(f"The model has {len(grouped)} layers; expected 1 to {len(grouped)} of them, got {count}.")
     return list(itertools.chain.from_iterable(grouped[-count:]))
+
+
+def initialised(network: nn.Module, train: TrainSet, indices: Tensor | None = None) -> nn.Module:
+    """Return ``network``, having shown it training samples if it has ``initialise(x)``.
+
+    It is given those at ``indices`` (int64 ``[n]``; all if not given), and of more than 5,000 so many, evenly spaced.
+    """
+    initialise = getattr(network, "initialise", None)
+    if callable(initialise):
+        among = torch.arange(len(train)) if indices is None else indices
+        if len(among) > SHOWN:
+            among = among[torch.linspace(0, len(among) - 1, SHOWN).long()]
+        with torch.no_grad():
+            initialise(torch.cat([batch.x for batch in train.batches(among)]))
+    return network

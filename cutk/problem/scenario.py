@@ -15,6 +15,7 @@ from cutk.components import Corruption, Identification, Manipulation, Model, Sur
 from cutk.data.batches import Overlay, ResidentTrainSet, TrainSet
 from cutk.data.samples import Normalisation, Samples, Splits, raw, told
 from cutk.errors import CutkError, UsageError, one_line
+from cutk.learning.network import initialised
 from cutk.learning.recipe import Recipe
 from cutk.problem.composition import affected_by, compose
 from cutk.problem.identification import require_indices
@@ -49,9 +50,10 @@ class _Surrogate(Surrogate):
     def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
         """Return the architecture, newly initialised and trained on ``samples`` with the recipe, in eval mode."""
         with isolated_rng(self._seed):
-            model = self._recipe.place(self._build())
+            train = self.set_of(samples)
+            model = initialised(self._recipe.place(self._build()), train)
             generator = torch.Generator().manual_seed(self._seed)
-            return self._recipe.train(model, self.set_of(samples), steps=steps, generator=generator)
+            return self._recipe.train(model, train, steps=steps, generator=generator)
 
 
 class Scenario:

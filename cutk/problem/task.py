@@ -12,7 +12,7 @@ from cutk.chance import isolated_rng
 from cutk.data.batches import TrainSet
 from cutk.data.sealed import Sealed, unseal
 from cutk.errors import CellError
-from cutk.learning.network import copy_own_state
+from cutk.learning.network import copy_own_state, initialised
 from cutk.learning.network import last_layers as last_layers_of
 from cutk.learning.recipe import Progress, Recipe
 from cutk.problem.identification import all_but, require_indices
@@ -141,22 +141,26 @@ class Task:
             other.validation = self.validation.drawing_from(other.generator)
         return other
 
-    def fresh(self, *, anew: bool = False) -> nn.Module:
-        """Return the architecture on the device, initialised as the original once was, or ``anew`` by ``generator``."""
+    def fresh(self, indices: Tensor | None = None, *, anew: bool = False) -> nn.Module:
+        """Return the architecture on the device, initialised as the original once was, or ``anew`` by ``generator``.
+
+        A network that is initialised with samples (see ``Model.build``) is so with those at ``indices``, int64 ``[n]``;
+        with all of S_tr if not given.
+        """
         if self._build is None:
             raise CellError("This task was made without its architecture: give Task(…, build=…).")
         seed = unseal(self._initialisation_seed)
         if anew:
             seed = int(torch.randint(2**62, (), generator=self.generator))
         with isolated_rng(seed):
-            return self.recipe.place(self._build())
+            return initialised(self.recipe.place(self._build()), self.train, indices)
 
     def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:
         """Return A(S_tr[indices]), int64 ``[n]``: trained from scratch with the original run's seeds.
 
         With ``last_layers`` so many are initialised and trained alone, the others staying the original's.
         """
-        model, modules = self.fresh(), None
+        model, modules = self.fresh(indices), None
         if last_layers is not None:
             anew = last_layers_of(model, last_layers)
             model, modules = self.original, last_layers_of(self.original, last_layers)

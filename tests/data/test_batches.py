@@ -387,3 +387,36 @@ def test_a_trigger_can_not_be_reached_or_pickled(written):
     with pytest.raises(TypeError, match="stays in its process"):
         pickle.dumps(held)
     assert not any(isinstance(value, Written) for value in vars(held).values())
+
+
+# Borders and flips that alternate.
+
+
+@given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 99))
+@settings(max_examples=30)
+def test_a_reflected_border_is_numpys(size, pad, seed):
+    pixels = torch.randint(0, 256, (3, 2, size, size + 1), dtype=torch.uint8)
+    pad = min(pad, size - 1)  # NumPy reflects once
+    cropped = Augmentation(pad, border="reflect").apply(pixels, seeded(seed))
+    drawn = torch.randint(0, 2 * pad + 1, (2, 3, 1), generator=seeded(seed))
+    for which, image in enumerate(pixels.numpy()):
+        padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)), mode="reflect")
+        row, column = drawn[0, which, 0], drawn[1, which, 0]
+        assert np.array_equal(cropped[which], padded[:, row : row + size, column : column + size + 1])
+
+
+def test_flips_that_alternate_mirror_every_image_at_every_other_visit(samples_of):
+    samples = samples_of(count=10)
+    held = ResidentTrainSet(
+        samples, cutk.Normalisation((0.0,) * 3, (1.0,) * 3), Augmentation(flip=True, alternate=True)
+    )
+    plain = {int(i): x for batch in held.batches() for i, x in zip(batch.index, batch.x, strict=True)}
+    seen: dict[int, list[bool]] = {}
+    # Batches that straddle passes, in another order each time.
+    for batch in held.batches(None, 4, shuffle=True, augment=True, steps=10, generator=seeded(3)):
+        for i, x in zip(batch.index.tolist(), batch.x, strict=True):
+            mirrored = torch.equal(x, plain[i].flip(-1))
+            assert mirrored or torch.equal(x, plain[i])
+            seen.setdefault(i, []).append(mirrored)
+    assert all(visits in ([True, False] * 2, [False, True] * 2) for visits in seen.values())
+    assert len({visits[0] for visits in seen.values()}) == 2

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import cutk
-from cutk.learning.network import copy_own_state, last_layers, layers
+from cutk.learning.network import copy_own_state, initialised, last_layers, layers
 
 
 class Tokens(nn.Module):
@@ -68,3 +68,17 @@ def test_built_in_models_have_the_layers_they_are_said_to_have(registry, name, c
     model = registry.get("model", name).component().build((3, 32, 32), 10)
     assert len(layers(model)) == count
     assert names(model, last_layers(model, 1))[-1] == [n for n, _ in model.named_modules()][-1]
+
+
+def test_a_network_is_initialised_with_samples_evenly_spaced(plain_set, monkeypatch):
+    class Shown(nn.Flatten):
+        def initialise(self, x):
+            assert not torch.is_grad_enabled()
+            self.shown = x
+
+    train = plain_set()
+    (whole,) = train.batches()
+    assert torch.equal(initialised(Shown(), train).shown, whole.x)
+    monkeypatch.setattr("cutk.learning.network.SHOWN", 3)
+    assert torch.equal(initialised(Shown(), train, torch.tensor([0, 2, 3, 4, 5])).shown, whole.x[[0, 3, 5]])
+    assert isinstance(initialised(nn.Flatten(), train), nn.Flatten)

@@ -81,6 +81,14 @@ def group(channels_in: int, channels_out: int) -> nn.Sequential:
     )
 
 
+class Network(nn.Sequential):
+    """Layers one behind the other, of which the first is fitted to samples."""
+
+    def initialise(self, x: Tensor) -> None:
+        """Fit the whitening to training samples, float32 ``[n, C, H, W]``."""
+        self[0].weight.copy_(whitening_filters(x))
+
+
 class CifarNet(cutk.Model):
     """Fixed whitening, six convolutions and a linear layer; with the recipe ``fast`` it learns in a few passes."""
 
@@ -104,7 +112,7 @@ class CifarNet(cutk.Model):
         # The same as weights of variance 1 whose product is divided by the width, and trained at a rate that doesn't
         # depend on what is behind it.
         nn.init.normal_(head.weight, std=1 / third)
-        return nn.Sequential(
+        return Network(
             Whitening(channels),
             nn.GELU(),
             group(8 * channels, first),
@@ -114,11 +122,6 @@ class CifarNet(cutk.Model):
             nn.Flatten(),
             head,
         )
-
-    def initialise(self, network: nn.Module, x: Tensor) -> None:
-        """Fit the whitening to training samples."""
-        whitening = next(module for module in network.modules() if isinstance(module, Whitening))
-        whitening.weight.copy_(whitening_filters(x))
 
 
 @cutk.hookimpl
