@@ -101,10 +101,13 @@ def __getattr__(name: str) -> Any:
 
         return version("cutk")
     if name in _DEPRECATED:
+        import sys
         import warnings
 
         home, instead = _DEPRECATED[name]
-        warnings.warn(f"cutk.{name} is deprecated since cutk 0.2: use {instead}.", DeprecationWarning, stacklevel=2)
+        # `from cutk import Images` asks twice: first whether there is such a name.
+        if sys._getframe(1).f_globals.get("__name__") != "importlib._bootstrap":
+            warnings.warn(f"cutk.{name} is deprecated since cutk 0.2: use {instead}.", DeprecationWarning, stacklevel=2)
         return getattr(import_module(home), name)
     if name not in _HOME_OF:
         raise AttributeError(f"module 'cutk' has no attribute '{name}'")

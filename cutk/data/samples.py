@@ -139,17 +139,12 @@ class Samples:
         return Samples(*both, self.classes, ids, names, self.published)
 
     def require(self, form: Form, who: str) -> None:
-        """Refuse samples of another form, for a component that can do nothing with them.
-
-        Args:
-            form: what is needed.
-            who: the component, as users call it.
-
-        Raises:
-            UsageError: if the samples are something else.
-        """
+        """Raise a ``UsageError`` if the samples have another form than ``who``, a component, can take."""
         if self.form != form:
-            raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}).")
+            raise UsageError(
+                f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}). Manipulations that change "
+                "labels alone fit any samples; see: cutk plugins list"
+            )
 
     def digest(self) -> bytes:
         """Return a SHA-256 over everything that the samples hold."""
@@ -161,7 +156,6 @@ class Samples:
 
 def Images(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Samples:  # noqa: N802  # it was a class
     """Return samples, under the name that they had when all of them were images."""
-    warnings.warn("cutk.Images is called cutk.Samples since cutk 0.2.", DeprecationWarning, stacklevel=2)
     return Samples(pixels, labels, classes)
 
 
