@@ -20,8 +20,6 @@ from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis, swat
 from cutk.report.style import colours_for
 from cutk.run.records import Measured
 
-__all__ = ["breakdown"]
-
 _ROW = 22  # characters of a line of a row's name
 _MOST_WRITTEN = 12  # columns whose cells have room for their number
 

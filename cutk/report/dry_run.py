@@ -11,8 +11,6 @@ from cutk.report.console import make_console
 from cutk.report.terminal import safe
 from cutk.run.estimate import CellCost, total
 
-__all__ = ["duration", "print_dry_run"]
-
 
 def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: float, machine: str) -> None:
     """Print the cells of a plan, and what they cost in trainings, passes over the training data and hours.

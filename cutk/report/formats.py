@@ -12,8 +12,6 @@ from cutk.errors import printable
 from cutk.report.experiments import Experiment
 from cutk.report.sheets import Sheet
 
-__all__ = ["as_csv", "as_json", "as_latex", "as_markdown"]
-
 _LABELS = ("experiment", "dataset", "model", "manipulation", "manipulated", "role", "method", "alpha", "identified")
 TIDY = (*_LABELS, "metric", "mean", "sd", "n", "low", "high")
 

@@ -14,8 +14,6 @@ from cutk.report.experiments import Experiment, Point
 from cutk.report.naming import slugs
 from cutk.report.panels import Drawing, Panels, fraction_axis, label_of
 
-__all__ = ["logged"]
-
 _MOST = 150  # steps of a curve that are drawn
 # A histogram logged as two curves; a metric draws it.
 _HISTOGRAM = ("_edges", "_counts")

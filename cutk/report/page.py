@@ -25,8 +25,6 @@ from cutk.run.records import Run
 if TYPE_CHECKING:
     from cutk.report.contents import Contents
 
-__all__ = ["excerpt", "page"]
-
 
 def page(contents: Contents) -> str:
     """Return a report as an HTML page."""

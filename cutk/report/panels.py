@@ -20,8 +20,6 @@ from cutk.report.experiments import Point
 from cutk.report.style import INK, MUTED, Mark
 from cutk.run.summary import Stat
 
-__all__ = ["Drawing", "Panels", "folded", "label_of"]
-
 _PANEL = (2.75, 2.2)  # inches
 _WIDTH = 8.4  # for all panels of a row
 _TITLE, _ENTRY = 36, 28  # characters of a line

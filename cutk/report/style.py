@@ -16,8 +16,6 @@ from matplotlib.figure import Figure
 
 from cutk.errors import printable
 
-__all__ = ["INK", "MARKERS", "MUTED", "Mark", "colours_for", "drawing", "marks_for", "png", "svg"]
-
 # Stands for the colour of the text around a figure, which is known where it is shown and not where it is drawn.
 INK = "#010203"
 MUTED = 0.62

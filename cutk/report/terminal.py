@@ -19,8 +19,6 @@ from cutk.report.origins import counted, machine, mixed, versions
 from cutk.report.sheets import Cell, Sheet, in_words, setting_sheet
 from cutk.run.records import Failure
 
-__all__ = ["described", "print_failures", "print_results", "print_sheet"]
-
 
 def safe(text: str) -> str:
     """Return ``text`` as rich prints it, whatever is in it."""
