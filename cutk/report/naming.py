@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from cutk.run.records import Identity
@@ -16,11 +17,7 @@ _SAY_LESS = ("points", "provider", "source", "data")
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:
-    """Return a key that sorts numbers within a text by their value.
-
-    >>> sorted(["class 10", "class 9", "1e-3"], key=natural)
-    ['1e-3', 'class 9', 'class 10']
-    """
+    """Return a key that sorts numbers within a text by their value."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
     return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)
 
@@ -35,11 +32,7 @@ def slug(text: str) -> str:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """Return a slug for each name, numbered where two would be the same.
-
-    >>> slugs(["a b", "a|b"])
-    {'a b': 'a-b', 'a|b': 'a-b-2'}
-    """
+    """Return a slug for each name, numbered where two would be the same."""
     result: dict[str, str] = {}
     for name in names:
         base, number = slug(name), 1
@@ -55,23 +48,15 @@ def compact(value: Any) -> str:
     >>> compact([1, 2.50]), compact(None), compact(1e-05)
     ('1,2.5', 'none', '1e-05')
     """
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ",".join(compact(part) for part in value)
-    return str(value)
+    return ",".join(map(compact, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def listed(options: Mapping[str, Any]) -> str:
-    """Return options in a row.
-
-    >>> listed({"steps": 20, "lr": 0.1})
-    'steps=20, lr=0.1'
-    """
+    """Return options in a row: ``steps=20, lr=0.1``."""
     return ", ".join(f"{name}={compact(value)}" for name, value in options.items())
 
 
@@ -81,15 +66,13 @@ def with_options(identity: Identity) -> str:
     return f"{identity.name} ({options})" if options else identity.name
 
 
-def _alternatives(values: Sequence[Any]) -> str:
-    texts = list(dict.fromkeys(textwrap.shorten(compact(value), 24, placeholder="…") for value in values))
-    return "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
-
-
 def traits_of(identity: Identity, prefix: str = "") -> dict[str, str]:
     """Return in what two choices of one component may differ: each option's values, how many points, and whose."""
-    names = list(dict.fromkeys(name for point in identity.options for name in point))
-    traits = {name: _alternatives([point.get(name) for point in identity.options]) for name in names}
+    traits: dict[str, str] = {}
+    for name in dict.fromkeys(name for point in identity.options for name in point):
+        values = [textwrap.shorten(compact(point.get(name)), 24, placeholder="…") for point in identity.options]
+        texts = list(dict.fromkeys(values))
+        traits[name] = "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
     whose = {"points": str(len(identity.options)), "provider": identity.provider, "source": identity.source[:6]}
     return {prefix + name: text for name, text in {**traits, **whose}.items()}
 
@@ -101,7 +84,7 @@ def distinct(names: Mapping[Key, str], traits: Mapping[Key, Mapping[str, str]]) 
     {1: 'ssd [weight=1]', 2: 'ssd [weight=10]', 3: 'cf'}
     """
     result: dict[Key, str] = {}
-    taken: dict[str, int] = {}
+    taken: Counter[str] = Counter()
     for key, name in names.items():
         alike = [traits[other] for other, its_name in names.items() if its_name == name]
         known = dict.fromkeys(trait for one in alike for trait in one)
@@ -112,7 +95,7 @@ def distinct(names: Mapping[Key, str], traits: Mapping[Key, Mapping[str, str]]) 
             shown.append(later.pop(0))
         text = ", ".join(f"{trait}={traits[key][trait]}" for trait in shown if trait in traits[key])
         full = f"{name} [{text}]" if text else name
-        taken[full] = taken.get(full, 0) + 1
+        taken[full] += 1
         # Where nothing that people wrote differs (say, two orders of one grid), a number has to do.
         result[key] = full if taken[full] == 1 else f"{full} #{taken[full]}"
     return result
