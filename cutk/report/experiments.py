@@ -262,14 +262,16 @@ def _experiment(name: str, address: str, runs: list[Run], shown: Mapping[str, st
 
 def _settings(runs: list[Run], identities: Mapping[str, str], oracle: bool) -> list[Setting]:
     groups = grouped(runs, lambda run: "\n".join(part.model_dump_json() for part in run.trained.manipulation))
-    sizes = {key: sorted({run.labels.manipulated for run in group}) for key, group in groups.items()}
-    # The size tells settings apart wherever they are shown, so that only those of one size need more than that.
-    ids = {key: f"{group[0].labels.manipulation}\n{sizes[key]}" for key, group in groups.items()}
+    ids: dict[str, str] = {}
     traits: dict[str, dict[str, str]] = {}
+    sizes = {key: sorted({run.labels.manipulated for run in group}) for key, group in groups.items()}
     for key, group in groups.items():
+        # The size tells settings apart wherever they are shown, so that only those of one size need more than that.
+        ids[key] = f"{group[0].labels.manipulation}\n{sizes[key]}"
         parts = group[0].trained.manipulation
-        prefixes = [f"{part.name}." if len(parts) > 1 else "" for part in parts]
-        traits[key] = {n: t for part, p in zip(parts, prefixes, strict=True) for n, t in traits_of(part, p).items()}
+        traits[key] = {}
+        for part in parts:
+            traits[key] |= traits_of(part, f"{part.name}." if len(parts) > 1 else "")
     names = {key: text.replace(f"\n{sizes[key]}", "") for key, text in distinct(ids, traits).items()}
     methods = _methods(runs)
     settings = [_setting(names[key], group, sizes[key], methods, identities, oracle) for key, group in groups.items()]

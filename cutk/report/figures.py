@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
-from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from cutk.report.breakdowns import breakdown
@@ -18,7 +16,7 @@ from cutk.report.logged import logged
 from cutk.report.naming import compact, listed, natural, slug, slugs
 from cutk.report.origins import origin_of
 from cutk.report.panels import Drawing, Panels, bounded_axis, fraction_axis, label_of, spread
-from cutk.report.style import INK, MARKERS, Mark, drawing
+from cutk.report.style import INK, MARKERS, Mark, drawing, shades
 from cutk.run.records import Measured
 from cutk.run.summary import Stat
 
@@ -172,9 +170,7 @@ def _code(points: Iterable[Point]) -> _Code:
     several = sorted((name for name in values if len(values[name]) > 1), key=lambda name: -len(values[name]))
     coded = several[:1] + [name for name in several[1:] if len(values[name]) <= len(_MARKERS)][:1]
     shaded, marked = ([sorted(values[name], key=natural) for name in coded] + [[""], [""]])[:2]
-    scale = mpl.colormaps["plasma"]  # of which the ends vanish on white or on black
-    shades = {text: to_hex(scale(0.08 + 0.77 * i / max(1, len(shaded) - 1))) for i, text in enumerate(shaded)}
-    return _Code(coded, shades, dict(zip(marked, _MARKERS, strict=False)))
+    return _Code(coded, shades(shaded, "plasma", 0.08, 0.85), dict(zip(marked, _MARKERS, strict=False)))
 
 
 Dot = tuple[float, float, Point]

@@ -15,13 +15,9 @@ _NEVER = "not reached"
 
 
 class Cell(NamedTuple):
-    """What stands in one place of a table.
+    """What stands in one place of a table: a name, or a mean with its spread (``±``, or an interval).
 
-    Attributes:
-        text: a name, or a mean.
-        spread: ``±`` and the standard deviation, or an interval, if there is one.
-        number: what to sort by, if it isn't the text.
-        best: whether no other method is better here.
+    It is sorted by ``number`` if that isn't the text; it is ``best`` if no other method is better here.
     """
 
     text: str
@@ -34,11 +30,12 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's heading, what it means, and whether its cells are numbers."""
+    """A column's heading, what it means, whether its cells are numbers, and if the best are marked, its direction."""
 
     heading: str
     meaning: str = ""
     numeric: bool = True
+    higher_is_better: bool | None = None
 
 
 class Line(NamedTuple):
@@ -93,45 +90,41 @@ class _Row(NamedTuple):
     points: Sequence[Point] = ()
 
 
-class _Part(NamedTuple):
-    """A column and its cells; the best are marked if its direction is given."""
-
-    column: Column
-    cells: Sequence[Cell]
-    higher_is_better: bool | None = None
-
-    def marked(self, rows: Sequence[_Row]) -> list[Cell]:
-        """Return the cells, the best of each section marked: several where they tie, none where all do."""
-        best: set[int] = set()
-        for section in {row.section for row in rows if self.higher_is_better is not None}:
-            mine = [i for i, row in enumerate(rows) if row.competes and row.section == section]
-            mine = [i for i in mine if self.cells[i].text != NOTHING.text]
-            numbers = {i: number for i in mine if (number := self.cells[i].number) is not None}
-            top = (max if self.higher_is_better else min)(numbers.values(), default=0.0)
-            found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
-            best |= found if len(found) < len(mine) else set()
-        return [cell._replace(best=i in best) for i, cell in enumerate(self.cells)]
+_Part = tuple[Column, Sequence[Cell]]
 
 
-def _measures(name: str, higher_is_better: bool, meaning: str = "") -> Column:
-    return Column(f"{name.replace('_', ' ')} {'↑' if higher_is_better else '↓'}", meaning)
+def _measures(name: str, up: bool, cells: Sequence[Cell], meaning: str = "", *, marks: bool = True) -> _Part:
+    heading = f"{name.replace('_', ' ')} {'↑' if up else '↓'}"
+    return Column(heading, meaning, higher_is_better=up if marks else None), cells
 
 
 def _counts(heading: str, meaning: str, numbers: Sequence[float | None]) -> _Part:
-    cells = [Cell("") if number is None else Cell(f"{number:g}", number=number) for number in numbers]
-    return _Part(Column(heading, meaning), cells)
+    return Column(heading, meaning), [Cell("") if n is None else Cell(f"{n:g}", number=n) for n in numbers]
 
 
 def _names(names: Sequence[str]) -> _Part:
-    return _Part(Column("Unlearner", numeric=False), [Cell(name) for name in names])
+    return Column("Unlearner", numeric=False), [Cell(name) for name in names]
+
+
+def _marked(rows: Sequence[_Row], cells: Sequence[Cell], higher_is_better: bool | None) -> list[Cell]:
+    """Return a column's cells, the best of each section marked: several where they tie, none where all do."""
+    best: set[int] = set()
+    for section in {row.section for row in rows if higher_is_better is not None}:
+        mine = [i for i, row in enumerate(rows) if row.competes and row.section == section]
+        mine = [i for i in mine if cells[i].text != NOTHING.text]
+        numbers = {i: number for i in mine if (number := cells[i].number) is not None}
+        top = (max if higher_is_better else min)(numbers.values(), default=0.0)
+        found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
+        best |= found if len(found) < len(mine) else set()
+    return [cell._replace(best=i in best) for i, cell in enumerate(cells)]
 
 
 def _sheet(title: str, note: str, rows: Sequence[_Row], heads: Sequence[_Part], parts: Sequence[_Part]) -> Sheet:
     """Put columns together; a rule follows each section."""
-    columns = [part.marked(rows) for part in (*heads, *parts)]
+    columns = [_marked(rows, cells, column.higher_is_better) for column, cells in (*heads, *parts)]
     last = {i for i, row in enumerate(rows) if i + 1 == len(rows) or rows[i + 1].section != row.section}
     lines = (Line(cells, not rows[i].competes, i in last) for i, cells in enumerate(zip(*columns, strict=True)))
-    return Sheet(title, note, tuple(part.column for part in (*heads, *parts)), tuple(lines), len(heads))
+    return Sheet(title, note, tuple(column for column, _ in (*heads, *parts)), tuple(lines), len(heads))
 
 
 def _rows(setting: Setting) -> list[_Row]:
@@ -159,9 +152,9 @@ def setting_sheet(experiment: Experiment, setting: Setting, *, brief: bool = Fal
         if any(values):
             # Where there was nothing to correct no one is better at correcting.
             idle = caution or (metric.objective == "unlearning" and setting.nothing_to_correct(metric))
-            marks = None if idle or len(setting.methods) < 2 else metric.higher_is_better
-            column = _measures(name, metric.higher_is_better, metric.summary)
-            parts.append(_Part(column, [number_cell(value, metric.is_fraction) for value in values], marks))
+            marks = not idle and len(setting.methods) > 1
+            cells = [number_cell(value, metric.is_fraction) for value in values]
+            parts.append(_measures(name, metric.higher_is_better, cells, metric.summary, marks=marks))
     names, counts = [row.name for row in rows], [len(row.points) for row in rows]
     fraction = _counts("α", "identified fraction of the manipulated samples", [row.alpha for row in rows])
     if brief:
@@ -186,16 +179,12 @@ def _by_setting(
     up: bool,
 ) -> Sheet:
     """Return a table with a line a method and a column a setting; ``up`` is its direction."""
-    parts = [
-        _Part(
-            _measures(setting.title, up),
-            [cell_of(setting, row.name) for row in rows],
-            None if experiment.caution(setting) else up,
-        )
-        for setting in experiment.settings
-    ]
-    heads = [_names([row.name for row in rows])]
-    return _sheet(f"{experiment.name}: {name.replace('_', ' ')}", note, rows, heads, parts)
+    parts = []
+    for setting in experiment.settings:
+        cells = [cell_of(setting, row.name) for row in rows]
+        parts.append(_measures(setting.title, up, cells, marks=not experiment.caution(setting)))
+    names = _names([row.name for row in rows])
+    return _sheet(f"{experiment.name}: {name.replace('_', ' ')}", note, rows, [names], parts)
 
 
 def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
@@ -234,17 +223,14 @@ def _cost_sheet(experiment: Experiment) -> Sheet:
                 points[point.method].append(point)
     rows = [_Row(name, name if i == 0 else "", i > 0, points=mine) for i, (name, mine) in enumerate(points.items())]
     tried = [max((len(point.run.attempts) for point in row.points), default=0) for row in rows]
-    heads = [
-        _names(list(points)),
-        _counts("n", "number of models", [len(row.points) for row in rows]),
-        _counts("Grid", "points of the grid", tried),
-    ]
+    models = _counts("n", "number of models", [len(row.points) for row in rows])
+    heads = [_names(list(points)), models, _counts("Grid", "points of the grid", tried)]
     parts = []
     for heading, field, unit, meaning in _COSTS:
         costs = [[getattr(point.attempt, field) for point in row.points] for row in rows]
         values = [stat_of(cost and cost / unit for cost in mine) for mine in costs]
         if any(values):
-            parts.append(_Part(_measures(heading, False, meaning), [number_cell(value) for value in values], False))
+            parts.append(_measures(heading, False, [number_cell(value) for value in values], meaning))
     note = (
         "Of one model: mean ± sample standard deviation over n of them, all settings, α and seeds together; the "
         "original's line is its training. A search costs as much for each point of the grid, less what is shared."

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from cutk.errors import printable
+
+T = TypeVar("T")
 
 # Stands for the colour of the text around a figure, which is known where it is shown and not where it is drawn.
 INK = "#010203"
@@ -62,6 +65,12 @@ def marks_for(names: Iterable[str]) -> dict[str, Mark]:
 def colours_for(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each name in their order, for the few lines of one figure."""
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
+
+
+def shades(keys: Sequence[T], colormap: str, low: float, high: float) -> dict[T, str]:
+    """Return colours from one part of a colour map for keys in their order: its ends vanish on white or on black."""
+    steps = max(1, len(keys) - 1)
+    return {key: to_hex(mpl.colormaps[colormap](low + (high - low) * i / steps)) for i, key in enumerate(keys)}
 
 
 @contextmanager

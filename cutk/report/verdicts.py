@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Setting, stat_of
 from cutk.report.origins import counted, mixed
@@ -84,10 +84,6 @@ def _best_at_each_alpha(setting: Setting, aim: Measured, utility: Measured | Non
     return found
 
 
-def _neighbours(best: Sequence[_Best], key: Callable[[_Best], Any]) -> list[list[_Best]]:
-    return [list(group) for _, group in groupby(best, key)]
-
-
 def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Sequence[_Best]) -> str:
     before, gold = setting.measured(aim.name, ORIGINAL), setting.measured(aim.name, GOLD)
     if not best or before is None or gold is None:
@@ -97,8 +93,8 @@ def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Seque
         return f"No method improves on the original {_at([one.alpha for one in best])}."
     parts = []
     scale, unit = (100, " points") if utility and utility.is_fraction else (1, "")
-    for group in _neighbours(best, lambda one: one.method):
-        costs = []
+    for method, same in groupby(best, lambda one: one.method):
+        group, costs = list(same), []
         changes = [scale * one.change for one in group if one.change is not None]
         if utility and changes:
             costs.append(f"{_words(utility)} {_range(changes, '+.1f')}{unit}")
@@ -106,7 +102,7 @@ def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Seque
             costs.append(f"{_range(seconds, '.2g')} s")
         cost = f" ({', '.join(costs)})" if costs else ""
         values = _range([one.value.mean for one in group])
-        parts.append(f"{group[0].method} {_at([one.alpha for one in group])}: {values}{cost}")
+        parts.append(f"{method} {_at([one.alpha for one in group])}: {values}{cost}")
     text = f"{'Most is healed by' if len(setting.methods) > 1 else 'It is healed by'} {'; by '.join(parts)}."
     enough = [one.alpha for one in best if one.value.mean >= RECOVERED * gold.mean]
     if not aim.higher_is_better:
@@ -120,14 +116,12 @@ def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Seque
 
 def _doubts(experiment: Experiment, setting: Setting, best: Sequence[_Best]) -> str:
     texts = []
-    open_ = [group for group in _neighbours(best, lambda one: one.near) if len(group[0].near) > 1]
+    alike = [(near, [one.alpha for one in same]) for near, same in groupby(best, lambda one: one.near) if len(near) > 1]
     if len(setting.seeds) == 1:
         texts.append("One seed can't tell a difference from chance.")
-    elif open_:
-        told = [f"{_at([one.alpha for one in group])} between {_row(group[0].near)}" for group in open_]
-        texts.append(
-            f"Undecided, since the ranges of {counted(len(setting.seeds), 'seed')} overlap: {'; '.join(told)}."
-        )
+    elif alike:
+        told = "; ".join(f"{_at(alphas)} between {_row(near)}" for near, alphas in alike)
+        texts.append(f"Undecided, since the ranges of {counted(len(setting.seeds), 'seed')} overlap: {told}.")
     if failed := len(setting.failures):
         texts.append(f"{counted(failed, 'model')} or metrics gave no number.")
     if differing := mixed(experiment.environments):
