@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cutk.components import Summary
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, stat_of
-from cutk.run.records import Measured
+from cutk.run.records import Attempt, Measured
 from cutk.run.summary import Stat, Summarised
 
 _NEVER = "not reached"
@@ -207,10 +207,12 @@ def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
     return _by_setting(experiment, f"change of {metric.name}", note, rows, cell_of, metric.higher_is_better)
 
 
-_COSTS = (
-    ("Seconds", "seconds", 1, "wall-clock time of one model, preparation included, evaluation excluded"),
-    ("Passes", "passes", 1, "samples drawn, divided by the size of the training set"),
-    ("Peak memory, MiB", "peak_bytes", 2**20, "the most in use at once, beyond what was in use before"),
+_WALL_CLOCK = "wall-clock time of one model, preparation included, evaluation excluded"
+_PEAK = "the most in use at once, beyond what was in use before"
+_COSTS: tuple[tuple[str, str, Callable[[Attempt], float | None]], ...] = (
+    ("Seconds", _WALL_CLOCK, lambda a: a.seconds),
+    ("Passes", "samples drawn, divided by the size of the training set", lambda a: a.passes),
+    ("Peak memory, MiB", _PEAK, lambda a: a.peak_bytes and a.peak_bytes / 2**20),
 )
 
 
@@ -226,9 +228,8 @@ def _cost_sheet(experiment: Experiment) -> Sheet:
     models = _counts("n", "number of models", [len(row.points) for row in rows])
     heads = [_names(list(points)), models, _counts("Grid", "points of the grid", tried)]
     parts = []
-    for heading, field, unit, meaning in _COSTS:
-        costs = [[getattr(point.attempt, field) for point in row.points] for row in rows]
-        values = [stat_of(cost and cost / unit for cost in mine) for mine in costs]
+    for heading, meaning, cost_of in _COSTS:
+        values = [stat_of(cost_of(point.attempt) for point in row.points) for row in rows]
         if any(values):
             parts.append(_measures(heading, False, [number_cell(value) for value in values], meaning))
     note = (
