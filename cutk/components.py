@@ -141,8 +141,7 @@ class Corruption:
         self, stamp: Trigger | None, affected_classes: tuple[int, ...] | None, target: int | None
     ) -> None:
         def renamed(old: str, new: str, value: Any) -> None:
-            text = f"Corruption({old}=…) is called {new} since cutk 0.2."
-            warnings.warn(text, DeprecationWarning, stacklevel=4)
+            warnings.warn(f"Corruption({old}=…) is called {new} since cutk 0.2.", DeprecationWarning, stacklevel=4)
             object.__setattr__(self, new, value)
 
         if stamp is not None:
@@ -183,15 +182,12 @@ class Manipulation(Component):
     trains: ClassVar[bool] = False
 
     def corrupt(self, train: Samples, generator: torch.Generator, surrogate: Surrogate | None = None) -> Corruption:
-        """Manipulate clean samples and say what was done; ``train`` itself stays as it is.
+        """Manipulate clean samples and say what was done; a ``UsageError`` if the options don't fit them.
 
         Args:
-            train: clean samples.
+            train: stays as it is.
             generator: a seeded CPU generator, the only source of chance.
             surrogate: for manipulations with ``trains = True``; the others needn't take it.
-
-        Raises:
-            UsageError: if the options don't fit these samples.
         """
         raise _unwritten(self, "corrupt")
 
@@ -203,15 +199,13 @@ class Identification(Component):
     required = ("identify",)
 
     def identify(self, truth: Truth, alpha: float, generator: torch.Generator) -> Tensor:
-        """Return S_f, at least one index; it may hold clean samples.
+        """Return S_f, which may hold clean samples; a ``UsageError`` if no sample would be identified.
 
         Args:
             truth: what the evaluator knows.
             alpha: the fraction of S_m that is to be identified, in (0, 1].
             generator: a CPU generator, in the same state for every α of one seed.
 
-        Raises:
-            UsageError: if no sample would be identified.
         """
         raise _unwritten(self, "identify")
 
@@ -236,10 +230,8 @@ class Model(Component):
         """Return a newly initialised network that maps ``[B, *shape]`` to logits ``[B, num_classes]``.
 
         ``shape`` is (channels, height, width) of images, (features,) or (tokens,); the batch is float32, of tokens
-        int64. Chance comes from torch's global state, which cutk seeds.
-
-        Raises:
-            UsageError: if the samples are too small for the network, or something else than it takes.
+        int64. Chance comes from torch's global state, which cutk seeds. A ``UsageError`` if the samples are too small
+        for the network, or something else than it takes.
         """
         raise _unwritten(self, "build")
 
@@ -291,11 +283,8 @@ class Unlearner(Component):
 class Score:
     """What a developer can measure of a candidate without the test set; None where it wasn't measured.
 
-    Attributes:
-        validation_accuracy: on the held-out samples; None if there are none.
-        changed_fraction: of S_f, how many are predicted otherwise than by the original model.
-        identified_accuracy: on S_f, against the given labels.
-        retained_accuracy: on S_tr without S_f, against the given labels.
+    Accuracies are on the held-out samples, on S_f and on S_tr without S_f, against the given labels;
+    ``changed_fraction`` is how many of S_f are predicted otherwise than by the original model.
     """
 
     validation_accuracy: float | None = None
@@ -307,10 +296,8 @@ class Score:
 class Selector(Component):
     """The rule that chooses among an unlearner's candidates, without the test set.
 
-    Attributes:
-        measures: the fields of ``Score`` that it needs; what no rule asks for isn't measured.
-        assumes_wrong_labels: whether it rewards predicting S_f otherwise than labelled, which is wrong where the labels
-            weren't manipulated.
+    Only the fields of ``Score`` that it ``measures`` are measured. One that ``assumes_wrong_labels`` rewards predicting
+    S_f otherwise than labelled, which is wrong where the labels weren't manipulated.
     """
 
     kind = "selector"

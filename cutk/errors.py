@@ -12,10 +12,7 @@ from types import FrameType, TracebackType
 
 _CORE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-# Code that was typed in has no file, and is as much its author's.
-_TYPED_IN = ("<ipython-input", "<stdin", "<doctest")
-_LONGEST = 2000
-_LONGEST_SOURCE = 160
+_TYPED_IN = ("<ipython-input", "<stdin", "<doctest")  # has no file, and is as much its author's
 
 
 class CutkError(Exception):
@@ -41,25 +38,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+def shortened(text: str, longest: int) -> str:
+    """Return ``text`` with at most ``longest`` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def one_line(error: BaseException) -> str:
-    """Describe ``error`` in one printable line: cutk's own errors by their message, others with their type.
-
-    >>> one_line(UsageError("no such file"))
-    'no such file'
-    >>> one_line(ZeroDivisionError("division by zero"))
-    'ZeroDivisionError: division by zero'
-    """
+    """Describe ``error`` in one printable line: cutk's own errors by their message, others with their type."""
     try:
         text = " ".join(str(error).split())
     except Exception:
         text = "its message cannot be shown"
     if not isinstance(error, CutkError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return _shortened(printable(text), _LONGEST)
+    return shortened(printable(text), 2000)
 
 
 @functools.cache
@@ -112,7 +104,7 @@ def where(error: BaseException) -> str:
 
 
 def _place(path: str, line: int, source: str) -> str:
-    text = _shortened(" ".join(source.split()), _LONGEST_SOURCE)
+    text = shortened(" ".join(source.split()), 160)
     return printable(f"{os.path.basename(path)}:{line}" + (f": {text}" if text else ""))
 
 
@@ -157,11 +149,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest known name, whatever its case, or an empty string.
-
-    >>> suggestion("SDD", ["ssd", "rewod"])
-    " Did you mean 'ssd'?"
-    """
+    """Return ``" Did you mean 'x'?"`` for the closest known name, whatever its case, or an empty string."""
     spelled = {other.casefold(): other for other in known}
     close = difflib.get_close_matches(name.casefold(), spelled, n=1)
     return f" Did you mean '{spelled[close[0]]}'?" if close else ""

@@ -15,16 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of component.
+    """A kind of component, whose base class is in the module ``home``; a benchmark takes one of it or ``several``.
 
-    Attributes:
-        name: what the command line calls it.
-        plural: of the name, in its hook, in plans and in the names of folders.
-        several: whether a benchmark takes more than one of it.
-        home: the module that holds its base class.
-        flag: how ``cutk bench`` asks for one, if not by ``--NAME``.
-        short: the same in one letter, if there is one.
-        help: what that option is for.
+    ``cutk bench`` asks for one by ``--NAME`` or ``flag``, or by ``short``; some share the option of another kind.
     """
 
     name: str

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
-from cutk.errors import UsageError, suggestion
+from cutk.errors import UsageError, shortened, suggestion
 
 
 class Options(BaseModel):
@@ -86,7 +86,7 @@ def shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python writes out
         text = f"{type(value).__name__} of great length"
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return shortened(text, 100)
 
 
 def _info(cls: type[Options], name: str, owner: str) -> OptionInfo:

@@ -40,11 +40,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Entry:
-    """One usable component.
+    """One usable component, called ``name``, or ``distribution:name`` if that is taken.
 
-    Attributes:
-        name: how to ask for it: plain, or ``distribution:name`` if that is taken.
-        given: the options that the name sets: for ``name:value`` the component's variant.
+    ``given`` are the options that the name sets: for ``name:value`` the component's variant.
     """
 
     kind: str
@@ -341,11 +339,8 @@ def load_registry(
 
     Args:
         environ: where to read these; the process's environment if not given.
-        inline: Python files, or folders of such, each of which is a plugin without being installed.
+        inline: Python files, or folders of such, plugins that aren't installed; a ``UsageError`` if one isn't there.
         kinds: leave out installed plugins that surely provide others than these; all are loaded if not given.
-
-    Raises:
-        UsageError: if ``inline`` or ``CUTK_PLUGIN_PATH`` names what isn't there.
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))

@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from cutk.errors import printable, shortened
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
 from cutk.report.naming import natural, slug
-from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis, shortened
+from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis
 from cutk.report.style import colours_for
 from cutk.run.records import Measured
 
@@ -179,7 +180,8 @@ def _heat(
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_yticks(range(len(rows)), [folded(name, _ROW) for name in rows])
     step, rotation = max(1, len(labels) // 25), 90 if max(map(len, labels)) > 3 else 0
-    ax.set_xticks(range(0, len(labels), step), [shortened(label, _ROW) for label in labels[::step]], rotation=rotation)
+    shown = [shortened(printable(label), _ROW) for label in labels[::step]]
+    ax.set_xticks(range(0, len(labels), step), shown, rotation=rotation)
     ax.grid(visible=False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

@@ -87,7 +87,8 @@ def _curves(experiment: Experiment, metric: Measured, marks: Marks, manipulation
     heights: list[float] = []
     counts: set[int] = set()
     for method in experiment.methods:
-        panels.line_entry(method, marks[method])
+        colour, marker, dash = marks[method]
+        panels.entry(method, Line2D([], [], color=colour, linestyle=dash, marker=marker))
     for ax, setting in zip(panels.axes, settings, strict=True):
         for reference, dash, _ in _REFERENCES:
             if value := setting.measured(metric.name, reference):

@@ -58,12 +58,6 @@ def folded(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(printable(text), width, max_lines=3, placeholder=" …"))
 
 
-def shortened(text: str, width: int) -> str:
-    """Return ``text`` in one line of at most ``width`` characters."""
-    text = printable(text)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
 def spread(value: Stat) -> str:
     """Return a mean in words as short as they get: ``0.500 ±0.100 (n = 2)``."""
     if value.sd is None:
@@ -104,10 +98,6 @@ class Panels:
     def entry(self, name: str, handle: Any) -> None:
         """Add to the legend what isn't in it."""
         self._entries.setdefault(name, handle)
-
-    def line_entry(self, name: str, mark: Mark) -> None:
-        """Add a line to the legend."""
-        self.entry(name, Line2D([], [], color=mark.colour, linestyle=mark.dash, marker=mark.marker))
 
     def link(self, point: Point, values: str) -> str:
         """Return the address of a point's record, and keep what is said about it under the mouse."""
