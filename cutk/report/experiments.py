@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -262,20 +262,38 @@ def _experiment(name: str, address: str, runs: list[Run], shown: Mapping[str, st
 
 def _settings(runs: list[Run], identities: Mapping[str, str], oracle: bool) -> list[Setting]:
     groups = grouped(runs, lambda run: "\n".join(part.model_dump_json() for part in run.trained.manipulation))
-    ids: dict[str, str] = {}
-    traits: dict[str, dict[str, str]] = {}
     sizes = {key: sorted({run.labels.manipulated for run in group}) for key, group in groups.items()}
+    options: dict[str, dict[str, Any]] = {}
+    traits: dict[str, dict[str, str]] = {}
     for key, group in groups.items():
-        # The size tells settings apart wherever they are shown, so that only those of one size need more than that.
-        ids[key] = f"{group[0].labels.manipulation}\n{sizes[key]}"
-        parts = group[0].trained.manipulation
-        traits[key] = {}
+        options[key], traits[key], parts = {}, {}, group[0].trained.manipulation
         for part in parts:
-            traits[key] |= traits_of(part, f"{part.name}." if len(parts) > 1 else "")
-    names = {key: text.replace(f"\n{sizes[key]}", "") for key, text in distinct(ids, traits).items()}
-    methods = _methods(runs)
-    settings = [_setting(names[key], group, sizes[key], methods, identities, oracle) for key, group in groups.items()]
+            prefix = f"{part.name}." if len(parts) > 1 else ""
+            options[key] |= {f"{prefix}{name}": value for point in part.options[:1] for name, value in point.items()}
+            traits[key] |= traits_of(part, prefix)
+    # The size tells settings apart wherever they are shown, so that only those of one size need more than that.
+    ids = {key: f"{group[0].labels.manipulation}\n{sizes[key]}" for key, group in groups.items()}
+    named = {key: text.replace(f"\n{sizes[key]}", "") for key, text in distinct(ids, traits).items()}
+    methods, shown = _methods(runs), {identity: name for name, identity in identities.items()}
+    settings = []
+    for key, group in groups.items():
+        mine = [(methods[run.key], run) for run in group]
+        points = [point for method, run in mine for point in _points(run, method, identities, shown, oracle)]
+        failures = [failure for run in group for failure in run.failures(shown)]
+        about = (group[0].labels.manipulation, named[key], options[key], sizes[key])
+        settings.append(Setting(*about, mine, points, failures))
     return sorted(settings, key=lambda s: (natural(s.manipulation), s.manipulated, natural(s.name)))
+
+
+def _points(
+    run: Run, method: str, identities: Mapping[str, str], shown: dict[str, str], oracle: bool
+) -> Iterator[Point]:
+    best = best_on_test(run, shown) if oracle and len(run.attempts) > 1 else None
+    about = (method, run.labels.alpha, run.labels.seed)
+    for i, attempt in enumerate(run.attempts):
+        if not attempt.error:
+            anchor = f"record-{run.key[:16]}-{i}"
+            yield Point(run, attempt, i, *about, i == run.selected, i == best, anchor, identities)
 
 
 def _methods(runs: Iterable[Run]) -> dict[str, str]:
@@ -299,27 +317,3 @@ def _methods(runs: Iterable[Run]) -> dict[str, str]:
                 traits[identity][f"{what} source"] = part.source[:6]
     named = distinct(names, traits)
     return {key: named.get(identity, identity) for key, identity in of_run.items()}
-
-
-def _setting(
-    name: str, runs: list[Run], sizes: list[int], methods: Mapping[str, str], ids: Mapping[str, str], oracle: bool
-) -> Setting:
-    parts = runs[0].trained.manipulation
-    options = {
-        f"{part.name}.{option}" if len(parts) > 1 else option: value
-        for part in parts
-        for point in part.options[:1]
-        for option, value in point.items()
-    }
-    names = {identity: shown for shown, identity in ids.items()}
-    points = []
-    for run in runs:
-        method, alpha, seed = methods[run.key], run.labels.alpha, run.labels.seed
-        best = best_on_test(run, names) if oracle and len(run.attempts) > 1 else None
-        for i, attempt in enumerate(run.attempts):
-            if not attempt.error:
-                is_taken = (i == run.selected, i == best)
-                points.append(Point(run, attempt, i, method, alpha, seed, *is_taken, f"record-{run.key[:16]}-{i}", ids))
-    failures = [failure for run in runs for failure in run.failures(names)]
-    named = [(methods[run.key], run) for run in runs]
-    return Setting(runs[0].labels.manipulation, name, options, sizes, named, points, failures)
