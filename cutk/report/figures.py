@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -150,10 +151,11 @@ class _Code(NamedTuple):
     def explain(self, panels: Panels) -> str:
         """Put it into the legend, and return it in words."""
         said = ""
-        for option, what, looks in zip(self.options, ("Colours", "Markers"), self[1:], strict=False):
+        coded = (("Colours", self.colours), ("Markers", self.markers))
+        for option, (what, looks) in zip(self.options, coded, strict=False):
             panels.entry(option.replace("_", " "), Line2D([], [], linewidth=0))
             values, is_colour = list(looks), what == "Colours"
-            step = max(1, -(-(len(values) - 1) // (_MOST_COLOURS - 1))) if is_colour else 1
+            step = max(1, math.ceil((len(values) - 1) / (_MOST_COLOURS - 1))) if is_colour else 1
             for text in [*values[:-1:step], values[-1]]:
                 colour, marker = (looks[text], "o") if is_colour else (INK, looks[text])
                 handle = Line2D([], [], linewidth=0, marker=marker, color=colour, markersize=5, markeredgewidth=0)
