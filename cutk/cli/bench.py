@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cutk.cli import completion
-from cutk.cli.common import load_plugins, plugin_files, plugin_option, setting, settings
+from cutk.cli.common import Command, load_plugins, plugin_files, plugin_option, setting, settings
 from cutk.errors import CellError, UsageError
 from cutk.kinds import KINDS, Kind
 
@@ -121,7 +121,7 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     return found
 
 
-class _Bench(click.Command):
+class _Bench(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; say of an option that belongs to a recipe where it is set."""
         try:
@@ -237,12 +237,13 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 def _print_costs(study: Study) -> None:
     """Print what each cell of a plan would cost."""
     from cutk.report.dry_run import print_dry_run
+    from cutk.report.origins import counted
     from cutk.run.estimate import cell_costs, seconds_per_pass
 
     there, costs = study.worker.environment, cell_costs(study)
     each = 0.0 if all(cost.stored for cost in costs) else seconds_per_pass(study, study.cells[0])
     samples = study.sizes(study.cells[0]).train
-    print_dry_run(costs, samples, each, f"{there.hardware}, {there.threads} threads, {there.precision}")
+    print_dry_run(costs, samples, each, f"{there.hardware}, {counted(there.threads, 'thread')}, {there.precision}")
 
 
 def _setup(ctx: click.Context, options: dict[str, Any]) -> Setup:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cutk.cli.common import Command
+
 if TYPE_CHECKING:
     from cutk.report.contents import Contents
 
@@ -22,7 +24,7 @@ def _warn(text: str) -> None:
     click.echo(f"Warning: {printable(text)}", err=True)
 
 
-@click.command(context_settings={"max_content_width": 100})
+@click.command(cls=Command, context_settings={"max_content_width": 100})
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option(
     "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write everything as one self-contained page."

@@ -16,7 +16,8 @@ from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
-from cutk.plugins.registry import Entry, Registry, source_of
+from cutk.plugins.registry import Entry, Registry
+from cutk.plugins.sources import source_of
 from cutk.run.records import Identity
 from cutk.run.search import search_points
 
