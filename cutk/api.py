@@ -149,7 +149,7 @@ def contents_of(study: Study, results: Results) -> Contents:
     setup = study.setup
     names: dict[str, str] = {}
     for composed in setup.manipulations:
-        names |= study.names(composed)
+        names |= study.names(composed.name)
     return Contents(
         results.runs,
         {summary.name: summary.make for summary in setup.summaries},

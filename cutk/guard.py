@@ -293,7 +293,8 @@ _STATES = {
     "the choice of algorithms": _switches(
         "_C._get_flash_sdp_enabled/_C._set_sdp_use_flash _C._get_math_sdp_enabled/_C._set_sdp_use_math "
         "_C._get_mem_efficient_sdp_enabled/_C._set_sdp_use_mem_efficient "
-        "_C._get_cudnn_sdp_enabled/_C._set_sdp_use_cudnn _C._{}_linalg_preferred_backend _C._{}_blas_preferred_backend _C._{}_qengine"
+        "_C._get_cudnn_sdp_enabled/_C._set_sdp_use_cudnn "
+        "_C._{}_linalg_preferred_backend _C._{}_blas_preferred_backend _C._{}_qengine"
     ),
     "the number of threads": _switches("{}_num_threads"),
     "the number of threads between operations": _switches("{}_num_interop_threads"),

@@ -17,8 +17,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -384,7 +385,7 @@ def _reading(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _regular(path: Path) -> BinaryIO:
+def _regular(path: Path) -> BufferedReader:
     """Open a file and nothing else: a FIFO would wait for a writer, and a device might never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise Damaged("it is not a file")
