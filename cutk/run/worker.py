@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from cutk.components import Manipulation, Surrogate
+from cutk.components import Corruption, Manipulation, Surrogate
 from cutk.cost import Cost, measured
 from cutk.data.batches import TrainSet
 from cutk.data.samples import Samples, Splits
@@ -157,10 +157,13 @@ class Worker:
             while len(self._surrogates) > _SURROGATES:
                 del self._surrogates[next(iter(self._surrogates))]
             known = self._surrogates.setdefault((composed, seed, part.name), {})
-            corrupt = manipulation.corrupt
-            manipulation.corrupt = lambda train, generator, surrogate=None: corrupt(  # type: ignore[method-assign]
-                train, generator, _Remembered(surrogate, known)
-            )
+            corrupt: Any = manipulation.corrupt
+
+            def remembering(train: Samples, generator: Any, surrogate: Any = None) -> Corruption:
+                result: Corruption = corrupt(train, generator, _Remembered(surrogate, known))
+                return result
+
+            manipulation.corrupt = remembering  # type: ignore[method-assign]
         return manipulation
 
     def identified(self, cell: Unlearning) -> Tensor:
