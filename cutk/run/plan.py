@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
@@ -63,11 +64,10 @@ class Plan(BaseModel):
                     f"Unknown entry '{name}' in the plan. Expected one of: {', '.join(cls.model_fields)}."
                     f"{suggestion(name, cls.model_fields)}"
                 )
-        require_types(content)
-        for name, field in cls.model_fields.items():
-            if field.is_required() and name not in content:
-                raise UsageError(f"Plan entry '{name}': expected {_expected(name)}, got nothing.")
-        plan = cls(**content)
+        try:
+            plan = cls(**content)
+        except ValidationError as error:
+            raise _refused(error.errors()[0], content) from None
         if not re.fullmatch(r"grid|default|random:[1-9]\d*", plan.search):
             raise UsageError(
                 f"Search: expected grid, default, or random:N with N ≥ 1, such as random:20, got '{plan.search}'."
@@ -86,25 +86,25 @@ class Plan(BaseModel):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(dict.fromkeys(self.seeds))
 
 
-def _expected(name: str) -> str:
+def _refused(error: ErrorDetails, content: Mapping[str, Any]) -> UsageError:
+    name = str(error["loc"][0])
     words = in_words(Plan.model_json_schema()["properties"][name]).replace("a comma-separated list", "a list")
-    return "a table" if words == "a value" else words
+    expected = "a table" if words == "a value" else words
+    came = "nothing" if error["type"] == "missing" else repr(content[name])
+    return UsageError(f"Plan entry '{name}': expected {expected}, got {came}.")
 
 
 def require_types(content: Mapping[str, Any]) -> None:
-    """Refuse an entry of the wrong type, before it is laid over another plan; what is missing is no matter yet.
+    """Refuse an entry of the wrong type with a ``UsageError``, before ``content`` is laid over another plan.
 
-    Raises:
-        UsageError: names the entry, what was expected and what came.
+    What it lacks, or has in excess, is no matter yet.
     """
-    for name, field in Plan.model_fields.items():
-        if name not in content:
-            continue
-        annotated: Any = Annotated[field.annotation, field]
-        try:
-            TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False)).validate_python(content[name])
-        except ValidationError:
-            raise UsageError(f"Plan entry '{name}': expected {_expected(name)}, got {content[name]!r}.") from None
+    try:
+        Plan(**content)
+    except ValidationError as error:
+        for each in error.errors():
+            if each["type"] not in ("missing", "extra_forbidden"):
+                raise _refused(each, content) from None
 
 
 def _read_plan(name: str, registry: Registry) -> dict[str, Any]:
@@ -332,17 +332,14 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 
     if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
         raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
+    ones = {kind: of(kind)[0] for kind in ("dataset", "identification", "model", "recipe", "selector")}
     return Setup(
         plan=plan,
-        dataset=of("dataset")[0],
         manipulations=tuple(composed(name) for name in dict.fromkeys(plan.manipulations)),
-        identification=of("identification")[0],
-        model=of("model")[0],
-        recipe=of("recipe")[0],
         unlearners=of("unlearner"),
-        selector=of("selector")[0],
         metrics=of("metric"),
         summaries=of("summary"),
+        **ones,
     )
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,43 +112,35 @@ def admitted(model: object, scenario: Scenario, probe: Tensor) -> nn.Module:
     return built
 
 
+@dataclass
 class Search:
     """Every point of an unlearner's grid, each on a task of its own, and the selector's choice among them.
 
     A point's result doesn't depend on the others: each call starts with the same random state, on copies of all that
-    could be written to.
-
-    Args:
-        unlearner: the method, and the points to try.
-        selector: the test-free rule.
-        scenario: what is to be solved.
-        original: M_o.
-        alpha: says which S_f the method is told.
-        observer: told how it goes, and what fails or was changed and put back.
-
-    Attributes:
-        before: int64 ``[n]``: the original's predictions on S_f.
-        prepared: the curves that ``prepare`` logged, for each state.
+    could be written to. The method is told of S_f at ``alpha``. ``before`` is what the original predicts of S_f,
+    int64 ``[n]``; ``prepared`` holds the curves that ``prepare`` logged, for each state.
     """
 
-    def __init__(
-        self,
-        unlearner: Chosen,
-        selector: Selector,
-        scenario: Scenario,
-        original: nn.Module,
-        alpha: float,
-        observer: Observer,
-    ) -> None:
-        self.component: type[Unlearner] = unlearner.entry.component  # type: ignore[assignment]
-        self.points, self.who = unlearner.points, f"The unlearner '{unlearner.name}'"
-        self.selector, self.scenario, self.original, self.observer = selector, scenario, original, observer
-        self.alpha, self.identified = alpha, scenario.identified(alpha)
-        self.retained = all_but(self.identified, len(scenario.train))
-        self.before = scenario.recipe.predict(original, scenario.train, self.identified)
+    unlearner: Chosen
+    selector: Selector
+    scenario: Scenario
+    original: nn.Module
+    alpha: float
+    observer: Observer
+
+    def __post_init__(self) -> None:
+        self.points = self.unlearner.points
+        self.identified = self.scenario.identified(self.alpha)
+        self.retained = all_but(self.identified, len(self.scenario.train))
+        self.before = self.scenario.recipe.predict(self.original, self.scenario.train, self.identified)
         self.prepared: dict[str, Scalars] = {}
         self._states: dict[str, tuple[Any, Cost] | CellError] = {}
         self._told: set[str] = set()
+
+    @property
+    def component(self) -> type[Unlearner]:
+        """The method."""
+        return self.unlearner.entry.component  # type: ignore[return-value]
 
     def _tell(self, who: str, changed: Sequence[str]) -> None:
         """Say once of each thing that a method, or ``who``, changed it."""
@@ -163,7 +155,7 @@ class Search:
         task = self.scenario.task(self.original, self.alpha, log)
         with watched() as changed, isolated_rng(self.scenario.unlearning_seed()):
             result, cost = measured(self.scenario.recipe.device, lambda: work(task))
-        self._tell(self.who, changed)
+        self._tell(f"The unlearner '{self.unlearner.name}'", changed)
         scalars = {name: [v if math.isfinite(v) else None for v in values] for name, values in task.log.scalars.items()}
         return result, cost._replace(passes=task.train.drawn / len(task.train)), scalars
 

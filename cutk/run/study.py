@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -52,11 +52,11 @@ class Serial:
 class Results:
     """What a study found.
 
+    ``runs`` are those that are there, in the plan's order. Of each the selected attempt is a record, or every one.
+
     Attributes:
         plan: the plan as it was run.
         environment: of this process.
-        runs: one for each cell that is there, in the plan's order.
-        records: one for each model that the plan asks for: of each run the selected attempt, or every one.
         failures: what gave no number.
         summaries: one for each manipulation and unlearner.
         computed: how many cells were computed, the others having been read.
@@ -89,35 +89,26 @@ class Results:
         }
 
 
+@dataclass
 class Study:
-    """A plan being carried out.
+    """A plan being carried out: its cells are computed by ``executor``, or read from ``store``.
 
-    Args:
-        setup: the plan, resolved.
-        store: where runs are kept.
-        observer: told how it goes.
-        executor: where cells are computed; in this process, one after the other, if not given.
-        inline: the files of plugins that aren't installed, for other processes.
-        blank: as for ``Worker``; such a study can't be run.
+    ``inline`` are the files of plugins that aren't installed, for other processes. With ``blank``, which is as for
+    ``Worker``, it can't be run.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        store: Store,
-        observer: Observer | None = None,
-        executor: Executor | None = None,
-        inline: Sequence[Path] = (),
-        *,
-        blank: bool = False,
-    ) -> None:
-        self.setup, self.store, self.inline = setup, store, tuple(inline)
-        self.observer = observer or Observer()
-        self.executor: Executor = executor or Serial()
-        self.worker = Worker(setup, store, self.observer, blank=blank)
+    setup: Setup
+    store: Store
+    observer: Observer = field(default_factory=Observer)
+    executor: Executor = field(default_factory=Serial)
+    inline: Sequence[Path] = ()
+    blank: InitVar[bool] = field(default=False, kw_only=True)
+
+    def __post_init__(self, blank: bool) -> None:
+        self.worker = Worker(self.setup, self.store, self.observer, blank=blank)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -159,7 +150,7 @@ class Study:
 
     def _outcomes(self) -> Iterator[tuple[Cell, Done | Failure]]:
         """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
-        job = Job(self.setup.plan, self.inline, self.store.root, self.cells[0])
+        job = Job(self.setup.plan, tuple(self.inline), self.store.root, self.cells[0])
         adopt(self.worker, job)
         ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
         dependents: dict[Cell, list[int]] = {}

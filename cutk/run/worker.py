@@ -61,13 +61,9 @@ class Done(NamedTuple):
 class Worker:
     """Opens a plan's data once and computes its cells.
 
-    Everything that the user could have got wrong is checked on construction, before anything is written.
-
-    Args:
-        setup: the plan, resolved.
-        store: where runs are kept.
-        observer: told how it goes.
-        blank: go without the data where they aren't there and their sizes are known, which is enough to tell a cost.
+    Everything that the user could have got wrong is checked on construction, before anything is written. With
+    ``blank``, it goes without the data where they aren't there and their sizes are known, which is enough to tell a
+    cost.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
