@@ -86,28 +86,24 @@ def _switches(pairs: str, *arguments: Any, module: str = "torch", more: _State |
 
 
 def _read_modes(torch: Any) -> list[Any]:
-    functions = [torch._C._get_function_stack_at(i) for i in range(torch._C._len_torch_function_stack())]
     context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
-    return [functions, context, getattr(torch.utils._device, "CURRENT_DEVICE", None)]
+    return [torch.overrides._get_current_function_mode_stack(), context, torch.utils._device.CURRENT_DEVICE]
 
 
 def _restore_modes(torch: Any, before: list[Any]) -> None:
     functions, torch._GLOBAL_DEVICE_CONTEXT.device_context, torch.utils._device.CURRENT_DEVICE = before
-    for _ in range(torch._C._len_torch_function_stack()):
+    while torch._C._len_torch_function_stack():
         torch._C._pop_torch_function_stack()
     for mode in functions:
         torch._C._push_on_torch_function_stack(mode)
 
 
-def _read_dispatch(torch: Any) -> list[Any]:
-    return [torch._C._get_dispatch_stack_at(i) for i in range(torch._C._len_torch_dispatch_stack())]
-
-
 def _restore_dispatch(torch: Any, before: list[Any]) -> None:
-    while (now := _read_dispatch(torch)) and now != before[: len(now)]:
+    dispatch = torch.utils._python_dispatch
+    while (now := dispatch._get_current_dispatch_mode_stack()) and now != before[: len(now)]:
         now[-1].__exit__(None, None, None)
     for mode in before[len(now) :]:
-        torch.utils._python_dispatch._push_mode(mode)
+        dispatch._push_mode(mode)
 
 
 _HELD: list[Any] = []  # an inference mode ends when its guard is let go
@@ -260,7 +256,9 @@ def _restore_log(_: Any, before: tuple[Any, ...]) -> None:
 # In this order: what comes later is read and put back by functions that the earlier ones may have turned.
 _STATES = {
     "the default device or another function mode of torch's": _State("torch", _read_modes, _restore_modes),
-    "torch's dispatch modes": _State("torch", _read_dispatch, _restore_dispatch),
+    "torch's dispatch modes": _State(
+        "torch", lambda torch: torch.utils._python_dispatch._get_current_dispatch_mode_stack(), _restore_dispatch
+    ),
     "the inference mode": _State("torch", lambda torch: torch.is_inference_mode_enabled(), _restore_inference),
     "the grad mode": _switches(
         "is_grad_enabled/_C._set_grad_enabled _C._is_fwd_grad_enabled/_C._set_fwd_grad_enabled "
@@ -396,7 +394,7 @@ def _matters(owner: Any, name: str, value: Any) -> bool:
 
 def _is_torchs_doing(before: Any, now: Any) -> bool:
     """Say whether torch itself has wrapped a function, as it does when an optimiser is made for the first time."""
-    if before is None or getattr(now, "__wrapped__", None) is not before or not isinstance(now, types.FunctionType):
+    if getattr(now, "__wrapped__", None) is not before or not isinstance(now, types.FunctionType):
         return False
     path = now.__code__.co_filename
     return any(part in path for part in _TORCHS_OWN) or (path.endswith(_OPTIMISER) and vars(now).get("hooked") is True)
@@ -415,10 +413,8 @@ def _changes(owner: Any, before: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         was, there = before.get(name, _ABSENT), now.get(name, _ABSENT)
         if there is was or not _matters(owner, name, there if was is _ABSENT else was):
             continue
-        hidden = (
-            next((vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)), None) if name in new else was
-        )
-        if not _is_torchs_doing(hidden, there):
+        inherited = [vars(base)[name] for base in owner.__mro__[1:] if name in vars(base)] if name in new else [was]
+        if not (inherited and _is_torchs_doing(inherited[0], there)):
             yield name, was
 
 

@@ -252,10 +252,8 @@ class Store:
 
     def _names(self) -> Iterator[tuple[Kind, str]]:
         for kind in KINDS:
-            names: list[str] = []
             with contextlib.suppress(FileNotFoundError), _reading(self.root / kind):
-                names = sorted(os.listdir(self.root / kind))
-            yield from ((kind, name) for name in names if not name.startswith("."))
+                yield from ((kind, name) for name in sorted(os.listdir(self.root / kind)) if not name.startswith("."))
 
     def _sound(self, kind: Kind, key: str) -> Run | None:
         """Return a run whose weights are there in full; their checksum is compared when they are needed."""
