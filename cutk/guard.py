@@ -82,6 +82,25 @@ def _switches(pairs: str, *arguments: Any, module: str = "torch", more: _State |
     return _State(module, read, restore)
 
 
+def _attributes(module: str, *names: str, hooks: bool = False) -> _State:
+    """Return some attributes of a module, or torch's tables of hooks, with the content of lists and dicts."""
+
+    def read(module: Any) -> dict[str, Any]:
+        found = {n: v for n, v in vars(module).items() if n in names or (hooks and n.startswith("_global_"))}
+        return {n: (v, v.copy() if isinstance(v, list | dict) else None) for n, v in found.items()}
+
+    def restore(module: Any, before: dict[str, Any]) -> None:
+        for name, (value, content) in before.items():
+            setattr(module, name, value)
+            if isinstance(value, list):  # others hold on to it
+                value[:] = content
+            elif isinstance(value, dict):
+                value.clear()
+                value.update(content)
+
+    return _State(module, read, restore)
+
+
 # Torch's own.
 
 
@@ -147,25 +166,6 @@ def _restore_autocast(torch: Any, before: tuple[dict[Any, Any], int]) -> None:
     torch.clear_autocast_cache()  # at a greater depth, it kept weights as they were
 
 
-def _hooks_of(module: str) -> _State:
-    """Return what is called for all modules, or for all optimisers."""
-
-    def read(module: Any) -> dict[str, Any]:
-        hooks = {n: value for n, value in vars(module).items() if n.startswith("_global_") and not callable(value)}
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in hooks.items()}
-
-    def restore(module: Any, before: dict[str, Any]) -> None:
-        for name, value in before.items():
-            there = getattr(module, name, None)
-            if isinstance(value, dict) and isinstance(there, dict):  # others hold on to it
-                there.clear()
-                there.update(value)
-            else:
-                setattr(module, name, value)
-
-    return _State(module, read, restore)
-
-
 # Chance.
 
 
@@ -194,7 +194,6 @@ def _same_chance(before: dict[str, Any], now: dict[str, Any]) -> bool:
 # Python and the process.
 
 _SIGNALS = tuple(signal.valid_signals())
-_STREAMS = ("stdin", "stdout", "stderr", "displayhook", "excepthook")
 
 
 def _read_signals(_: Any) -> dict[Any, Any]:
@@ -236,11 +235,6 @@ def _same_filters(before: list[Any], now: list[Any]) -> bool:
     return before == now or before == [f for f in now if f in before or general(*f)]
 
 
-def _restore_path(_: Any, before: tuple[list[str], list[str]]) -> None:
-    sys.path, content = before
-    sys.path[:] = content
-
-
 def _read_log(_: Any) -> tuple[Any, ...]:
     root = logging.getLogger()
     return root.level, list(root.handlers), root.disabled, root.manager.disable
@@ -266,8 +260,8 @@ _STATES = {
     ),
     "the hooks on tensors saved for backward": _State("torch", _read_saving, _restore_saving),
     "autocast": _State("torch", lambda torch: (_AUTOCAST.read(torch), _autocast_depth(torch)), _restore_autocast),
-    "the hooks of all modules": _hooks_of("torch.nn.modules.module"),
-    "the hooks of all optimisers": _hooks_of("torch.optim.optimizer"),
+    "the hooks of all modules": _attributes("torch.nn.modules.module", hooks=True),
+    "the hooks of all optimisers": _attributes("torch.optim.optimizer", hooks=True),
     "torch's deterministic algorithms": _switches(
         "{}_deterministic_debug_mode _C._{}_deterministic_fill_uninitialized_memory"
     ),
@@ -319,10 +313,8 @@ _STATES = {
     "the environment variables": _State("os", lambda _: dict(os.environ), _restore_environment, _same_environment),
     "the handling of signals": _State("signal", _read_signals, _restore_signals),
     "the locale": _State("locale", lambda _: setlocale(LC_ALL), lambda _, before: setlocale(LC_ALL, before)),
-    "the path of imports": _State("sys", lambda _: (sys.path, list(sys.path)), _restore_path),
-    "the standard streams": _State(
-        "sys", lambda _: {name: vars(sys)[name] for name in _STREAMS}, lambda _, before: vars(sys).update(before)
-    ),
+    "the path of imports": _attributes("sys", "path"),
+    "the standard streams": _attributes("sys", "stdin", "stdout", "stderr", "displayhook", "excepthook"),
     "the log": _State("logging", _read_log, _restore_log),
     "the limit of recursion": _switches("{}recursionlimit", module="sys"),
     "the garbage collector": _State("gc", lambda _: gc.isenabled(), lambda _, on: gc.enable() if on else gc.disable()),

@@ -199,12 +199,9 @@ class Record(Labels):
 class Run(_Part):
     """A computed cell as it is stored.
 
-    Attributes:
-        key: the SHA-256 of ``decided_by``.
-        provider: of the unlearner, or of the model for a training, as pip would pin it.
-        prepared: curves that ``prepare`` logged, for each state.
-        measured: what a reader has to know of each metric, by its identity.
-        weights_sha256, weights_bytes: of the file beside the record.
+    ``key`` is the SHA-256 of ``decided_by``; ``provider`` the unlearner's, or the model's for a training, as pip would
+    pin it; ``prepared`` the curves that ``prepare`` logged, for each state; ``measured`` what a reader has to know of
+    each metric, by its identity. ``weights_sha256`` and ``weights_bytes`` are of the file beside the record.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)

@@ -230,10 +230,7 @@ class Search:
     def run(self, judge: Judge, *, judge_all: bool = False) -> tuple[list[Attempt], int, nn.Module]:
         """Try every point; return the attempts, the position that the selector chose, and that model.
 
-        ``judge`` is called with the chosen model, or with every one that came about.
-
-        Raises:
-            CellError: if no point gave a model.
+        ``judge`` is called with the chosen model, or with every one that came about. If none did, it is a CellError.
         """
         attempts: list[Attempt] = []
         scores: list[Score | None] = []

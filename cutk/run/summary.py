@@ -98,12 +98,8 @@ def curve_of(at: Mapping[float, Sequence[Record]], original: Sequence[Record], g
 class Summarised(BaseModel):
     """What one unlearner comes to over all α.
 
-    Attributes:
-        metrics: the summaries by name; None where the curve of the means never gets there. There is none where there
-            was nothing to correct.
-        intervals: the worst and the best that a single seed gives, for summaries over several seeds; None stands for a
-            seed that never gets there.
-        note: why there is no summary.
+    ``metrics`` holds the summaries by name, None where the curve of the means never gets there; ``intervals`` the worst
+    and the best that a single seed gives, of several. ``note`` says why there is none: nothing was to be corrected.
     """
 
     dataset: str
@@ -122,16 +118,10 @@ def summarise(
     measured: Iterable[Measured],
     observer: Observer | None = None,
 ) -> tuple[list[Summarised], list[Failure]]:
-    """Compute summaries over α from the selected records, for each dataset, manipulation, model and unlearner.
+    """Return summaries over α of the selected records, for each dataset, manipulation, model and unlearner.
 
-    Args:
-        summaries: what makes each of them, by name.
-        records: all of them; those that no selector took are left out.
-        measured: what is known of their metrics.
-        observer: told what a summary changed in the process, which is put back.
-
-    Returns:
-        The summaries, and what failed.
+    What failed is returned beside them. ``summaries`` makes each of them, by name; ``measured`` is what is known of the
+    metrics. ``observer`` is told what a summary changed in the process, which is put back.
     """
     aims = {metric.name: metric.higher_is_better for metric in measured if metric.objective == "unlearning"}
     found = _curves(record for record in records if record.selected)

@@ -255,7 +255,7 @@ class Worker:
         """
         try:
             return self._obtain(cell)
-        except Exception:
+        except BaseException:
             self._restored()
             raise
 
