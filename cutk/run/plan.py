@@ -237,7 +237,7 @@ class Chosen:
     @property
     def settled(self) -> Any:
         """The options as they are used: one point, or a list of those that are searched."""
-        points = [point.model_dump(mode="json") for point in self.points]
+        points = self.identity.options
         return points[0] if len(points) == 1 else points
 
 
@@ -317,7 +317,13 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         "summary": [*plan.summaries, *(name for name in plan.metrics if name in over_alpha)],
     }
     entries = {kind: [registry.get(kind, name) for name in dict.fromkeys(those)] for kind, those in names.items()}
-    _refuse_unused(plan, [entry for those in entries.values() for entry in those], registry)
+    used = {name for those in entries.values() for entry in those for name in (entry.name, entry.family)}
+    for name in plan.options:
+        if name not in used:
+            registry.find(name)  # a name that nobody has gets the better message
+            raise UsageError(
+                f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
+            )
     # Two spellings may mean one component.
     chosen = {kind: {entry.name: _choose(entry, plan, dataset) for entry in those} for kind, those in entries.items()}
 
@@ -341,16 +347,6 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         summaries=of("summary"),
         **ones,
     )
-
-
-def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None:
-    used = {name for entry in entries for name in (entry.name, entry.family)}
-    for name in plan.options:
-        if name not in used:
-            registry.find(name)  # a name that nobody has gets the better message
-            raise UsageError(
-                f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
-            )
 
 
 def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
