@@ -60,7 +60,7 @@ def report(runs: Path, **options: Any) -> int:
     from cutk.run.store import Store
 
     store = Store(runs)
-    found = list(store.runs(warn=_warn))
+    found = list(store.runs(_warn))
     failures = list(store.failures())
     for failure in failures[:SHOWN_FAILURES]:
         _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")

@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 
 from cutk.report.console import make_console
+from cutk.report.estimate import CellCost, total
 from cutk.report.terminal import safe
-from cutk.run.estimate import CellCost, total
 
 
 def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: float, machine: str) -> None:

@@ -222,6 +222,7 @@ BAD = {
     "no seeds": ((*SSD, "--seeds", "0"), "Plan entry 'seeds': expected"),
     "too many seeds": ((*SSD, "--seeds", "1000000000"), "Plan entry 'seeds': expected"),
     "seeds no number": ((*SSD, "--seeds", "x"), "Invalid value for '--seeds'"),
+    "a negative seed": ((*LEAST, "--seed", "-1"), "Invalid value for '--seed': -1 is not in the range"),
     "both ways of seeds": ((*SSD, "--seed", "1"), "Give --seeds N, which counts from 0, or --seed N"),
     "too many manipulated": ((*SSD, "-o", "badnet.count=500"), "expected 1 to 380"),
     "target out of range": ((*SSD, "-o", "badnet.target=4"), "Option 'badnet.target': expected a class from 0 to 3, got 4."),
