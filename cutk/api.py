@@ -8,118 +8,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Never
+from typing import Any, Literal, Never
 
-from cutk.errors import CutkError, UsageError, suggestion
-from cutk.plugins.registry import Registry, load_registry
-from cutk.report.contents import Contents
+from cutk.errors import UsageError, suggestion
+from cutk.plugins.registry import load_registry
+from cutk.report.benchmark import Report, contents_of
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
-from cutk.run.plan import Plan, Setup, layer, over_default, require_types, resolve
+from cutk.run.plan import Plan, layer, over_default, require_types, resolve
 from cutk.run.store import Store
-from cutk.run.study import Results, Study
+from cutk.run.study import Study
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["Report", "bench", "contents_of", "setup_of"]
+__all__ = ["Report", "bench"]
 
 PathLike = str | os.PathLike[str]
-Json = dict[str, Any]
-
-
-class Report:
-    """What a benchmark found.
-
-    Notebooks show it as tables and a figure.
-
-    Args:
-        results: what the study gave.
-        contents: the same runs as tables and figures.
-        runs: the folder that holds them.
-        passing: whether that folder goes when the report does.
-    """
-
-    def __init__(self, results: Results, contents: Contents, runs: Path, *, passing: bool = False) -> None:
-        self._document = results.document()
-        self._contents = contents
-        self._runs = runs
-        self._removal = weakref.finalize(self, shutil.rmtree, runs, ignore_errors=True) if passing else None
-
-    @property
-    def plan(self) -> Json:
-        """The plan as it was run, with every option settled."""
-        return dict(self._document["plan"])
-
-    @property
-    def environment(self) -> Json:
-        """Versions, device, precision and threads."""
-        return dict(self._document["environment"])
-
-    @property
-    def records(self) -> list[Json]:
-        """One for each model, as ``cutk bench --json`` prints it.
-
-        Its ``role`` is ``original``, ``gold`` or ``unlearned``; the first two have neither an unlearner nor an α.
-        """
-        return list(self._document["records"])
-
-    @property
-    def failures(self) -> list[Json]:
-        """One for each cell, grid point, metric or summary that gave no number, with its ``reason``."""
-        return list(self._document["failures"])
-
-    @property
-    def summaries(self) -> list[Json]:
-        """Summaries over α, such as α*, for each manipulation and unlearner."""
-        return list(self._document["summaries"])
-
-    def document(self) -> Json:
-        """Return everything as one document: what ``cutk bench --json`` prints."""
-        return self._document
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return one row for each record: its labels, its metrics by name, and its options as JSON.
-
-        Raises:
-            CutkError: if pandas isn't installed; the message says where the results are.
-        """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise CutkError(
-                "A data frame needs pandas: pip install 'cutk[pandas]'. Nothing is lost: the same "
-                f"cutk.bench(…, runs='{self.keep()}') reads what was computed."
-            ) from None
-        rows = []
-        for record in self.records:
-            labels = {name: value for name, value in record.items() if name not in ("metrics", "breakdowns")}
-            rows.append({**labels, "options": json.dumps(record["options"]), **record["metrics"]})
-        return pd.DataFrame(rows)
-
-    def keep(self) -> Path:
-        """Return the folder that holds the runs, which stays from now on even if it was to go with this report."""
-        if self._removal is not None:
-            self._removal.detach()
-        return self._runs
-
-    def html(self) -> str:
-        """Return the page that ``cutk report --html`` writes."""
-        return self._contents.html()
-
-    def _repr_html_(self) -> str:
-        return self._contents.excerpt()
-
-    def __repr__(self) -> str:
-        models, failed = len(self.records), len(self.failures)
-        return f"<cutk.Report: {models} records" + (f", {failed} failures>" if failed else ">")
 
 
 class _Telling(Observer):
@@ -142,40 +49,6 @@ class _Telling(Observer):
     def cell_failed(self, cell: Cell, reason: str) -> None:
         self._done += 1
         self._tell(self._done, self._cells, f"{cell}: failed: {reason}")
-
-
-def contents_of(study: Study, results: Results) -> Contents:
-    """Return what a report shows of a study: its metrics, in the order of its plan, and its summaries."""
-    setup = study.setup
-    names: dict[str, str] = {}
-    for composed in setup.manipulations:
-        names |= study.names(composed)
-    return Contents(
-        results.runs,
-        {summary.name: summary.make for summary in setup.summaries},
-        metrics=names,
-        oracle=setup.plan.oracle,
-        failures=[failure for failure in results.failures if failure.what == "cell"],
-    )
-
-
-def setup_of(plan: Mapping[str, Any] | PathLike | None, registry: Registry, **entries: Any) -> Setup:
-    """Return a plan with every name looked up and every option validated.
-
-    Args:
-        plan: a plan, or the name of a preset or of a TOML file; what it doesn't say comes from the preset ``default``.
-        registry: where to look names up.
-        entries: go over the plan's.
-
-    Raises:
-        UsageError: for the first entry, name or option that doesn't fit.
-    """
-    given = plan if plan is None or isinstance(plan, Mapping) else os.fspath(plan)
-    require_types(entries)
-    content = layer(over_default(given, registry), entries)
-    if not content.get("unlearners"):
-        raise UsageError("Which unlearner? Give unlearners=[NAME, …], or unlearners=['all'].")
-    return resolve(Plan.parse(content), registry)
 
 
 def _listed(value: Any) -> Any:
@@ -244,33 +117,25 @@ def bench(
     Raises:
         UsageError: if the plan can't be carried out as given. A cell that fails raises nothing: see ``failures``.
     """
+    arguments = dict(locals())  # among which is every entry of a plan
     if unknown:
         name = next(iter(unknown))
         raise UsageError(f"cutk.bench() has no argument '{name}'.{suggestion(name, _ENTRIES)} See: help(cutk.bench)")
-    given = {
-        "dataset": dataset,
-        "manipulations": _listed(manipulations),
-        "identification": identification,
-        "model": model,
-        "unlearners": _listed(unlearners),
-        "select": select,
-        "metrics": _listed(metrics),
-        "summaries": _listed(summaries),
-        "alphas": _listed(alphas),
-        "seeds": seeds,
-        "search": search,
-        "evaluate": evaluate,
-        "oracle": oracle,
-        "validation_fraction": validation_fraction,
-        "device": device,
-        "precision": precision,
-        "recipe": {"name": recipe} if isinstance(recipe, str) else recipe,
-        "options": options,
-    }
+    given = {name: value for name, value in arguments.items() if value is not None and name in Plan.model_fields}
+    for name in ("manipulations", "unlearners", "metrics", "summaries", "alphas"):
+        if name in given:
+            given[name] = _listed(given[name])
+    if isinstance(recipe, str):
+        given["recipe"] = {"name": recipe}
     files = [plugins] if isinstance(plugins, str | os.PathLike) else list(plugins)
     inline = [Path(file).expanduser().absolute() for file in files]
     registry = load_registry(inline=files)
-    setup = setup_of(plan, registry, **{name: value for name, value in given.items() if value is not None})
+    require_types(given)
+    base = plan if plan is None or isinstance(plan, Mapping) else os.fspath(plan)
+    content = layer(over_default(base, registry), given)
+    if not content.get("unlearners"):
+        raise UsageError("Which unlearner? Give unlearners=[NAME, …], or unlearners=['all'].")
+    setup = resolve(Plan.parse(content), registry)
     # A method may change the current folder.
     root = Path(tempfile.mkdtemp(prefix="cutk-") if runs is None else runs).expanduser().absolute()
     try:

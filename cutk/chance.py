@@ -10,14 +10,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "isolated_rng", "stream"]
-
 
 def derive_seed(seed: int, purpose: str, salt: str = "") -> int:
     """Return the seed of one purpose's own stream, 0 to 2^63 − 1.
 
-    A hash, so that streams are independent of each other. Whoever sees a derived seed could still try small seeds
-    until one gives it, and would then have every other stream; so ``salt`` is something that they don't know.
+    Whoever sees a derived seed could try small seeds until one gives it, and would then have every other stream; so
+    ``salt`` is something that they don't know.
 
     >>> derive_seed(0, "order") == derive_seed(0, "order") != derive_seed(0, "identification")
     True

@@ -1,7 +1,7 @@
-"""Base classes of everything a plugin can provide.
+"""Base classes of everything a plugin can provide; they import no torch, which is left to the plugins.
 
 A component's class attributes say what it is called and what it can be told; its constructor takes validated options
-and does no work. The base classes import no torch: that is left to the plugins.
+and does no work. Indices are int64 tensors, sorted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cutk.errors import UsageError
-from cutk.kinds import KINDS, Kind
 from cutk.options import Options as _Options
 
 if TYPE_CHECKING:
@@ -26,25 +25,6 @@ if TYPE_CHECKING:
     from cutk.problem.task import Task
     from cutk.problem.truth import Curve, Evaluation, Truth
 
-__all__ = [
-    "KINDS",
-    "Component",
-    "Corruption",
-    "Dataset",
-    "Identification",
-    "Kind",
-    "Manipulation",
-    "Metric",
-    "Model",
-    "Published",
-    "Score",
-    "Selector",
-    "Sizes",
-    "Summary",
-    "Surrogate",
-    "Unlearner",
-]
-
 
 class Component:
     """What all kinds of components have in common.
@@ -55,9 +35,8 @@ class Component:
         final: methods that nobody may override, since others rely on what they do.
         name: how users call it: lower-case letters, digits, hyphens and underscores.
         reference: the paper or page it comes from.
-        variant: the option that is set by what stands behind a colon in the name: with ``"architecture"``, users
-            may ask for ``name:resnet18``.
-        Options: what users can set; a subclass of ``cutk.Options``.
+        variant: the option that what stands behind a colon in the name sets: ``"architecture"`` in ``name:resnet18``.
+        Options: what users can set.
     """
 
     kind: ClassVar[str]
@@ -82,17 +61,13 @@ class Component:
         return ()
 
 
+def _unwritten(component: Component, method: str) -> NotImplementedError:
+    return NotImplementedError(f"{type(component).__name__} has no {method}()")
+
+
 @dataclass(frozen=True)
 class Published:
-    """What is known of a dataset without its files.
-
-    Attributes:
-        train: how many samples the training pool has.
-        test: how many the test set has.
-        shape: of one sample: channels, height and width of an image, or the number of features.
-        classes: the classes' names, in the order of their indices.
-        validation: how many held-out samples it brings, if it does.
-    """
+    """What is known of a dataset without its files: how many samples, the shape of one, and the classes' names."""
 
     train: int
     test: int
@@ -104,15 +79,14 @@ class Published:
 class Dataset(Component):
     """Labelled samples, split into a training pool and a test set.
 
+    A dataset whose files lie on disk calls their folder ``root`` in its ``Options`` (``--data-root`` sets it), and
+    the permission to fetch them ``download`` (``--download``).
+
     Attributes:
         published: what is known of it without its files, so that a plan's cost can be told before they are there.
         model: the name of the model that suits these samples, used when none is asked for.
-        recipe: recipe options that suit them, over the recipe's own defaults; a recipe that has no option of a name
-            leaves it out, and what suits one recipe alone belongs into ``suggests``.
+        recipe: recipe options that suit them; a recipe leaves out what it has no option for.
         suggests: for other components by name, the options that suit this dataset, over their own defaults.
-
-    A dataset whose files lie on disk calls their folder ``root`` in its ``Options`` (``--data-root`` sets it), and
-    the permission to fetch them ``download`` (``--download``).
     """
 
     kind = "dataset"
@@ -123,12 +97,8 @@ class Dataset(Component):
     suggests: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def load(self) -> Splits:
-        """Return the splits, clean.
-
-        Raises:
-            UsageError: if the files aren't there; the message says how to get them.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no load()")
+        """Return the splits, clean; a ``UsageError`` says how to get files that aren't there."""
+        raise _unwritten(self, "load")
 
     def sizes(self) -> Published | None:
         """Return what is known of it without its files, under these options."""
@@ -143,16 +113,15 @@ class Corruption:
     """What an adversary did.
 
     Attributes:
-        train: the training set after the manipulation: the clean samples in their order, contents and labels as
-            given, and behind them those that were added, if any (``Samples.extended``).
-        manipulated: int64 ``[n]``, sorted: the indices of S_m; all that were added are among them.
-        overlays: triggers that are laid over training samples after augmentation, whenever they are read; for
-            manipulations that lie in the files there are none, and ``train`` carries them.
-        trigger: what the adversary lays over unseen samples to make the model err; none if nothing is added.
-        affected: the affected domain D_m among unseen samples: its clean classes, or a function that maps the test
-            samples to bool ``[n]``; all of them if none. With a trigger, only samples that carry it are affected.
-        targets: for each clean class the class that the attack wants instead, −1 where it wants nothing; none if no
-            class is aimed at. ``all_to_one`` gives the simple case.
+        train: the clean samples in their order, contents and labels as given, and behind them those that were added
+            (``Samples.extended``).
+        manipulated: S_m; all that were added are among them.
+        overlays: triggers laid over training samples after augmentation, whenever they are read; what lies in the
+            files themselves is in ``train``.
+        trigger: what the adversary lays over unseen samples to make the model err.
+        affected: the affected domain D_m among unseen samples: its clean classes, or a function from the test samples
+            to bool ``[n]``; all of them if none. With a trigger, only samples that carry it are affected.
+        targets: for each clean class the class that the attack wants instead, −1 where it wants nothing.
         clean_labels: int64 ``[len(train)]``, −1 where a sample has none; only needed where samples were added.
     """
 
@@ -163,6 +132,7 @@ class Corruption:
     affected: Affected | None = None
     targets: tuple[int, ...] | None = None
     clean_labels: Tensor | None = None
+    # What plugins for the API 1.0 say.
     stamp: InitVar[Trigger | None] = None
     affected_classes: InitVar[tuple[int, ...] | None] = None
     target: InitVar[int | None] = None
@@ -170,19 +140,16 @@ class Corruption:
     def __post_init__(
         self, stamp: Trigger | None, affected_classes: tuple[int, ...] | None, target: int | None
     ) -> None:
-        # What plugins for the API 1.0 call these.
-        told = {"stamp": "overlays", "affected_classes": "affected", "target": "targets"}
-        for name, value in (("stamp", stamp), ("affected_classes", affected_classes), ("target", target)):
-            if value is None:
-                continue
-            text = f"Corruption({name}=…) is called {told[name]} since cutk 0.2."
-            warnings.warn(text, DeprecationWarning, stacklevel=3)
+        def renamed(old: str, new: str, value: Any) -> None:
+            warnings.warn(f"Corruption({old}=…) is called {new} since cutk 0.2.", DeprecationWarning, stacklevel=4)
+            object.__setattr__(self, new, value)
+
         if stamp is not None:
-            object.__setattr__(self, "overlays", ((stamp, self.manipulated),))
+            renamed("stamp", "overlays", ((stamp, self.manipulated),))
         if affected_classes is not None:
-            object.__setattr__(self, "affected", affected_classes)
+            renamed("affected_classes", "affected", affected_classes)
         if target is not None:
-            object.__setattr__(self, "targets", self.all_to_one(target, len(self.train.classes)))
+            renamed("target", "targets", self.all_to_one(target, len(self.train.classes)))
 
     @staticmethod
     def all_to_one(target: int, classes: int) -> tuple[int, ...]:
@@ -208,28 +175,21 @@ class Surrogate(ABC):
 
 
 class Manipulation(Component):
-    """A way in which part of the training data goes bad.
-
-    Attributes:
-        trains: whether it needs a trained model; if so, ``corrupt`` is given a ``Surrogate`` as its third argument.
-    """
+    """A way in which part of the training data goes bad; ``trains`` says whether it needs a trained model for that."""
 
     kind = "manipulation"
     required = ("corrupt",)
     trains: ClassVar[bool] = False
 
     def corrupt(self, train: Samples, generator: torch.Generator, surrogate: Surrogate | None = None) -> Corruption:
-        """Manipulate ``train`` and say what was done; ``train`` itself stays as it is.
+        """Manipulate clean samples and say what was done; a ``UsageError`` if the options don't fit them.
 
         Args:
-            train: clean samples.
+            train: stays as it is.
             generator: a seeded CPU generator, the only source of chance.
-            surrogate: trains a model, for manipulations that say ``trains = True``; the others needn't take it.
-
-        Raises:
-            UsageError: if the options don't fit these samples.
+            surrogate: for manipulations with ``trains = True``; the others needn't take it.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no corrupt()")
+        raise _unwritten(self, "corrupt")
 
 
 class Identification(Component):
@@ -239,17 +199,15 @@ class Identification(Component):
     required = ("identify",)
 
     def identify(self, truth: Truth, alpha: float, generator: torch.Generator) -> Tensor:
-        """Return S_f: int64 ``[n]``, sorted, n ≥ 1; it may hold clean samples.
+        """Return S_f, which may hold clean samples; a ``UsageError`` if no sample would be identified.
 
         Args:
             truth: what the evaluator knows.
             alpha: the fraction of S_m that is to be identified, in (0, 1].
             generator: a CPU generator, in the same state for every α of one seed.
 
-        Raises:
-            UsageError: if no sample would be identified.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no identify()")
+        raise _unwritten(self, "identify")
 
 
 class Model(Component):
@@ -259,11 +217,7 @@ class Model(Component):
     required = ("build",)
 
     def require_images(self, shape: Shape) -> tuple[int, int, int]:
-        """Return ``shape`` as channels, height and width, for a network that takes images alone.
-
-        Raises:
-            UsageError: if the samples are no images.
-        """
+        """Return ``shape`` as channels, height and width; a ``UsageError`` if the samples are no images."""
         if len(shape) != 3:
             raise UsageError(
                 f"The model '{self.name}' needs images (channels, height, width), and these samples have the shape "
@@ -276,15 +230,13 @@ class Model(Component):
         """Return a newly initialised network that maps ``[B, *shape]`` to logits ``[B, num_classes]``.
 
         ``shape`` is (channels, height, width) of images, (features,) or (tokens,); the batch is float32, of tokens
-        int64. Chance comes from torch's global state, which cutk seeds.
+        int64. Chance comes from torch's global state, which cutk seeds. A ``UsageError`` if the samples are too small
+        for the network, or something else than it takes.
 
         If the network has a method ``initialise(x)``, it is called before a training from scratch, with up to 5,000 of
         the samples that it will be trained on, as a batch holds them.
-
-        Raises:
-            UsageError: if the samples are too small for the network, or something else than it takes.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no build()")
+        raise _unwritten(self, "build")
 
 
 @dataclass(frozen=True)
@@ -301,8 +253,8 @@ class Unlearner(Component):
     """A corrective unlearning procedure, U_corr.
 
     Attributes:
-        grid: what to search over when the user sets nothing. Either a mapping from option to values, of which every
-            combination is tried, or a sequence of mappings from option to value, each one point.
+        grid: what to search over when the user sets nothing: a mapping from option to values, of which every
+            combination is tried, or a sequence of points, each a mapping from option to value.
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
     """
 
@@ -322,14 +274,11 @@ class Unlearner(Component):
             task: the problem; ``task.original`` is a private copy that may be changed and returned.
             state: what ``prepare`` returned. It is shared by all calls, so it must not be changed.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no unlearn()")
+        raise _unwritten(self, "unlearn")
 
     @classmethod
     def passes(cls, options: _Options, sizes: Sizes) -> tuple[float, float] | None:
-        """Estimate the cost in passes over S_tr (forward and backward): ``(prepare, unlearn)``, for ``--dry-run``.
-
-        None says that it can't be told beforehand.
-        """
+        """Estimate the passes over S_tr of ``prepare`` and of ``unlearn``, for ``--dry-run``; None if it can't tell."""
         return None
 
 
@@ -337,11 +286,8 @@ class Unlearner(Component):
 class Score:
     """What a developer can measure of a candidate without the test set; None where it wasn't measured.
 
-    Attributes:
-        validation_accuracy: on the held-out samples; None if there are none.
-        changed_fraction: of S_f, how many are predicted otherwise than by the original model.
-        identified_accuracy: on S_f, against the given labels.
-        retained_accuracy: on S_tr without S_f, against the given labels.
+    Accuracies are on the held-out samples, on S_f and on S_tr without S_f, against the given labels;
+    ``changed_fraction`` is how many of S_f are predicted otherwise than by the original model.
     """
 
     validation_accuracy: float | None = None
@@ -353,10 +299,8 @@ class Score:
 class Selector(Component):
     """The rule that chooses among an unlearner's candidates, without the test set.
 
-    Attributes:
-        measures: the fields of ``Score`` that it needs; what no rule asks for isn't measured.
-        assumes_wrong_labels: whether it rewards predicting S_f otherwise than labelled, which is wrong where the labels
-            weren't manipulated.
+    Only the fields of ``Score`` that it ``measures`` are measured. One that ``assumes_wrong_labels`` rewards predicting
+    S_f otherwise than labelled, which is wrong where the labels weren't manipulated.
     """
 
     kind = "selector"
@@ -366,15 +310,13 @@ class Selector(Component):
 
     def value(self, score: Score) -> float:
         """Return how good a candidate is; more is better."""
-        raise NotImplementedError(f"{type(self).__name__} has no value()")
+        raise _unwritten(self, "value")
 
     def choose(self, scores: Sequence[Score | None]) -> int:
         """Return the position of the best candidate; a None stands for a point that failed.
 
-        Among equal values the higher validation accuracy wins, then the earlier point.
-
-        Raises:
-            ValueError: if no point has a score.
+        Among equal values the higher validation accuracy wins, then the earlier point. A ``ValueError`` if none has a
+        score.
         """
         ranked = [
             (self.value(score), score.validation_accuracy or 0.0, -position)
@@ -411,7 +353,7 @@ class Metric(Component):
         None says that the metric means nothing here (attack success without an attack); a label without a value (a
         class without samples) is left out.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no compute()")
+        raise _unwritten(self, "compute")
 
 
 class Breakdown(Metric):
@@ -421,7 +363,7 @@ class Breakdown(Metric):
 
     def breakdown(self, evaluation: Evaluation) -> Mapping[str, float] | None:
         """Return the values by their labels."""
-        raise NotImplementedError(f"{type(self).__name__} has no breakdown()")
+        raise _unwritten(self, "breakdown")
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, float] | None:
         """Return the values by their labels."""
@@ -429,13 +371,7 @@ class Breakdown(Metric):
 
 
 class Summary(Component):
-    """One number that judges an unlearner over all α.
-
-    Attributes:
-        of: the names of the metrics that it is computed from.
-        higher_is_better: its direction.
-        bounds: the smallest and the largest possible value.
-    """
+    """One number that judges an unlearner over all α, computed from the metrics named ``of``."""
 
     kind = "summary"
     required = ("summarise",)
@@ -445,4 +381,4 @@ class Summary(Component):
 
     def summarise(self, curve: Curve) -> float | None:
         """Return the value, or None where the curve never gets there."""
-        raise NotImplementedError(f"{type(self).__name__} has no summarise()")
+        raise _unwritten(self, "summarise")

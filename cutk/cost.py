@@ -13,8 +13,6 @@ import torch
 
 from cutk.machine import synchronise
 
-__all__ = ["Cost", "measured"]
-
 T = TypeVar("T")
 
 
@@ -54,48 +52,39 @@ def _resident(entry: str) -> int | None:
     return None
 
 
-def _give_back_freed_memory() -> None:
-    """Have the allocator return what was freed, so that using it again shows; only glibc can be asked to."""
-    with contextlib.suppress(OSError, AttributeError):
+def _in_use(device: torch.device) -> int | None:
+    """Return the bytes in use now; what was freed is given back first, so that using it again shows."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    with contextlib.suppress(OSError, AttributeError):  # only glibc can be asked to
         ctypes.CDLL(None).malloc_trim(0)
+    return _resident("VmRSS")
 
 
-def _start_watching_memory(device: torch.device) -> int | None:
-    """Forget earlier peaks, and return what is in use now."""
+def _forget_peak(device: torch.device) -> bool:
+    """Start watching for a peak of memory, and say whether that can be done."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
+        return True
     if device.type == "cpu":
-        _give_back_freed_memory()
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM, see proc(5)
-        except OSError:
-            return None
-        return _resident("VmRSS")
-    return None
-
-
-def _watched_memory(device: torch.device) -> tuple[int, int] | None:
-    """Return the peak since watching began, and what is in use now."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
-    peak = _resident("VmHWM")
-    _give_back_freed_memory()
-    now = _resident("VmRSS")
-    return None if peak is None or now is None else (peak, now)
+            return True
+    return False
 
 
 def measured(device: torch.device, work: Callable[[], T]) -> tuple[T, Cost]:
     """Do ``work`` and return its result and its cost, the device's own work included."""
     synchronise(device)
-    before = _start_watching_memory(device)
+    before = _in_use(device)
+    is_watched = _forget_peak(device)
     start = time.perf_counter()
     result = work()
     synchronise(device)
     seconds = time.perf_counter() - start
-    after = None if before is None else _watched_memory(device)
-    if before is None or after is None:
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+    now = _in_use(device)
+    if not is_watched or before is None or peak is None or now is None:
         return result, Cost(seconds)
-    peak, now = after
     # No peak above what was there is no measurement: the work found room in what the process holds anyway.
     return result, Cost(seconds, peak_bytes=peak - before if peak > before else None, kept_bytes=max(0, now - before))

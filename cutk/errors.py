@@ -12,10 +12,7 @@ from types import FrameType, TracebackType
 
 _CORE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-# Code that was typed in has no file, and is as much its author's.
-_TYPED_IN = ("<ipython-input", "<stdin", "<doctest")
-_LONGEST = 2000
-_LONGEST_SOURCE = 160
+_TYPED_IN = ("<ipython-input", "<stdin", "<doctest")  # has no file, and is as much its author's
 
 
 class CutkError(Exception):
@@ -31,10 +28,7 @@ class CellError(CutkError):
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with everything but its line ends shown that a terminal, a file or a parser might trip over.
-
-    Control characters, escape sequences, marks that turn the direction of writing, and lone surrogates are written
-    as Python writes them.
+    r"""Return ``text`` with control characters, marks of direction and lone surrogates as Python writes them.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -44,30 +38,25 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+def shortened(text: str, longest: int) -> str:
+    """Return ``text`` with at most ``longest`` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def one_line(error: BaseException) -> str:
-    """Describe ``error`` in one printable line: cutk's own errors by their message, others with their type.
-
-    >>> one_line(UsageError("no such file"))
-    'no such file'
-    >>> one_line(ZeroDivisionError("division by zero"))
-    'ZeroDivisionError: division by zero'
-    """
+    """Describe ``error`` in one printable line: cutk's own errors by their message, others with their type."""
     try:
         text = " ".join(str(error).split())
     except Exception:
         text = "its message cannot be shown"
     if not isinstance(error, CutkError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return _shortened(printable(text), _LONGEST)
+    return shortened(printable(text), 2000)
 
 
 @functools.cache
 def _providers() -> frozenset[str]:
-    """Return the packages that installed plugins consist of: they lie among the libraries, and aren't any."""
+    """Return the packages of installed plugins, which lie among the libraries."""
     import importlib.metadata  # which takes its time, and is needed where something fails alone
 
     try:
@@ -95,15 +84,14 @@ def is_authors_frame(frame: FrameType) -> bool:
 
 
 def where(error: BaseException) -> str:
-    """Return the author's own last line on the way to ``error`` as ``file:line: text``.
+    """Return the author's own last line on the way to ``error`` or to what caused it as ``file:line: text``.
 
-    An author is who wrote a plugin, a built-in one or another, or calls cutk. Empty if there is no such line, neither
-    on the way to ``error`` nor to what caused it.
+    An author is who wrote a plugin, a built-in one or another, or calls cutk. Empty if there is no such line.
     """
     cause: BaseException | None = error
     for _ in range(100):  # a chain of causes may have no end
         if cause is None:
-            return ""
+            break
         if isinstance(cause, SyntaxError) and cause.filename and _is_authors(cause.filename):
             return _place(cause.filename, cause.lineno or 1, cause.text or "")
         for frame, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
@@ -116,31 +104,20 @@ def where(error: BaseException) -> str:
 
 
 def _place(path: str, line: int, source: str) -> str:
-    place = f"{os.path.basename(path)}:{line}"
-    source = _shortened(" ".join(source.split()), _LONGEST_SOURCE)
-    return printable(f"{place}: {source}" if source else place)
+    text = shortened(" ".join(source.split()), 160)
+    return printable(f"{os.path.basename(path)}:{line}" + (f": {text}" if text else ""))
 
 
 def reason(error: BaseException) -> str:
-    """Return ``one_line``, and behind it in brackets ``where``.
-
-    What an author raises as an error of cutk's says all there is to say; nothing is put behind it.
-    """
+    """Return ``one_line``, and ``where`` in brackets unless it is an author who raised one of cutk's errors."""
     text, place = one_line(error), where(error)
-    if isinstance(error, CutkError):
-        frames = list(traceback.walk_tb(error.__traceback__))
-        if frames and is_authors_frame(frames[-1][0]):
-            return text
-    return f"{text} ({place})" if place and place not in text else text
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return all of the way to where ``error`` was raised, in lines that can be printed and stored."""
-    return printable("".join(traceback.format_exception(error)))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    is_said = isinstance(error, CutkError) and frames and is_authors_frame(frames[-1])
+    return text if is_said or not place or place in text else f"{text} ({place})"
 
 
 class Caught:
-    """A block of somebody else's code whose failure becomes a value.
+    """A block of somebody else's code whose failure becomes a value: the error, and it in one line and at length.
 
     Everything is caught but what the user did (Ctrl-C) and what ends a generator: ``SystemExit`` and other classes
     beside ``Exception`` too, since no plugin may end the sweep.
@@ -149,11 +126,6 @@ class Caught:
     ...     raise SystemExit(3)
     >>> caught.error
     SystemExit(3)
-
-    Attributes:
-        error: what was raised, None if nothing was.
-        reason: it in one line, with the author's last line.
-        traceback: all of the way to it.
     """
 
     def __init__(self) -> None:
@@ -171,12 +143,13 @@ class Caught:
         return True
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest known name, whatever its case, or an empty string.
+def traceback_of(error: BaseException) -> str:
+    """Return all of the way to where ``error`` was raised, in lines that can be printed and stored."""
+    return printable("".join(traceback.format_exception(error)))
 
-    >>> suggestion("SDD", ["ssd", "rewod"])
-    " Did you mean 'ssd'?"
-    """
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known name, whatever its case, or an empty string."""
     spelled = {other.casefold(): other for other in known}
     close = difflib.get_close_matches(name.casefold(), spelled, n=1)
     return f" Did you mean '{spelled[close[0]]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""The kinds of components there are, declared once: the command line, hooks, checks and plans follow from this table.
+"""The kinds of components, declared once: the command line, hooks, checks and plans follow from this table.
 
 It imports nothing, so that help and completion can read it.
 """
@@ -12,21 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cutk.components import Component
 
-__all__ = ["KINDS", "KIND_NAMES", "Kind", "asked_as"]
-
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of component.
+    """A kind of component, whose base class is in the module ``home``; a benchmark takes one of it or ``several``.
 
-    Attributes:
-        name: what the command line calls it.
-        plural: of the name, in the hook ``cutk_PLURAL``, in plans and in the names of folders.
-        several: whether a benchmark takes more than one of it.
-        home: the module that holds its base class.
-        flag: how ``cutk bench`` asks for one, if not by ``--NAME``.
-        short: the same in one letter, if there is one.
-        help: what that option is for.
+    ``cutk bench`` asks for one by ``--NAME`` or ``flag``, or by ``short``; some share the option of another kind.
     """
 
     name: str
@@ -54,22 +45,20 @@ class Kind:
         return self.flag or f"--{self.name}"
 
 
-# A new kind is one line here, its base class, its checks in testing/PLURAL.py and
-# its template for `cutk plugins new`; its hook follows. Recipes need torch: their base class is with the training loop.
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("dataset", "datasets", short="-d", help="Data to train on"),
-        Kind("manipulation", "manipulations", several=True, short="-m", help="What goes wrong with the data"),
-        Kind("identification", "identifications", help="How samples are found: who is in S_f"),
-        Kind("model", "models", help="Network; by default the one that suits the dataset"),
-        Kind("recipe", "recipes", home="cutk.learning.recipe", help="How models are trained"),
-        Kind("unlearner", "unlearners", several=True, short="-u", help="Method to measure, or 'all'"),
-        Kind("selector", "selectors", flag="--select", help="Rule that chooses among the points of a grid"),
-        Kind("metric", "metrics", several=True, help="Measure this, too"),
-        Kind("summary", "summaries", several=True, flag="--metric"),
-    )
-}
+# A new kind is one line here, its base class, its checks in testing/PLURAL.py and its template for `cutk plugins new`.
+# Recipes need torch: their base class is with the training loop.
+_TABLE = (
+    Kind("dataset", "datasets", short="-d", help="Data to train on"),
+    Kind("manipulation", "manipulations", several=True, short="-m", help="What goes wrong with the data"),
+    Kind("identification", "identifications", help="How samples are found: who is in S_f"),
+    Kind("model", "models", help="Network; by default the one that suits the dataset"),
+    Kind("recipe", "recipes", home="cutk.learning.recipe", help="How models are trained"),
+    Kind("unlearner", "unlearners", several=True, short="-u", help="Method to measure, or 'all'"),
+    Kind("selector", "selectors", flag="--select", help="Rule that chooses among the points of a grid"),
+    Kind("metric", "metrics", several=True, help="Measure this, too"),
+    Kind("summary", "summaries", several=True, flag="--metric"),
+)
+KINDS = {kind.name: kind for kind in _TABLE}
 KIND_NAMES = tuple(KINDS)
 
 

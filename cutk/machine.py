@@ -10,17 +10,11 @@ import torch
 
 from cutk.errors import UsageError, suggestion
 
-__all__ = ["choose_device", "choose_layout", "choose_precision", "describe_machine", "synchronise"]
-
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called ``name``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        UsageError: if this machine has no such device.
-    """
+    """Return the device called ``name``; ``auto`` takes CUDA, then Apple's MPS, then the CPU."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -28,12 +22,9 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        meant = (
-            " Did you mean 'cuda'?" if name.casefold() == "gpu" else suggestion(name, ("auto", "cpu", "cuda", "mps"))
-        )
-        raise UsageError(
-            f"Device '{name}' cannot be used here: expected auto, cpu, cuda, cuda:1 or mps.{meant}"
-        ) from None
+        meant = suggestion("cuda" if name.casefold() == "gpu" else name, ("auto", "cpu", "cuda", "mps"))
+        expected = "expected auto, cpu, cuda, cuda:1 or mps"
+        raise UsageError(f"Device '{name}' cannot be used here: {expected}.{meant}") from None
     try:
         torch.zeros(1, device=device).item()  # which a device without memory of its own ("meta") can't give
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -45,38 +36,28 @@ def choose_device(name: str = "auto") -> torch.device:
 def choose_precision(name: str, device: torch.device) -> str:
     """Return ``fp32`` or ``bf16``; ``auto`` takes bf16 where the machine multiplies it in hardware.
 
-    The machine's capabilities are asked, not its speed: a stopwatch could answer differently the next time, and
-    then the same command would give other numbers. Where the capability exists, bf16 autocast was measured faster
-    than fp32 for every built-in model (see ``benchmarks/speed.py``).
-
-    Raises:
-        UsageError: if ``name`` isn't one of ``auto``, ``fp32`` and ``bf16``.
+    The machine's capabilities are asked, not its speed: a stopwatch could answer differently the next time, and then
+    the same command would give other numbers. See ``benchmarks/speed.py``, for the layout of memory too.
     """
     if name not in PRECISIONS:
         raise UsageError(f"Precision: expected one of {', '.join(PRECISIONS)}, got '{name}'.")
     if name != "auto":
         return name
-    return "bf16" if _multiplies_bf16(device) else "fp32"
+    fast = False
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        fast = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bf16" if fast else "fp32"
 
 
 def choose_layout(device: torch.device) -> torch.memory_format:
-    """Return the memory layout in which ``device`` convolves fastest, by its capabilities.
-
-    Channels last where oneDNN (CPU) or tensor cores (CUDA from 7.0) do the work: see ``benchmarks/speed.py``.
-    """
+    """Return the memory layout in which ``device`` convolves fastest: channels last for oneDNN and tensor cores."""
     fast = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (7, 0)
     return torch.channels_last if fast else torch.contiguous_format
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        able = torch.cpu.get_capabilities()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return False
 
 
 def synchronise(device: torch.device) -> None:

@@ -9,9 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
-from cutk.errors import UsageError, suggestion
-
-__all__ = ["OptionInfo", "Options", "alternatives", "describe_options", "in_words", "option", "parse_options", "shown"]
+from cutk.errors import UsageError, shortened, suggestion
 
 
 class Options(BaseModel):
@@ -27,10 +25,7 @@ class Options(BaseModel):
 
 
 def option(default: Any = PydanticUndefined, *, help: str, **constraints: Any) -> Any:  # noqa: A002
-    """Declare one option.
-
-    Without a default it must be given. ``constraints`` are pydantic's: ``ge``, ``gt``, ``le``, ``lt``, ``pattern``, …
-    """
+    """Declare one option; without a default it must be given. ``constraints`` are pydantic's, such as ``ge``."""
     return Field(default, description=help, **constraints)
 
 
@@ -46,13 +41,8 @@ class OptionInfo:
 
 
 _TYPES = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "a text"}
-_BOUNDS = {
-    "minimum": "≥",
-    "exclusiveMinimum": ">",
-    "maximum": "≤",
-    "exclusiveMaximum": "<",
-    "multipleOf": "divisible by",
-}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+_BOUNDS |= {"multipleOf": "divisible by"}
 
 
 def in_words(schema: Mapping[str, Any]) -> str:
@@ -91,16 +81,12 @@ def describe_options(cls: type[Options]) -> list[OptionInfo]:
 
 
 def shown(value: Any) -> str:
-    """Return ``value`` as it was given, cut where it is too long for a line.
-
-    >>> shown("a" * 200)[-3:]
-    'aa…'
-    """
+    """Return ``value`` as it was given, cut where it is too long for a line."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python writes out
         text = f"{type(value).__name__} of great length"
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return shortened(text, 100)
 
 
 def _info(cls: type[Options], name: str, owner: str) -> OptionInfo:
@@ -121,9 +107,6 @@ def alternatives(cls: type[Options], name: str, value: Any, owner: str) -> list[
 
     A text, as the command line gives it, is split at commas; a list is a list of alternatives. For an option that is
     a list itself both are one value.
-
-    Raises:
-        UsageError: names the option, what was expected and what came.
 
     >>> class Mine(Options):
     ...     lr: float = option(0.1, gt=0, help="learning rate")
@@ -162,20 +145,16 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) -> OptionsT:
-    """Validate ``values`` into ``cls``; a text is read as the command line's.
-
-    Raises:
-        UsageError: names the option as ``owner.option``, what was expected, and what came.
-    """
+    """Validate ``values`` into ``cls``; a text is read as the command line's, and errors say ``owner.option``."""
     single = {name: _read(cls, name, value, owner) for name, value in values.items()}
     try:
         return cls(**single)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "missing":
-            name = str(first["loc"][0])
-            info = _info(cls, name, owner)
+            info = _info(cls, str(first["loc"][0]), owner)
+            option = f"{owner}.{info.name}"
             raise UsageError(
-                f"Option '{owner}.{name}' is required: {info.expected} ({info.help}). Give it with -o {owner}.{name}=…"
+                f"Option '{option}' is required: {info.expected} ({info.help}). Give it with -o {option}=…"
             ) from None
         raise UsageError(f"Options of '{owner}': {first['msg'].removeprefix('Value error, ')}.") from None

@@ -60,3 +60,10 @@ def test_names_of_the_first_api_still_work_and_say_what_to_use(name, instead):
     for _ in range(2):  # at every use, and not at the first alone
         with pytest.warns(DeprecationWarning, match=rf"cutk\.{name} is deprecated since cutk 0\.2: use {instead}"):
             assert callable(getattr(cutk, name))
+
+
+def test_a_name_that_is_imported_and_used_says_so_once():
+    with pytest.warns(DeprecationWarning, match="Images") as said:
+        from cutk import Images
+    assert len(said) == 1
+    assert Images(samples().x, samples().labels, ("a", "b", "c")).classes == ("a", "b", "c")

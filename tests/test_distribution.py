@@ -38,6 +38,7 @@ def test_the_wheel_holds_core_built_ins_and_data(built):
     names = set(zipfile.ZipFile(built[0]).namelist())
     for name in (
         "cutk/__init__.py",
+        "cutk/__init__.pyi",
         "cutk/py.typed",
         "cutk/cli/bench.py",
         "cutk_builtin/unlearners/ssd.py",

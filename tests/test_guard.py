@@ -495,8 +495,8 @@ def test_what_a_plugin_does_to_torch_when_it_imports_it_first_is_put_back(tmp_pa
         from cutk.guard import watched
         with watched() as changed:
             import mine
-        finders = [type(finder).__name__ for finder in sys.meta_path]
-        print(*sorted(changed), mine.torch.get_default_dtype(), "_Importing" in finders, sep="; ")
+        finders = [type(finder).__module__ for finder in sys.meta_path]
+        print(*sorted(changed), mine.torch.get_default_dtype(), "cutk.guard" in finders, sep="; ")
     """
     assert run(code, PYTHONPATH=str(tmp_path)).split("; ") == [
         "NumPy's random state",

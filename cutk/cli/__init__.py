@@ -46,13 +46,13 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         from importlib.metadata import version
 
         import cutk
-        from cutk.plugins.discovery import provider_versions
+        from cutk.plugins.discovery import points
 
         here = f"torch {version('torch')}, Python {platform.python_version()}"
         click.echo(f"cutk {cutk.__version__} (plugin API {cutk.API_VERSION}, {here})")
-        for distribution, its_version in provider_versions().items():
-            if distribution != "cutk":
-                click.echo(f"{distribution} {its_version}")
+        for line in dict.fromkeys(f"{provider.distribution} {provider.version}" for provider, _ in points()):
+            if not line.startswith("cutk "):
+                click.echo(line)
         ctx.exit()
 
 

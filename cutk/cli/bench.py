@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cutk.cli import completion
-from cutk.cli.common import load_plugins, plugin_files, plugin_option, setting, settings
+from cutk.cli.common import Command, load_plugins, plugin_files, plugin_option, setting, settings
 from cutk.errors import CellError, UsageError
 from cutk.kinds import KINDS, Kind
 
@@ -121,7 +121,7 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     return found
 
 
-class _Bench(click.Command):
+class _Bench(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; say of an option that belongs to a recipe where it is set."""
         try:
@@ -160,7 +160,13 @@ class _Bench(click.Command):
     help="Identified fractions in (0, 1], comma-separated.",
 )
 @click.option("--seeds", type=int, metavar="N", help="Repeat everything with seeds 0 … N−1.")
-@click.option("--seed", type=int, multiple=True, metavar="N", help="Use this seed; repeatable, in place of --seeds.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    multiple=True,
+    metavar="N",
+    help="Use this seed; repeatable, in place of --seeds.",
+)
 @click.option(
     "--search",
     metavar="grid|default|random:N",
@@ -226,7 +232,7 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     if options["as_json"]:
         click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
     else:
-        from cutk.api import contents_of
+        from cutk.report.benchmark import contents_of
         from cutk.report.terminal import print_failures, print_results
 
         print_results(contents_of(study, results))
@@ -237,12 +243,13 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 def _print_costs(study: Study) -> None:
     """Print what each cell of a plan would cost."""
     from cutk.report.dry_run import print_dry_run
-    from cutk.run.estimate import cell_costs, seconds_per_pass
+    from cutk.report.estimate import cell_costs, seconds_per_pass
+    from cutk.report.origins import counted
 
     there, costs = study.worker.environment, cell_costs(study)
     each = 0.0 if all(cost.stored for cost in costs) else seconds_per_pass(study, study.cells[0])
     samples = study.sizes(study.cells[0]).train
-    print_dry_run(costs, samples, each, f"{there.hardware}, {there.threads} threads, {there.precision}")
+    print_dry_run(costs, samples, each, f"{there.hardware}, {counted(there.threads, 'thread')}, {there.precision}")
 
 
 def _setup(ctx: click.Context, options: dict[str, Any]) -> Setup:

@@ -16,10 +16,28 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["load_plugins", "plugin_files", "plugin_option", "setting", "settings"]
+__all__ = ["Command", "Group", "load_plugins", "plugin_files", "plugin_option", "setting", "settings"]
 
 # What `--option` takes, in words.
 OPTION = "COMPONENT.NAME=VALUE, such as badnet.size=2"
+
+
+class Command(click.Command):
+    """A command that refuses an option of one value that is given several times: click would take the last."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        given = [] if ctx.resilient_parsing else self.make_parser(ctx).parse_args([*args])[2]
+        for one in given:
+            if isinstance(one, click.Option) and not (one.multiple or one.is_flag) and given.count(one) > 1:
+                raise UsageError(f"{max(one.opts, key=len)}: expected once, got it {given.count(one)} times.")
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
 
 
 def _remember(ctx: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:

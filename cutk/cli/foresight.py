@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from cutk.errors import Caught
 
 if TYPE_CHECKING:
+    from cutk.report.estimate import CellCost
     from cutk.run.cells import Cell
-    from cutk.run.estimate import CellCost
     from cutk.run.study import Study
 
 __all__ = ["remark_if_long"]
@@ -25,7 +25,7 @@ def _costs(study: Study) -> dict[Cell, CellCost]:
 
     A cell whose data can't be made is left out, and says so itself when its turn comes.
     """
-    from cutk.run.estimate import cost_of
+    from cutk.report.estimate import cost_of
 
     first = study.setup.plan.seed_list[0]
     costs: dict[Cell, CellCost] = {}
@@ -59,7 +59,7 @@ def remark_if_long(study: Study) -> str:
     Quick where it doesn't: some training steps on a few samples show it.
     """
     from cutk.report.dry_run import duration
-    from cutk.run.estimate import seconds_per_pass, total
+    from cutk.report.estimate import seconds_per_pass, total
 
     costs, seeds = _costs(study), len(study.setup.plan.seed_list)
     each_seed, untold = total(list(costs.values()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutk.cli import completion
-from cutk.cli.common import load_plugins, plugin_option
+from cutk.cli.common import Group, load_plugins, plugin_option
 from cutk.cli.plugins_check import check
 from cutk.cli.plugins_new import new
 from cutk.kinds import KIND_NAMES, KINDS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROOMY = 100
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def plugins() -> None:
     """Show which components there are and what they can be told; check plugins, and begin new ones."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutk.cli import completion
-from cutk.cli.common import settings
+from cutk.cli.common import Command, settings
 from cutk.errors import UsageError, suggestion
 from cutk.plugins.discovery import GROUP, HOME, Provider, normalised, points
 
@@ -183,7 +183,7 @@ def _print_failures(failures: Sequence[Failure], console: Console) -> None:
         console.print(f"[bold red]broken:[/bold red] {escape(f'{failure.provider}: {failure.reason}')}", soft_wrap=True)
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=completion.distributions)
 @click.option(
     "--option",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from cutk.cli.common import Command
 from cutk.errors import UsageError
 from cutk.kinds import KIND_NAMES, KINDS
 from cutk.plugins.checks import problem_with
@@ -110,7 +111,7 @@ def _write(folder: Path, name: str, kind: str, package: str) -> None:
         target.write_text(environment.get_template(template).render(values), encoding="utf-8")
 
 
-@click.command("new")
+@click.command("new", cls=Command)
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KIND_NAMES), required=True, help="What kind of component it is.")
 @click.option(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from cutk.cli import completion
-from cutk.cli.common import load_plugins, plugin_option
+from cutk.cli.common import Group, load_plugins, plugin_option
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def presets() -> None:
     """Show the plans that come with cutk and its plugins."""
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cutk.cli.common import Command
+
 if TYPE_CHECKING:
     from cutk.report.contents import Contents
 
@@ -22,7 +24,7 @@ def _warn(text: str) -> None:
     click.echo(f"Warning: {printable(text)}", err=True)
 
 
-@click.command(context_settings={"max_content_width": 100})
+@click.command(cls=Command, context_settings={"max_content_width": 100})
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option(
     "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write everything as one self-contained page."
@@ -58,7 +60,7 @@ def report(runs: Path, **options: Any) -> int:
     from cutk.run.store import Store
 
     store = Store(runs)
-    found = list(store.runs(warn=_warn))
+    found = list(store.runs(_warn))
     failures = list(store.failures())
     for failure in failures[:SHOWN_FAILURES]:
         _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")

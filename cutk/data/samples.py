@@ -130,7 +130,10 @@ class Samples:
     def require(self, form: Form, who: str) -> None:
         """Raise a ``UsageError`` if the samples have another form than ``who``, a component, can take."""
         if self.form != form:
-            raise UsageError(f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}).")
+            raise UsageError(
+                f"{who} needs {form}, and these samples are {self.form} ({told(self.x)}). Manipulations that change "
+                "labels alone fit any samples; see: cutk plugins list"
+            )
 
     def digest(self) -> bytes:
         """Return a SHA-256 over everything that the samples hold."""
@@ -142,7 +145,6 @@ class Samples:
 
 def Images(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Samples:  # noqa: N802  # it was a class
     """Return samples, under the name that they had when all of them were images."""
-    warnings.warn("cutk.Images is called cutk.Samples since cutk 0.2.", DeprecationWarning, stacklevel=2)
     return Samples(pixels, labels, classes)
 
 

@@ -9,8 +9,6 @@ from dataclasses import fields
 from cutk.components import Component, Metric, Score, Selector, Summary, Unlearner
 from cutk.kinds import KINDS
 
-__all__ = ["problem_with"]
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # Words that the command line and the records use for something else.
 _RESERVED = frozenset({"all", "gold", "original", "recipe"})
@@ -37,15 +35,14 @@ def _problem_with_values(component: type[Component], base: type[Component]) -> s
     if issubclass(component, Selector) and (odd := set(component.measures) - {field.name for field in fields(Score)}):
         return f"measures {sorted(odd)[0]!r}; expected fields of cutk.Score"
     if issubclass(component, Unlearner):
-        grid, known = component.grid, set(options)
+        grid = component.grid
         points = [grid] if isinstance(grid, Mapping) else grid
         if not isinstance(points, tuple | list) or not all(isinstance(point, Mapping) for point in points):
             return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
         if isinstance(grid, Mapping) and not all(isinstance(v, tuple | list) and v for v in grid.values()):
             return f"has the grid {grid!r}; expected a list of values for each option"
-        unknown = sorted({str(name) for point in points for name in point} - known)
-        unknown += sorted(set(component.prepared_by) - known)
-        if unknown:
+        named = [str(name) for point in points for name in point]
+        if unknown := sorted({*named, *component.prepared_by} - set(options)):
             return f"names the option {unknown[0]!r} in grid or prepared_by, which it doesn't have"
     return None
 
@@ -57,26 +54,26 @@ def problem_with(component: object, kind: str) -> str | None:
     "'int' is no subclass of cutk.Metric"
     """
     base = KINDS[kind].base
-    label = component.__name__ if isinstance(component, type) else repr(component)
     if not isinstance(component, type):
-        return f"expected a subclass of cutk.{base.__name__}, got the {type(component).__name__} {label}"
+        return f"expected a subclass of cutk.{base.__name__}, got the {type(component).__name__} {component!r}"
+    label = f"'{component.__name__}'"
     if not issubclass(component, base):
-        return f"'{label}' is no subclass of cutk.{base.__name__}"
+        return f"{label} is no subclass of cutk.{base.__name__}"
     name = getattr(component, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return f"'{label}' has the name {name!r}; expected lower-case letters, digits, - and _"
+        return f"{label} has the name {name!r}; expected lower-case letters, digits, - and _"
     if name in _RESERVED:
-        return f"'{label}' has the name {name!r}, which is reserved"
+        return f"{label} has the name {name!r}, which is reserved"
     if not (isinstance(component.Options, type) and issubclass(component.Options, base.Options)):
-        return f"'{label}.Options' is no subclass of cutk.{base.Options.__name__}"
+        return f"'{component.__name__}.Options' is no subclass of cutk.{base.Options.__name__}"
     if component.variant and component.variant not in component.Options.model_fields:
-        return f"'{label}.variant' names the option {component.variant!r}, which it doesn't have"
+        return f"'{component.__name__}.variant' names the option {component.variant!r}, which it doesn't have"
     if problem := _problem_with_values(component, base):
-        return f"'{label}' {problem}"
+        return f"{label} {problem}"
     if missing := [method for method in component.required if _is_missing(component, method)]:
-        return f"'{label}' does not override {missing[0]}()"
+        return f"{label} does not override {missing[0]}()"
     if taken := [method for method in base.final if getattr(component, method) is not getattr(base, method)]:
-        return f"'{label}' overrides {taken[0]}(), which others rely on; what may be overridden, its base class says"
+        return f"{label} overrides {taken[0]}(), which others rely on; what may be overridden, its base class says"
     return None
 
 

@@ -9,26 +9,10 @@ from importlib.metadata import EntryPoint, distributions
 
 from cutk.kinds import KINDS
 
-__all__ = [
-    "GROUP",
-    "HOME",
-    "INLINE",
-    "PRESETS",
-    "Provider",
-    "kinds_of",
-    "normalised",
-    "points",
-    "provider_versions",
-    "told_by_folder",
-]
-
 GROUP = "cutk"
-# cutk's own distribution: its components keep their plain names, whatever else is installed.
-HOME = "cutk"
-# What stands for a distribution where a plugin is a file that nobody installed.
-INLINE = "inline"
-# What a plugin may provide besides components.
-PRESETS = "presets"
+HOME = "cutk"  # the distribution whose components keep their plain names, whatever else is installed
+INLINE = "inline"  # stands for a distribution where a plugin is a file that nobody installed
+PRESETS = "presets"  # what a plugin may provide besides components
 
 
 @dataclass(frozen=True)
@@ -54,7 +38,7 @@ def normalised(distribution: str) -> str:
 
 
 def points() -> Iterator[tuple[Provider, EntryPoint]]:
-    """Yield the entry points, cutk's own first, then by name, so that the order of installation means nothing."""
+    """Yield the entry points, cutk's own first, then by name, whatever the order of installation."""
     found, seen = [], set()
     for distribution in distributions():
         # Of a package that is half removed, or was never whole, what is left may be anything.
@@ -72,16 +56,11 @@ def points() -> Iterator[tuple[Provider, EntryPoint]]:
 
 
 def told_by_folder(point: EntryPoint) -> set[str]:
-    """Return what the folder that an entry point's module lies in says of it: kinds, ``presets``, or nothing."""
+    """Return which kinds an entry point provides (or ``presets``), if a folder above its module is called so."""
     folders = {kind.plural: kind.name for kind in KINDS.values()} | {PRESETS: PRESETS}
     return {folders[part] for part in point.module.split(".") if part in folders}
 
 
 def kinds_of(point: EntryPoint) -> set[str]:
-    """Return which kinds an entry point may provide, loading nothing: by the folder that its module lies in, or all."""
+    """Return which kinds an entry point may provide: what its folder says, or all."""
     return told_by_folder(point) - {PRESETS} or set(KINDS)
-
-
-def provider_versions() -> dict[str, str]:
-    """Return the version of each distribution that has plugins, loading nothing."""
-    return {provider.distribution: provider.version for provider, _ in points()}

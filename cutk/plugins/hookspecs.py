@@ -30,8 +30,6 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 def _hook(kind: Kind) -> Callable[[], Sequence[type[Any]]]:
-    """Return the specification of the hook that provides components of one kind."""
-
     def provide() -> Sequence[type[Any]]:
         raise NotImplementedError(f"{kind.hook} is a specification")
 

@@ -23,9 +23,6 @@ from cutk.kinds import KINDS, asked_as
 from cutk.plugins import hookspecs
 from cutk.plugins.checks import problem_with
 from cutk.plugins.discovery import HOME, INLINE, Provider, kinds_of, normalised, points
-from cutk.plugins.sources import source_of
-
-__all__ = ["Entry", "Failure", "Preset", "Provider", "Registry", "load_registry", "source_of"]
 
 # The first number of the oldest API that plugins may be written for.
 _OLDEST_API = 1
@@ -43,14 +40,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Entry:
-    """One usable component.
+    """One usable component, called ``name``, or ``distribution:name`` if that is taken.
 
-    Attributes:
-        kind: its kind.
-        name: how to ask for it: plain, or ``distribution:name`` if that is taken.
-        component: the class.
-        provider: where it comes from.
-        given: the options that the name sets: for ``name:value`` the component's variant.
+    ``given`` are the options that the name sets: for ``name:value`` the component's variant.
     """
 
     kind: str
@@ -62,14 +54,18 @@ class Entry:
     @property
     def family(self) -> str:
         """The name without the variant: options given for it are every variant's."""
-        for value in self.given.values():
-            return self.name.removesuffix(f":{value}")
-        return self.name
+        return self.name.removesuffix("".join(f":{value}" for value in self.given.values()))
 
-    @property
-    def spellings(self) -> tuple[str, str]:
-        """How users may ask for it."""
-        return self.name, f"{self.provider.distribution}:{self.component.name}"
+    def called(self, name: str) -> Entry | None:
+        """Return the entry that ``name`` stands for, plain or as ``distribution:name``, with its variant if any."""
+        spellings = (self.name, f"{self.provider.distribution}:{self.component.name}")
+        if name in spellings:
+            return self
+        for spelling in spellings if self.component.variant else ():
+            value = name.removeprefix(f"{spelling}:")
+            if value not in ("", name):
+                return replace(self, name=name, given={self.component.variant: value})
+        return None
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class Preset:
 
 @dataclass
 class Registry:
-    """All that was found, usable or not."""
+    """All that was found, usable or not; ``remarks`` are about plugins that can be used nonetheless."""
 
     entries: list[Entry] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -98,39 +94,28 @@ class Registry:
     def get(self, kind: str, name: str) -> Entry:
         """Return the component called ``name``, plain or as ``distribution:name``, a variant as ``name:value``.
 
-        What is asked for by the same option counts as the same kind: a summary is found among the metrics.
-
-        Raises:
-            UsageError: if there is none, or if two distributions provide the plain name.
+        What is asked for by the same option counts as the same kind: a summary is found among the metrics. A
+        ``UsageError`` if there is none, or if two distributions provide the plain name.
         """
         kinds = [other.name for other in asked_as(kind)]
-        for other in kinds:
-            if entry := self._named(other, name):
-                return entry
+        if found := self._called(kinds, name):
+            return found[0]
         raise UsageError(self._refusal(kinds, name))
 
     def find(self, name: str) -> list[Entry]:
-        """Return the components called ``name``, of whatever kind.
-
-        Raises:
-            UsageError: if there is none, or if two distributions provide the plain name of one kind.
-        """
-        found = [entry for kind in KINDS if (entry := self._named(kind, name))]
+        """Return the components called ``name`` of all kinds; a ``UsageError`` as for ``get``."""
+        found = self._called(KINDS, name)
         if not found or any((kind, name) in self.ambiguous for kind in KINDS):
             raise UsageError(self._refusal(list(KINDS), name))
         return found
 
-    def _named(self, kind: str, name: str) -> Entry | None:
-        ours = [entry for entry in self.entries if entry.kind == kind]
-        for entry in ours:
-            if name in entry.spellings:
-                return entry
-        for entry in ours:
-            for spelling in entry.spellings:
-                value = name.removeprefix(spelling + ":")
-                if entry.component.variant and value not in ("", name):
-                    return replace(entry, name=name, given={entry.component.variant: value})
-        return None
+    def _called(self, kinds: Iterable[str], name: str) -> list[Entry]:
+        """Return at most one component of each kind: a name that is spelled out before one with a variant."""
+        found = []
+        for kind in kinds:
+            meant = [entry for one in self.entries if one.kind == kind and (entry := one.called(name))]
+            found += sorted(meant, key=lambda entry: bool(entry.given))[:1]
+        return found
 
     def _refusal(self, kinds: Sequence[str], name: str) -> str:
         """Say why there is no such component: it is provided twice, it is broken, or nobody knows it."""
@@ -143,12 +128,15 @@ class Registry:
         for failure in self.failures:
             if failure.provider.entry_point == name:
                 return f"The plugin '{failure.provider}' cannot be used: {failure.reason}"
+        asked, what = KINDS[kinds[0]], kinds[0] if len(kinds) < len(KINDS) else "component"
+        if not name.strip():
+            beside = " before or after '+'" if kinds == ["manipulation"] else ""
+            return f"{what.capitalize()}: a name is missing{beside}. See: cutk plugins list"
         ours = [entry for kind in kinds for entry in self.of_kind(kind)]
-        known = {entry.name for entry in ours}
-        said = f"Unknown {kinds[0] if len(kinds) < len(KINDS) else 'component'} '{name}'."
+        known = [entry.name for entry in ours]
+        said = f"Unknown {what} '{name}'."
         parts = [part.strip() for part in name.split(",")]
-        if len(parts) > 1 and known.issuperset(parts):
-            asked = KINDS[kinds[0]]
+        if len(parts) > 1 and set(known).issuperset(parts):
             if not asked.several:
                 return f"{said} One {asked.name} is expected, not several."
             return f"{said} Give each by itself: {' '.join(f'{asked.option} {part}' for part in parts)}"
@@ -158,16 +146,13 @@ class Registry:
                 variants += [f"{entry.name}:{value}" for value in entry.component.variants()]
         if meant := [variant for variant in variants if variant.partition(":")[2] == name.casefold()]:
             return f"{said} Did you mean {' or '.join(repr(variant) for variant in meant)}?"
-        return f"{said}{suggestion(name, [*sorted(known), *variants])} See: cutk plugins list"
+        return f"{said}{suggestion(name, sorted(known) + variants)} See: cutk plugins list"
 
 
 def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any], bool]]:
     """Yield the plugins that are single files, and whether each was named itself; a folder stands for its files.
 
     Their version is a hash of what they hold, so that a file that has been changed is another plugin.
-
-    Raises:
-        UsageError: if a path is neither a Python file nor a folder.
     """
     for given in paths:
         path = Path(given).expanduser()
@@ -186,8 +171,7 @@ def _import_file(file: Path, version: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"'{file}' cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -197,40 +181,30 @@ def _import_file(file: Path, version: str) -> Any:
 
 
 def _check_api(plugin: Any) -> str:
-    """Refuse a plugin that needs more than there is; return a remark on one that is written for less.
-
-    Raises:
-        CutkError: if its ``CUTK_API`` is later than ``API_VERSION``, too old, or no version.
-    """
+    """Refuse a plugin that needs more than there is; return a remark on one that is written for less."""
     needed = getattr(plugin, "CUTK_API", None)
     if needed is None:
         return ""
-    here = tuple(map(int, hookspecs.API_VERSION.split(".")))
+    version = hookspecs.API_VERSION
     if not isinstance(needed, str) or not re.fullmatch(r"\d+\.\d+", needed):
-        raise CutkError(f"its CUTK_API is {needed!r}; expected a version such as '{hookspecs.API_VERSION}'")
-    major, minor = map(int, needed.split("."))
-    if (major, minor) > here or major < _OLDEST_API:
-        remedy = "Update cutk." if (major, minor) > here else "Update the plugin."
-        raise CutkError(f"it needs cutk's plugin API {needed}, and this cutk has {hookspecs.API_VERSION}. {remedy}")
-    if major == here[0]:
+        raise CutkError(f"its CUTK_API is {needed!r}; expected a version such as '{version}'")
+    here, asked = (tuple(map(int, text.split("."))) for text in (version, needed))
+    if asked > here or asked[0] < _OLDEST_API:
+        remedy = "Update cutk." if asked > here else "Update the plugin."
+        raise CutkError(f"it needs cutk's plugin API {needed}, and this cutk has {version}. {remedy}")
+    if asked[0] == here[0]:
         return ""
-    return f"it is written for cutk's plugin API {needed}; what {hookspecs.API_VERSION} calls otherwise still works"
+    return f"it is written for cutk's plugin API {needed}; what {version} calls otherwise still works"
 
 
-def _listed(variable: str, environ: Mapping[str, str]) -> set[str] | None:
-    """Read a comma-separated environment variable of distributions or ``distribution:entry-point``."""
-    if variable not in environ:
-        return None
-    names = (part.strip() for part in environ[variable].split(","))
-    return {normalised(head) + colon + tail for head, colon, tail in (n.partition(":") for n in names) if head}
+def _is_wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
+    def lists(variable: str) -> bool:
+        names = (part.strip().partition(":") for part in environ.get(variable, "").split(","))
+        listed = {normalised(head) + colon + tail for head, colon, tail in names if head}
+        return not listed.isdisjoint({provider.distribution, str(provider)})
 
-
-def _wanted(provider: Provider, environ: Mapping[str, str]) -> bool:
-    spellings = {provider.distribution, str(provider)}
-    if spellings & (_listed("CUTK_DISABLE", environ) or set()):
-        return False
-    allowed = _listed("CUTK_PLUGINS", environ)
-    return allowed is None or provider.distribution == HOME or bool(spellings & allowed)
+    allowed = provider.distribution == HOME or "CUTK_PLUGINS" not in environ or lists("CUTK_PLUGINS")
+    return allowed and not lists("CUTK_DISABLE")
 
 
 class _Loader:
@@ -251,19 +225,19 @@ class _Loader:
         with watched() as changed:
             self._load(provider, load, must_provide)
         if changed:
-            reason = f"it changes {' and '.join(changed)} when it is loaded, which was put back"
-            self.registry.remarks.append(Failure(provider, reason))
+            self._remark(provider, f"it changes {' and '.join(changed)} when it is loaded, which was put back")
 
     def _load(self, provider: Provider, load: Callable[[], Any], must_provide: bool) -> None:
-        if self.manager.has_plugin(str(provider)):
+        name = str(provider)
+        if self.manager.has_plugin(name):
             self._fail(provider, "another plugin of this name is loaded already")
             return
         # stdout carries results alone, so what a plugin prints while it is imported goes where the rest goes.
         with Caught() as caught, contextlib.redirect_stdout(sys.stderr):
             plugin = load()
             if remark := _check_api(plugin):
-                self.registry.remarks.append(Failure(provider, remark))
-            self.manager.register(plugin, name=str(provider))
+                self._remark(provider, remark)
+            self.manager.register(plugin, name=name)
             # Hooks without a specification are misspelt; whoever came before has been through this check.
             self.manager.check_pending()
             if must_provide and not self.manager.get_hookcallers(plugin):
@@ -271,14 +245,17 @@ class _Loader:
         if caught.error is None:
             self._ask(provider)
             return
-        if self.manager.has_plugin(str(provider)):
-            self.manager.unregister(name=str(provider))
+        if self.manager.has_plugin(name):
+            self.manager.unregister(name=name)
         said = caught.reason
         if isinstance(caught.error, SystemExit):
             said = f"it calls sys.exit({caught.error.code!r}) when imported"
         elif isinstance(caught.error, pluggy.PluginValidationError):
             said = " ".join(str(caught.error).split())
         self._fail(provider, said, caught)
+
+    def _remark(self, provider: Provider, text: str) -> None:
+        self.registry.remarks.append(Failure(provider, text))
 
     def _fail(self, provider: Provider, reason: str, caught: Caught | None = None) -> None:
         if self.strict:
@@ -312,9 +289,8 @@ class _Loader:
     def _keep(self, provider: Provider, kind: str, item: Any) -> str | None:
         """Keep what a hook provides, or say what is wrong with it."""
         if kind == "preset":
-            folder = Path(item)
-            for path in sorted(folder.rglob("*.toml")):
-                name = path.relative_to(folder).with_suffix("").as_posix()
+            for path in sorted(Path(item).rglob("*.toml")):
+                name = path.relative_to(item).with_suffix("").as_posix()
                 if name in self.registry.presets:
                     name = f"{provider.distribution}:{name}"
                 self.registry.presets[name] = Preset(name, path, provider)
@@ -329,24 +305,21 @@ class _Loader:
     def resolve(self, reserved: Set[tuple[str, str]]) -> Registry:
         """Give out the names: built-ins keep the plain one, a clash of third parties leaves it to nobody.
 
-        Args:
-            reserved: kinds and names of built-ins, which are nobody else's even where the built-in is left out.
+        ``reserved`` are kinds and names of built-ins, nobody else's even where the built-in is left out.
         """
-        claims: dict[tuple[str, str], list[Entry]] = {}
+        claims: dict[tuple[str, str], dict[str, Entry]] = {}
         for entry in self.found:
-            claims.setdefault((entry.kind, entry.component.name), []).append(entry)
-        for (kind, name), entries in claims.items():
-            by_distribution: dict[str, Entry] = {}
-            for entry in entries:
-                twin = by_distribution.setdefault(entry.provider.distribution, entry)
-                if twin is not entry and twin.component is not entry.component:
-                    self._fail(entry.provider, f"its distribution provides the {kind} '{name}' twice")
-            owner = HOME if HOME in by_distribution else None
-            if owner is None and len(by_distribution) == 1 and (kind, name) not in reserved:
-                owner = next(iter(by_distribution))
+            claim = claims.setdefault((entry.kind, entry.name), {})
+            twin = claim.setdefault(entry.provider.distribution, entry)
+            if twin.component is not entry.component:
+                self._fail(entry.provider, f"its distribution provides the {entry.kind} '{entry.name}' twice")
+        for (kind, name), claim in claims.items():
+            owner = HOME if HOME in claim else None
+            if owner is None and len(claim) == 1 and (kind, name) not in reserved:
+                (owner,) = claim
             if owner is None:
-                self.registry.ambiguous[kind, name] = [entry.provider for entry in by_distribution.values()]
-            for distribution, entry in by_distribution.items():
+                self.registry.ambiguous[kind, name] = [entry.provider for entry in claim.values()]
+            for distribution, entry in claim.items():
                 reachable = name if distribution == owner else f"{distribution}:{name}"
                 self.registry.entries.append(replace(entry, name=reachable))
         return self.registry
@@ -366,17 +339,14 @@ def load_registry(
 
     Args:
         environ: where to read these; the process's environment if not given.
-        inline: Python files, or folders of such, each of which is a plugin without being installed.
+        inline: Python files, or folders of such, plugins that aren't installed; a ``UsageError`` if one isn't there.
         kinds: leave out installed plugins that surely provide others than these; all are loaded if not given.
-
-    Raises:
-        UsageError: if ``inline`` or ``CUTK_PLUGIN_PATH`` names what isn't there.
     """
     environ = os.environ if environ is None else environ
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
     found = list(points())
     for provider, point in found:
-        if _wanted(provider, environ) and (kinds is None or kinds & kinds_of(point)):
+        if _is_wanted(provider, environ) and (kinds is None or kinds & kinds_of(point)):
             loader.load(provider, point.load)
     on_path = [part for part in environ.get("CUTK_PLUGIN_PATH", "").split(os.pathsep) if part]
     for provider, load, named in _inline([*on_path, *inline]):

@@ -101,6 +101,23 @@ class Truth:
         return replace(self, domains=(domain,), **part)
 
 
+def _same(model: nn.Module, other: nn.Module) -> bool:
+    """Say whether two models agree in weights, in what they are made of, and in modes, hooks and gradients."""
+
+    def settings(module: nn.Module) -> dict[str, object]:
+        plain = (bool, int, float, str, tuple, type(None))
+        kept = {n: v if isinstance(v, plain) else len(v) if isinstance(v, dict) else 0 for n, v in vars(module).items()}
+        needs = {name: (p.requires_grad, p.grad is None) for name, p in module.named_parameters(recurse=False)}
+        return {"": type(module), **kept, **needs}
+
+    mine, theirs = model.state_dict(), other.state_dict()
+    return (
+        list(map(settings, model.modules())) == list(map(settings, other.modules()))
+        and mine.keys() == theirs.keys()
+        and all(value.dtype == theirs[name].dtype and torch.equal(value, theirs[name]) for name, value in mine.items())
+    )
+
+
 @dataclass(eq=False)
 class Evaluation:
     """One model under the evaluator's eyes; each set of samples goes through it once, whatever metrics ask.
@@ -119,13 +136,19 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         self._whole, self._judged = self.truth, self.model
+        self._copies: list[nn.Module] = []
         self._outputs: dict[str, Tensor] = {}
         self._start = 0
 
     def private(self) -> Evaluation:
-        """Return the same with a model, labels and indices of its own, for one metric; outputs are computed once."""
+        """Return the same with a model, labels and indices that are nobody else's, for one metric at a time.
+
+        The model is copied anew only where a metric didn't leave it as it was; outputs are computed once.
+        """
+        if not self._copies or not _same(self._copies[0], self._judged):
+            self._copies[:] = [copy.deepcopy(self._judged)]
         part = copy.copy(self)
-        part.model, part.truth = copy.deepcopy(self._judged), self.truth.private()
+        part.model, part.truth = self._copies[0], self.truth.private()
         for name in ("identified", "identified_before"):
             mine = getattr(self, name)
             setattr(part, name, None if mine is None else mine.clone())

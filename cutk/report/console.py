@@ -6,8 +6,6 @@ import os
 
 from rich.console import Console
 
-__all__ = ["make_console"]
-
 # Where output is no terminal nothing has to fit a screen.
 PIPE_WIDTH = 140
 _LEAST = 40

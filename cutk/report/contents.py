@@ -18,8 +18,6 @@ from cutk.run.summary import Summarised, summarise
 if TYPE_CHECKING:
     from cutk.report.panels import Drawing
 
-__all__ = ["Contents", "installed_summaries"]
-
 Summaries = Mapping[str, Callable[[], Summary]]
 
 
@@ -36,23 +34,9 @@ def installed_summaries(registry: Registry, warn: Callable[[str], None] = lambda
 
 
 class Contents:
-    """What a report shows.
+    """What a report shows of runs (see ``experiments_of``), with what makes each summary, by name.
 
-    Args:
-        runs: what it is about.
-        summaries: what makes each summary, by name.
-        datasets: the ones to report, all if empty.
-        manipulations: likewise.
-        metrics: the ones to show in their order, names by identity; all in an order of their own if not given.
-        oracle: whether the grid point that is best on the test set is told.
-        failures: cells that gave no run.
-
-    Attributes:
-        experiments: the runs in order.
-        failures: see there.
-
-    Raises:
-        UsageError: if no run is of such a dataset or manipulation.
+    ``failures`` are cells that gave no run.
     """
 
     def __init__(
@@ -71,30 +55,23 @@ class Contents:
         self._makers = summaries
 
     @cached_property
-    def _summarised(self) -> tuple[list[list[Summarised]], list[Failure]]:
-        found, failures = [], []
-        for experiment in self.experiments:
-            records, metrics = experiment.records(), experiment.metrics.values()
-            summarised, failed = summarise(self._makers, records, metrics)
-            found.append(summarised)
-            failures += failed
-        return found, failures
+    def _summarised(self) -> list[tuple[list[Summarised], list[Failure]]]:
+        return [summarise(self._makers, e.records(), e.metrics.values()) for e in self.experiments]
 
     @property
     def summaries(self) -> list[list[Summarised]]:
         """The summaries of each experiment's methods, each manipulation under its setting's title."""
-        return self._summarised[0]
+        return [found for found, _ in self._summarised]
 
     @property
     def failed_summaries(self) -> list[Failure]:
         """The summaries that gave no number."""
-        return self._summarised[1]
+        return [failure for _, failed in self._summarised for failure in failed]
 
     @cached_property
     def sheets(self) -> list[list[Sheet]]:
         """The tables of each experiment."""
-        about = {name: make() for name, make in self._makers.items()}
-        kinds = {name: type(summary) for name, summary in about.items()}
+        kinds = {name: type(make()) for name, make in self._makers.items()}
         return [sheets_of(e, found, kinds) for e, found in zip(self.experiments, self.summaries, strict=True)]
 
     def rows(self) -> Iterator[dict[str, Any]]:

@@ -8,20 +8,14 @@ from rich import box
 from rich.table import Table
 
 from cutk.report.console import make_console
+from cutk.report.estimate import CellCost, total
 from cutk.report.terminal import safe
-from cutk.run.estimate import CellCost, total
-
-__all__ = ["duration", "print_dry_run"]
 
 
 def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: float, machine: str) -> None:
     """Print the cells of a plan, and what they cost in trainings, passes over the training data and hours.
 
-    Args:
-        costs: of all cells.
-        samples: how many training samples a pass goes over.
-        seconds_per_pass: as measured here; not looked at where nothing is to be computed.
-        machine: what it was measured on.
+    A pass goes over so many ``samples``, as measured on ``machine``; its seconds matter where there is a cell to do.
     """
     console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -49,10 +43,8 @@ def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: flo
         + (f", and {unknown} cells whose unlearner does not tell." if unknown else "."),
     ]
     if to_do:
-        lines.append(
-            f"A pass takes about {duration(seconds_per_pass)} here ({machine}; measured just now), so all of it about "
-            f"{duration(seconds_per_pass * passes)}."
-        )
+        here, whole = duration(seconds_per_pass), duration(seconds_per_pass * passes)
+        lines.append(f"A pass takes about {here} here ({machine}; measured just now), so all of it about {whole}.")
     for line in lines:
         console.print(safe(line), highlight=False, soft_wrap=True)
 

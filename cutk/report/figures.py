@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
-from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from cutk.report.breakdowns import breakdown
-from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, grouped, stat_of
 from cutk.report.logged import logged
 from cutk.report.naming import compact, listed, natural, slug, slugs
 from cutk.report.origins import origin_of
 from cutk.report.panels import Drawing, Panels, bounded_axis, fraction_axis, label_of, spread
-from cutk.report.style import INK, MARKERS, Mark, drawing
-from cutk.run.summary import Stat, stat
-
-__all__ = ["figures_of"]
+from cutk.report.style import INK, MARKERS, Mark, drawing, shades
+from cutk.run.records import Measured
+from cutk.run.summary import Stat
 
 _REFERENCES = ((ORIGINAL, (0, (1, 1.6)), "x"), (GOLD, (0, (7, 2)), "*"))
 _MOST_COLOURS = 9  # that a legend lists
 _MARKERS = (*MARKERS, "<", ">")
 _OPENS = "A point leads to its record."
 
+Marks = dict[str, Mark]
 
-def figures_of(experiment: Experiment, marks: dict[str, Mark]) -> Iterator[Drawing]:
+
+def figures_of(experiment: Experiment, marks: Marks) -> Iterator[Drawing]:
     """Yield every figure that an experiment's runs give; ``marks`` are those of its methods."""
     origin = origin_of(experiment)
     for draw in _planned(experiment, marks):
@@ -39,13 +39,13 @@ def figures_of(experiment: Experiment, marks: dict[str, Mark]) -> Iterator[Drawi
             yield replace(drawn, origin=origin)
 
 
-def _planned(experiment: Experiment, marks: dict[str, Mark]) -> Iterator[Callable[[], Drawing | None]]:
-    fractions = [name for name, metric in experiment.metrics.items() if metric.is_fraction]
-    for name in fractions:
-        yield partial(_against_alpha, experiment, name, marks)
-    for name in fractions:
+def _planned(experiment: Experiment, marks: Marks) -> Iterator[Callable[[], Drawing | None]]:
+    fractions = [metric for metric in experiment.metrics.values() if metric.is_fraction]
+    for metric in fractions:
+        yield partial(_curves, experiment, metric, marks)
+    for metric in fractions:
         for manipulation in dict.fromkeys(setting.manipulation for setting in experiment.settings):
-            yield partial(_against_size, experiment, name, marks, manipulation)
+            yield partial(_curves, experiment, metric, marks, manipulation)
     aims, utilities = experiment.objectives("unlearning"), experiment.objectives("utility")
     for aim in aims:
         for utility in utilities:
@@ -63,121 +63,105 @@ def _planned(experiment: Experiment, marks: dict[str, Mark]) -> Iterator[Callabl
 # Curves.
 
 
-def _against_alpha(experiment: Experiment, metric: str, marks: dict[str, Mark]) -> Drawing | None:
-    words = ("alpha", "Against the identified fraction", "Identified fraction α", "the identified fraction α")
-    return _curves(experiment, experiment.settings, metric, marks, lambda _, alpha: alpha, words)
-
-
-def _against_size(experiment: Experiment, metric: str, marks: dict[str, Mark], manipulation: str) -> Drawing | None:
-    settings = [s for s in experiment.settings if s.manipulation == manipulation]
-    if len({tuple(setting.manipulated) for setting in settings}) < 2:
-        return None
-    group, against = "Against the number of identified samples", f"the number of identified samples, {manipulation}"
-    words = (f"size-{slug(manipulation)}", group, "Identified samples", against)
-    return _curves(experiment, settings, metric, marks, lambda setting, alpha: setting.identified[alpha], words)
-
-
 def _curve(setting: Setting, metric: str, method: str) -> list[tuple[float, Stat, Point]]:
     """Return α, the metric over seeds, and one of the records behind it."""
     return [
-        (alpha, value, next(p for p in setting.selected(method, alpha) if p.value(metric) is not None))
+        (alpha, value, _measured_point(setting, metric, method, alpha))
         for alpha in setting.alphas
         if (value := setting.measured(metric, method, alpha))
     ]
 
 
-def _curves(
-    experiment: Experiment,
-    settings: Sequence[Setting],
-    metric: str,
-    marks: dict[str, Mark],
-    place: Callable[[Setting, float], float],
-    words: tuple[str, str, str, str],
-) -> Drawing | None:
-    settings = [s for s in settings if any(_curve(s, metric, method) for method in s.methods)]
+def _measured_point(setting: Setting, metric: str, method: str, alpha: float | None = None) -> Point:
+    return next(point for point in setting.selected(method, alpha) if point.value(metric) is not None)
+
+
+def _curves(experiment: Experiment, metric: Measured, marks: Marks, manipulation: str = "") -> Drawing | None:
+    """Draw a metric against α; of one ``manipulation`` against the number of identified samples."""
+    settings = [setting for setting in experiment.settings if manipulation in ("", setting.manipulation)]
+    if manipulation and len({tuple(setting.manipulated) for setting in settings}) < 2:
+        return None
+    settings = [s for s in settings if any(_curve(s, metric.name, method) for method in s.methods)]
     if not settings:
         return None
-    name, group, axis, against = words
     panels = Panels([setting.heading for setting in settings])
     heights: list[float] = []
     counts: set[int] = set()
     for method in experiment.methods:
-        panels.line_entry(method, marks[method])
+        colour, marker, dash = marks[method]
+        panels.entry(method, Line2D([], [], color=colour, linestyle=dash, marker=marker))
     for ax, setting in zip(panels.axes, settings, strict=True):
         for reference, dash, _ in _REFERENCES:
-            if value := setting.measured(metric, reference):
-                point = next(p for p in setting.selected(reference) if p.value(metric) is not None)
-                panels.reference(ax, reference, value, point, dash)
+            if value := setting.measured(metric.name, reference):
+                panels.reference(ax, reference, value, _measured_point(setting, metric.name, reference), dash)
                 heights.append(value.mean)
         xs: list[float] = []
         for method in setting.methods:
-            if curve := _curve(setting, metric, method):
+            if curve := _curve(setting, metric.name, method):
                 alphas, values, points = zip(*curve, strict=True)
-                mine = [place(setting, alpha) for alpha in alphas]
+                mine = [setting.identified[alpha] for alpha in alphas] if manipulation else alphas
                 panels.curve(ax, mine, values, points, marks[method])
                 counts |= {value.n for value in values}
                 heights += [v.mean + sign * (v.sd or 0) for v in values for sign in (-1, 1)]
                 xs += mine
-        if name == "alpha":
-            fraction_axis(ax, xs)
-        else:
+        if manipulation:
             ax.set_xlim(0, 1.04 * max(xs))
+        else:
+            fraction_axis(ax, xs)
     bounded_axis(panels.axes, heights)
-    panels.label(axis, label_of(metric))
+    name, group, against = "alpha", "identified fraction", "the identified fraction α"
+    if manipulation:
+        name, group = f"size-{slug(manipulation)}", "number of identified samples"
+        against = f"the number of identified samples, {manipulation}"
+    panels.label("Identified samples" if manipulation else "Identified fraction α", label_of(metric.name))
     least, most = min(counts), max(counts)
     seeds = f"{most}" if least == most else f"{least} to {most}"
     lines = f"Means over {seeds} seeds, with a band of one standard deviation" if most > 1 else "One seed"
     return panels.finish(
-        f"{experiment.slug}-{slug(metric)}-{name}",
-        group,
-        f"{label_of(metric)} against {against}",
-        f"{experiment.metrics[metric].summary} {lines}; the horizontal lines are the original and the gold model. "
-        f"{_OPENS}",
+        f"{experiment.slug}-{slug(metric.name)}-{name}",
+        f"Against the {group}",
+        f"{label_of(metric.name)} against {against}",
+        f"{metric.summary} {lines}; the horizontal lines are the original and the gold model. {_OPENS}",
     )
 
 
 # Grid points.
 
 
-def _of_grid(setting: Setting, method: str, *metrics: str) -> list[Point]:
+def _of_grid(setting: Setting, method: str, *metrics: Measured) -> list[Point]:
     """Return the measured points of a method's grid; none if only the selected ones were measured."""
     mine = [p for p in setting.points if p.alpha is not None and p.method == method]
-    mine = [p for p in mine if all(p.value(metric) is not None for metric in metrics)]
+    mine = [p for p in mine if all(p.value(metric.name) is not None for metric in metrics)]
     return mine if any(not point.selected for point in mine) else []
 
 
 class _Code(NamedTuple):
     """How options are drawn: the one with the most values as a colour, the next as a marker."""
 
-    options: tuple[str, ...]
+    options: list[str]
     colours: dict[str, str]
     markers: dict[str, str]
 
-    def colour(self, point: Point) -> str:
-        """Return the colour of a grid point."""
-        return self.colours[self._text(point, 0)]
-
-    def marker(self, point: Point) -> str:
-        """Return its marker."""
-        return self.markers[self._text(point, 1)]
-
-    def _text(self, point: Point, place: int) -> str:
-        options = point.attempt.options
-        return compact(options.get(self.options[place])) if len(self.options) > place else ""
+    def look(self, point: Point) -> tuple[str, str]:
+        """Return the colour and the marker of a grid point."""
+        texts = [compact(point.attempt.options.get(option)) for option in self.options]
+        colour, marker = [*texts, "", ""][:2]
+        return self.colours[colour], self.markers[marker]
 
     def explain(self, panels: Panels) -> str:
         """Put it into the legend, and return it in words."""
-        for place, option in enumerate(self.options):
-            values = list((self.colours, self.markers)[place])
+        said = ""
+        coded = (("Colours", self.colours), ("Markers", self.markers))
+        for option, (what, looks) in zip(self.options, coded, strict=False):
             panels.entry(option.replace("_", " "), Line2D([], [], linewidth=0))
-            step = max(1, -(-(len(values) - 1) // (_MOST_COLOURS - 1))) if place == 0 else 1
-            shown = [*values[:-1:step], values[-1]] if len(values) > 1 else values
-            for text in shown:
-                colour, marker = (self.colours[text], "o") if place == 0 else (INK, self.markers[text])
+            values, is_colour = list(looks), what == "Colours"
+            step = max(1, math.ceil((len(values) - 1) / (_MOST_COLOURS - 1))) if is_colour else 1
+            for text in [*values[:-1:step], values[-1]]:
+                colour, marker = (looks[text], "o") if is_colour else (INK, looks[text])
                 handle = Line2D([], [], linewidth=0, marker=marker, color=colour, markersize=5, markeredgewidth=0)
-                panels.entry(" " * (place + 1) + text, handle)
-        words = [option.replace("_", " ") for option in self.options]
-        return "".join(f" {what} tell {word}." for what, word in zip(("Colours", "Markers"), words, strict=False))
+                panels.entry((" " if is_colour else "  ") + text, handle)
+            said += f" {what} tell {option.replace('_', ' ')}."
+        return said
 
 
 def _code(points: Iterable[Point]) -> _Code:
@@ -188,18 +172,16 @@ def _code(points: Iterable[Point]) -> _Code:
             values.setdefault(name, set()).add(compact(value))
     several = sorted((name for name in values if len(values[name]) > 1), key=lambda name: -len(values[name]))
     coded = several[:1] + [name for name in several[1:] if len(values[name]) <= len(_MARKERS)][:1]
-    ordered = [sorted(values[name], key=natural) for name in coded] + [[""]] * (2 - len(coded))
-    scale = mpl.colormaps["plasma"]  # of which the ends vanish on white or on black
-    shades = {text: to_hex(scale(0.08 + 0.77 * i / max(1, len(ordered[0]) - 1))) for i, text in enumerate(ordered[0])}
-    return _Code(tuple(coded), shades, dict(zip(ordered[1], _MARKERS, strict=False)))
+    shaded, marked = ([sorted(values[name], key=natural) for name in coded] + [[""], [""]])[:2]
+    return _Code(coded, shades(shaded, "plasma", 0.08, 0.85), dict(zip(marked, _MARKERS, strict=False)))
 
 
 Dot = tuple[float, float, Point]
 
 
-def _against(points: Iterable[Point], x: str, y: str) -> list[Dot]:
+def _against(points: Iterable[Point], x: Measured, y: Measured) -> list[Dot]:
     """Return where points lie that have both metrics."""
-    values = ((point.value(x), point.value(y), point) for point in points)
+    values = ((point.value(x.name), point.value(y.name), point) for point in points)
     return [(across, up, point) for across, up, point in values if across is not None and up is not None]
 
 
@@ -220,61 +202,52 @@ def _rings(ax: Any, panels: Panels, dots: Sequence[Dot], what: str) -> None:
 
 def _coded(ax: Any, panels: Panels, code: _Code, dots: Sequence[Dot], words: Sequence[str]) -> None:
     """Draw grid points in the colours and markers of their options, one call for each marker."""
-    by_marker: dict[str, list[int]] = {}
-    for i, (_, _, point) in enumerate(dots):
-        by_marker.setdefault(code.marker(point), []).append(i)
-    for marker, places in by_marker.items():
-        texts = [f"{words[i]}; {listed(dots[i][2].attempt.options)}" for i in places]
-        colours = [code.colour(dots[i][2]) for i in places]
+    told = zip(dots, words, strict=True)
+    for marker, mine in grouped(told, lambda item: code.look(item[0][2])[1]).items():
+        texts = [f"{text}; {listed(point.attempt.options)}" for (_, _, point), text in mine]
+        colours = [code.look(point)[0] for (_, _, point), _ in mine]
         style = {"s": 17, "c": colours, "marker": marker, "linewidths": 0, "alpha": 0.85, "zorder": 3}
-        _place(ax, panels, [dots[i] for i in places], texts, **style)
+        _place(ax, panels, [dot for dot, _ in mine], texts, **style)
 
 
-def _grid(experiment: Experiment, metric: str, method: str, address: str) -> Drawing | None:
+def _grid(experiment: Experiment, metric: Measured, method: str, address: str) -> Drawing | None:
     """Draw every point of one method's grid against α (the paper's figures 7 to 10)."""
-    settings = [setting for setting in experiment.settings if _of_grid(setting, method, metric)]
-    if not settings:
+    grids = {setting: mine for setting in experiment.settings if (mine := _of_grid(setting, method, metric))}
+    if not grids:
         return None
-    everything = [point for setting in settings for point in _of_grid(setting, method, metric)]
+    everything = [point for mine in grids.values() for point in mine]
     code = _code(everything)
-    panels = Panels([setting.heading for setting in settings])
+    panels = Panels([setting.heading for setting in grids])
     colours = code.explain(panels)
-    for ax, setting in zip(panels.axes, settings, strict=True):
-        lines: dict[str, dict[float, list[Point]]] = {}
-        for point in _of_grid(setting, method, metric):
-            options = json.dumps(point.attempt.options, sort_keys=True)
-            lines.setdefault(options, {}).setdefault(point.alpha or 0.0, []).append(point)
+    for ax, (setting, mine) in zip(panels.axes, grids.items(), strict=True):
         dots: list[Dot] = []
         words: list[str] = []
-        for by_alpha in lines.values():
-            means = {a: v for a in sorted(by_alpha) if (v := stat([p.value(metric) or 0.0 for p in by_alpha[a]]))}
-            colour = code.colour(next(iter(by_alpha.values()))[0])
-            ax.plot(list(means), [v.mean for v in means.values()], color=colour, linewidth=0.7, alpha=0.5, zorder=2)
+        for line in grouped(mine, lambda point: json.dumps(point.attempt.options, sort_keys=True)).values():
+            by_alpha = grouped(sorted(line, key=lambda point: point.alpha or 0.0), lambda point: point.alpha or 0.0)
+            means = {a: v for a, points in by_alpha.items() if (v := stat_of(p.value(metric.name) for p in points))}
+            heights = [value.mean for value in means.values()]
+            ax.plot(list(means), heights, color=code.look(line[0])[0], linewidth=0.7, alpha=0.5, zorder=2)
             dots += [(alpha, value.mean, by_alpha[alpha][0]) for alpha, value in means.items()]
             words += map(spread, means.values())
         _coded(ax, panels, code, dots, words)
-        chosen = [
-            (alpha, at, point)
-            for alpha in setting.alphas
-            for point in setting.selected(method, alpha)
-            if (at := point.value(metric)) is not None
-        ]
-        _rings(ax, panels, chosen, "selected, a seed each")
+        chosen = [point for alpha in setting.alphas for point in setting.selected(method, alpha)]
+        taken = [(p.alpha or 0.0, at, p) for p in chosen if (at := p.value(metric.name)) is not None]
+        _rings(ax, panels, taken, "selected, a seed each")
         fraction_axis(ax, setting.alphas)
-    if experiment.metrics[metric].is_fraction:
-        bounded_axis(panels.axes, [p.value(metric) or 0.0 for p in everything])
-    panels.label("Identified fraction α", label_of(metric))
+    if metric.is_fraction:
+        bounded_axis(panels.axes, [point.value(metric.name) or 0.0 for point in everything])
+    panels.label("Identified fraction α", label_of(metric.name))
     return panels.finish(
-        f"{experiment.slug}-{slug(metric)}-grid-{address}",
+        f"{experiment.slug}-{slug(metric.name)}-grid-{address}",
         "Every point of the grids",
-        f"{label_of(metric)} of every grid point of {method}",
+        f"{label_of(metric.name)} of every grid point of {method}",
         f"Thin lines are means over the seeds, one for each point of the grid.{colours} Rings are what the test-free "
         f"rule selected. {_OPENS}",
     )
 
 
 def _trade_off(
-    experiment: Experiment, aim: str, utility: str, marks: dict[str, Mark], method: str = "", address: str = ""
+    experiment: Experiment, aim: Measured, utility: Measured, marks: Marks, method: str = "", address: str = ""
 ) -> Drawing | None:
     """Draw unlearning against utility at a middle α: all methods, or every grid point of one (figures 11 to 14)."""
     shown: list[tuple[Setting, list[Dot]]] = []
@@ -286,37 +259,37 @@ def _trade_off(
     if not shown:
         return None
     panels = Panels([f"{setting.heading}, α = {setting.middle:g}" for setting, _ in shown])
-    code = _code(p for _, dots in shown for _, _, p in dots) if method else None
-    told = code.explain(panels) if code else ""
+    code = _code(p for _, dots in shown for _, _, p in dots)
+    told = code.explain(panels) if method else ""
     heights: list[float] = []
     for name in () if method else experiment.methods:
-        mark = marks[name]
-        panels.entry(name, Line2D([], [], linewidth=0, marker=mark.marker, color=mark.colour, markersize=6))
+        panels.entry(
+            name, Line2D([], [], linewidth=0, marker=marks[name].marker, color=marks[name].colour, markersize=6)
+        )
     for ax, (setting, dots) in zip(panels.axes, shown, strict=True):
-        if code:
+        if method:
             _coded(ax, panels, code, dots, [f"{x:.3f}, {y:.3f}" for x, y, _ in dots])
             _rings(ax, panels, [dot for dot in dots if dot[2].selected], "selected")
         for name in () if method else setting.methods:
-            for chosen in (False, True):
-                mine = [(x, y, p) for x, y, p in dots if p.method == name and p.selected == chosen]
-                style: dict[str, Any] = {"s": 15, "linewidths": 0}
-                if chosen:
-                    style = {"s": 58, "edgecolors": INK, "linewidths": 1.1}
-                style |= {"color": marks[name].colour, "marker": marks[name].marker, "zorder": 3 + chosen}
-                _place(ax, panels, mine, **style)
+            look: dict[str, Any] = {"color": marks[name].colour, "marker": marks[name].marker}
+            mine = [dot for dot in dots if dot[2].method == name]
+            _place(ax, panels, [dot for dot in mine if not dot[2].selected], s=15, linewidths=0, zorder=3, **look)
+            chosen = [dot for dot in mine if dot[2].selected]
+            _place(ax, panels, chosen, s=58, edgecolors=INK, linewidths=1.1, zorder=4, **look)
         for reference, _, marker in _REFERENCES:
             there = _against(setting.selected(reference), utility, aim)
             _place(ax, panels, there, s=42, zorder=5, color=INK, marker=marker)
             panels.entry(reference, Line2D([], [], linewidth=0, markersize=7, color=INK, marker=marker))
             heights += [y for _, y, _ in there]
         heights += [y for _, y, _ in dots]
-    if experiment.metrics[aim].is_fraction:
+    if aim.is_fraction:
         bounded_axis(panels.axes, heights)
-    panels.label(label_of(utility), label_of(aim))
+    panels.label(label_of(utility.name), label_of(aim.name))
+    title = f"{label_of(aim.name)} against {label_of(utility.name).lower()}"
     large = "Rings are what" if method else "Large ones with a rim are what"
     return panels.finish(
-        f"{experiment.slug}-trade-off-{slug(aim)}-{slug(utility)}{'-' if method else ''}{address}",
+        f"{experiment.slug}-trade-off-{slug(aim.name)}-{slug(utility.name)}{'-' if method else ''}{address}",
         "Every point of the grids" if method else "Unlearning against utility",
-        f"{label_of(aim)} against {label_of(utility).lower()}{' of every grid point of ' if method else ''}{method}",
+        f"{title} of every grid point of {method}" if method else title,
         f"Each mark is one model, every seed by itself.{told} {large} the test-free rule selected. {_OPENS}",
     )

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from cutk.errors import UsageError
 
-__all__ = ["write_file"]
-
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file beside its place and move it there in one step; folders are made as needed.

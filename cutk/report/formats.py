@@ -12,13 +12,14 @@ from cutk.errors import printable
 from cutk.report.experiments import Experiment
 from cutk.report.sheets import Sheet
 
-__all__ = ["as_csv", "as_json", "as_latex", "as_markdown"]
-
 _LABELS = ("experiment", "dataset", "model", "manipulation", "manipulated", "role", "method", "alpha", "identified")
 TIDY = (*_LABELS, "metric", "mean", "sd", "n", "low", "high")
 
-
 _MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", "`": r"\`", "\n": " "})
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "α": r"$\alpha$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+_LATEX |= {"±": r"$\pm$", "−": "$-$", "–": "--", "…": r"\dots{}", "\n": " "}
 
 
 def as_markdown(sheets: Iterable[Sheet]) -> str:
@@ -28,18 +29,12 @@ def as_markdown(sheets: Iterable[Sheet]) -> str:
         rows = [[column.heading.translate(_MARKDOWN) for column in sheet.columns]]
         rows.append(["--:" if column.numeric else ":--" for column in sheet.columns])
         for line in sheet.lines:
-            texts = [str(cell).translate(_MARKDOWN) for cell in line.cells]
-            rows.append([f"**{text}**" if c.best else text for text, c in zip(texts, line.cells, strict=True)])
+            texts = [(str(cell).translate(_MARKDOWN), cell.best) for cell in line.cells]
+            rows.append([f"**{text}**" if best else text for text, best in texts])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         caution = f"**{sheet.caution.translate(_MARKDOWN)}** " if sheet.caution else ""
         blocks.append(f"**{sheet.title.translate(_MARKDOWN)}**\n\n{table}\n\n{caution}{sheet.note}\n")
     return printable("\n".join(blocks))
-
-
-_LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
-_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
-_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "α": r"$\alpha$", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}
-_LATEX |= {"±": r"$\pm$", "−": "$-$", "–": "--", "…": r"\dots{}", "\n": " "}
 
 
 def latex_escaped(text: str) -> str:
@@ -70,9 +65,8 @@ def as_latex(sheets: Iterable[Sheet]) -> str:
             r"\midrule",
         ]
         for i, line in enumerate(sheet.lines):
-            texts = (latex_escaped(str(cell)) for cell in line.cells)
-            cells = (rf"\textbf{{{t}}}" if c.best else t for t, c in zip(texts, line.cells, strict=True))
-            lines.append(" & ".join(cells) + r" \\")
+            texts = [(latex_escaped(str(cell)), cell.best) for cell in line.cells]
+            lines.append(" & ".join(rf"\textbf{{{text}}}" if best else text for text, best in texts) + r" \\")
             if line.ends_section and i + 1 < len(sheet.lines):
                 lines.append(r"\midrule")
         blocks.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
@@ -106,9 +100,7 @@ def as_json(
     ]
     tables = [
         {
-            "title": sheet.title,
-            "caution": sheet.caution,
-            "note": sheet.note,
+            **{name: getattr(sheet, name) for name in ("title", "caution", "note")},
             "columns": [column.heading for column in sheet.columns],
             "rows": [[str(cell) for cell in line.cells] for line in sheet.lines],
         }

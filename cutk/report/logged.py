@@ -6,15 +6,12 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import matplotlib as mpl
-from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from cutk.report.experiments import Experiment, Point
 from cutk.report.naming import slugs
 from cutk.report.panels import Drawing, Panels, fraction_axis, label_of
-
-__all__ = ["logged"]
+from cutk.report.style import shades
 
 _MOST = 150  # steps of a curve that are drawn
 # A histogram logged as two curves; a metric draws it.
@@ -47,8 +44,7 @@ def _draw(experiment: Experiment, method: str, name: str, prepared: bool, addres
                     values = [math.nan if value is None else value for value in curves[name]]
                     found.setdefault(setting.heading, []).append((alpha, point, values))
     alphas = sorted({alpha for mine in found.values() for alpha, _, _ in mine})
-    scale = mpl.colormaps["viridis"]  # of which the ends vanish on white or on black
-    colours = {alpha: to_hex(scale(0.15 + 0.65 * i / max(1, len(alphas) - 1))) for i, alpha in enumerate(alphas)}
+    colours = shades(alphas, "viridis", 0.15, 0.8)
     single = all(len(values) == 1 for mine in found.values() for _, _, values in mine)
     panels = Panels(list(found))
     for ax, mine in zip(panels.axes, found.values(), strict=True):

@@ -1,25 +1,23 @@
-"""Names: told apart by what differs, and sorted as people count."""
+"""Names: made distinct by what differs, and sorted as people count."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from cutk.run.records import Identity
 
-__all__ = ["compact", "listed", "natural", "slug", "slugs", "told_apart", "traits_of"]
-
 Key = TypeVar("Key", bound=Hashable)
+
+# Ends of traits that say less to a person than the others.
+_SAY_LESS = ("points", "provider", "source", "data")
 
 
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:
-    """Return a key that sorts numbers within a text by their value.
-
-    >>> sorted(["class 10", "class 9", "1e-3"], key=natural)
-    ['1e-3', 'class 9', 'class 10']
-    """
+    """Return a key that sorts numbers within a text by their value."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
     return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)
 
@@ -34,11 +32,7 @@ def slug(text: str) -> str:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """Return a slug for each name, numbered where two would be the same.
-
-    >>> slugs(["a b", "a|b"])
-    {'a b': 'a-b', 'a|b': 'a-b-2'}
-    """
+    """Return a slug for each name, numbered where two would be the same."""
     result: dict[str, str] = {}
     for name in names:
         base, number = slug(name), 1
@@ -54,70 +48,54 @@ def compact(value: Any) -> str:
     >>> compact([1, 2.50]), compact(None), compact(1e-05)
     ('1,2.5', 'none', '1e-05')
     """
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ",".join(compact(part) for part in value)
-    return str(value)
+    return ",".join(map(compact, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def listed(options: Mapping[str, Any]) -> str:
-    """Return options in a row.
-
-    >>> listed({"steps": 20, "lr": 0.1})
-    'steps=20, lr=0.1'
-    """
+    """Return options in a row: ``steps=20, lr=0.1``."""
     return ", ".join(f"{name}={compact(value)}" for name, value in options.items())
 
 
-def _alternatives(values: Sequence[Any]) -> str:
-    texts = list(dict.fromkeys(textwrap.shorten(compact(value), 24, placeholder="…") for value in values))
-    return "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
+def with_options(identity: Identity) -> str:
+    """Return the choice of a component in words: ``name (option=value)``."""
+    options = listed(identity.options[0]) if identity.options else ""
+    return f"{identity.name} ({options})" if options else identity.name
 
 
 def traits_of(identity: Identity, prefix: str = "") -> dict[str, str]:
-    """Return what tells two choices of one component apart: each option's values, then how many points, then whose."""
-    names = list(dict.fromkeys(name for point in identity.options for name in point))
-    traits = {name: _alternatives([point.get(name) for point in identity.options]) for name in names}
+    """Return in what two choices of one component may differ: each option's values, how many points, and whose."""
+    traits: dict[str, str] = {}
+    for name in dict.fromkeys(name for point in identity.options for name in point):
+        values = [textwrap.shorten(compact(point.get(name)), 24, placeholder="…") for point in identity.options]
+        texts = list(dict.fromkeys(values))
+        traits[name] = "|".join(texts) if len(texts) <= 3 else f"{texts[0]}…{texts[-1]} ({len(texts)})"
     whose = {"points": str(len(identity.options)), "provider": identity.provider, "source": identity.source[:6]}
     return {prefix + name: text for name, text in {**traits, **whose}.items()}
 
 
-def told_apart(
-    names: Mapping[Key, str], traits: Mapping[Key, Mapping[str, str]], last: Sequence[str] = ()
-) -> dict[Key, str]:
-    """Return a name for each key that no other key has.
+def distinct(names: Mapping[Key, str], traits: Mapping[Key, Mapping[str, str]]) -> dict[Key, str]:
+    """Return a name for each key that no other key has, by the traits in which those of one name differ.
 
-    Args:
-        names: what each is called; one that is called as no other keeps that name.
-        traits: what each is like.
-        last: the ends of traits that are looked at only where the others leave two of them alike.
-
-    >>> told_apart({1: "ssd", 2: "ssd", 3: "cf"}, {1: {"weight": "1"}, 2: {"weight": "10"}, 3: {}})
+    >>> distinct({1: "ssd", 2: "ssd", 3: "cf"}, {1: {"weight": "1"}, 2: {"weight": "10"}, 3: {}})
     {1: 'ssd [weight=1]', 2: 'ssd [weight=10]', 3: 'cf'}
     """
-    groups: dict[str, list[Key]] = {}
-    for key, name in names.items():
-        groups.setdefault(name, []).append(key)
-    shown_of: dict[str, list[str]] = {}
-    for name, alike in groups.items():
-        known = dict.fromkeys(trait for key in alike for trait in traits[key])
-        differing = [trait for trait in known if len({traits[key].get(trait) for key in alike}) > 1]
-        later = [trait for trait in differing if trait.endswith(tuple(last))] if last else []
-        shown = [trait for trait in differing if trait not in later]
-        while later and len({tuple(traits[key].get(t) for t in shown) for key in alike}) < len(alike):
-            shown.append(later.pop(0))
-        shown_of[name] = shown
     result: dict[Key, str] = {}
-    seen: dict[str, int] = {}
+    taken: Counter[str] = Counter()
     for key, name in names.items():
-        text = ", ".join(f"{trait}={traits[key][trait]}" for trait in shown_of[name] if trait in traits[key])
+        alike = [traits[other] for other, its_name in names.items() if its_name == name]
+        known = dict.fromkeys(trait for one in alike for trait in one)
+        differing = [trait for trait in known if len({one.get(trait) for one in alike}) > 1]
+        later = [trait for trait in differing if trait.endswith(_SAY_LESS)]
+        shown = [trait for trait in differing if trait not in later]
+        while later and len({tuple(one.get(trait) for trait in shown) for one in alike}) < len(alike):
+            shown.append(later.pop(0))
+        text = ", ".join(f"{trait}={traits[key][trait]}" for trait in shown if trait in traits[key])
         full = f"{name} [{text}]" if text else name
-        seen[full] = seen.get(full, 0) + 1
+        taken[full] += 1
         # Where nothing that people wrote differs (say, two orders of one grid), a number has to do.
-        result[key] = full if seen[full] == 1 else f"{full} #{seen[full]}"
+        result[key] = full if taken[full] == 1 else f"{full} #{taken[full]}"
     return result

@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cutk.report.experiments import Experiment
-from cutk.report.naming import compact, listed
-from cutk.run.records import Environment, Identity
-
-__all__ = ["facts_of", "machine", "mixed", "origin_of", "versions"]
+from cutk.report.naming import compact, listed, with_options
+from cutk.run.records import Environment
 
 
 def facts_of(experiment: Experiment) -> list[tuple[str, list[str]]]:
     """Return what a reader has to know of where the numbers come from, under a word each."""
-    training = experiment.training
+    training, environments = experiment.training, experiment.environments
     manipulations = [
         f"{setting.name}, |S_m| = {setting.size}, {counted(len(setting.seeds), 'seed')} "
         f"({listed(setting.options) or 'no options'})"
         for setting in experiment.settings
     ]
-    machines = dict.fromkeys(machine(environment) for environment in experiment.environments)
-    software = dict.fromkeys(versions(environment) for environment in experiment.environments)
-    recipe = f"{_chosen(training.recipe)}, validation_fraction={compact(training.validation_fraction)}"
+    recipe = f"{with_options(training.recipe)}, validation_fraction={compact(training.validation_fraction)}"
     return [
         ("Data", [f"{experiment.dataset}, fingerprint {training.data[:12]}"]),
         ("Manipulation", manipulations),
-        ("Model", [_chosen(training.model)]),
+        ("Model", [with_options(training.model)]),
         ("Recipe", [recipe]),
-        ("Hardware", list(machines)),
-        ("Versions", list(software)),
+        ("Hardware", list(dict.fromkeys(map(machine, environments)))),
+        ("Versions", list(dict.fromkeys(map(versions, environments)))),
     ]
 
 
-def _chosen(identity: Identity) -> str:
-    options = listed(identity.options[0]) if identity.options else ""
-    return f"{identity.name} ({options})" if options else identity.name
-
-
 def counted(number: int, noun: str) -> str:
-    """Return a number of things in words.
-
-    >>> counted(1, "seed"), counted(3, "seed")
-    ('1 seed', '3 seeds')
-    """
+    """Return a number of things in words: ``1 seed``, ``3 seeds``."""
     return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
@@ -74,11 +61,8 @@ def mixed(environments: Iterable[Environment]) -> str:
 
 def origin_of(experiment: Experiment) -> str:
     """Return in one line what a figure of an experiment was made of."""
-    settings = "; ".join(f"{setting.title}, seeds {seeds(setting.seeds)}" for setting in experiment.settings)
+    settings = "; ".join(
+        f"{setting.title}, seeds {', '.join(map(str, setting.seeds))}" for setting in experiment.settings
+    )
     machines = dict.fromkeys(f"{machine(found)}; {versions(found)}" for found in experiment.environments)
     return f"{experiment.name}: {settings}. {'; '.join(machines)}."
-
-
-def seeds(numbers: Sequence[int]) -> str:
-    """Return seeds in a row."""
-    return ", ".join(map(str, numbers))

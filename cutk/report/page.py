@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from cutk.errors import printable
-from cutk.report.experiments import ORIGINAL, Experiment, Setting
+from cutk.report.experiments import ORIGINAL, Experiment, Setting, grouped
 from cutk.report.naming import compact, listed, natural, slug
 from cutk.report.origins import facts_of, machine, versions
 from cutk.report.panels import Drawing
@@ -25,21 +26,19 @@ from cutk.run.records import Run
 if TYPE_CHECKING:
     from cutk.report.contents import Contents
 
-__all__ = ["excerpt", "page"]
-
 
 def page(contents: Contents) -> str:
     """Return a report as an HTML page."""
     parts = zip(contents.experiments, contents.sheets, contents.drawings, strict=True)
-    sections = [{**_results(*of_one), **_background(*of_one[:2])} for of_one in parts]
     failures = [described(failure) for failure in (*contents.failures, *contents.failed_summaries)]
+    sections = [_section(*of_one) for of_one in parts]
     return _template("page.html.j2").render(sections=sections, failures=failures, version=version("cutk"))
 
 
 def excerpt(contents: Contents) -> str:
     """Return what a notebook shows: the verdicts, the first figure and the results' tables, as HTML."""
     parts = zip(contents.experiments, contents.sheets, strict=True)
-    sections = [_results(e, sheets, [*islice(contents.figures(e), 1)]) for e, sheets in parts]
+    sections = [_section(e, sheets, islice(contents.figures(e), 1)) for e, sheets in parts]
     return _template("excerpt.html.j2").render(sections=sections)
 
 
@@ -56,54 +55,46 @@ def _template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _results(experiment: Experiment, sheets: list[Sheet], drawings: list[Drawing]) -> dict[str, Any]:
-    """Return what an experiment gave: in words, in figures and in numbers."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for drawing in drawings:
+def _section(experiment: Experiment, sheets: list[Sheet], drawings: Iterable[Drawing]) -> dict[str, Any]:
+    """Return what an experiment gave, what it was made of, and every record: these only once they are asked for."""
+    figures: list[tuple[str, dict[str, Any]]] = []
+    for one in drawings:
         # matplotlib wrote it, and style.svg escaped what it put in.
-        inline = Markup(svg(drawing.figure, drawing.name, drawing.tips))  # noqa: S704
-        figure = {"id": drawing.name, "title": drawing.title, "caption": drawing.caption, "svg": inline}
-        groups.setdefault(drawing.group, []).append(figure)
-    figures = [{"id": f"{experiment.slug}-{slug(g)}", "name": g, "drawings": d} for g, d in groups.items()]
-    verdicts = [
-        {"name": setting.name, "sentences": said, "table": _address(experiment, i)}
-        for i, setting in enumerate(experiment.settings)
-        if (said := verdict_of(experiment, setting))
-    ]
-    results = [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is not None]
-    return {"verdicts": verdicts, "figures": figures, "results": results}
-
-
-def _background(experiment: Experiment, sheets: list[Sheet]) -> dict[str, Any]:
-    """Return what else a page says of an experiment: what it was made of, and every record."""
+        inline = Markup(svg(one.figure, one.name, one.tips))  # noqa: S704
+        figures.append((one.group, {"id": one.name, "title": one.title, "caption": one.caption, "svg": inline}))
+    said = [verdict_of(experiment, setting) for setting in experiment.settings]
+    tables = [(sheet.setting, _table(sheet, experiment, i)) for i, sheet in enumerate(sheets)]
     metrics = (*experiment.metrics.values(), *experiment.breakdowns.values())
     return {
         "id": experiment.slug,
         "name": experiment.name,
-        "facts": facts_of(experiment),
-        "overview": [_table(sheet, experiment, i) for i, sheet in enumerate(sheets) if sheet.setting is None],
-        "glossary": [(m.name.replace("_", " "), m.summary, m.higher_is_better) for m in metrics],
-        "records": [
-            {"id": f"{experiment.slug}-records-{i}", "title": setting.title, "runs": _runs(experiment, setting)}
-            for i, setting in enumerate(experiment.settings)
+        "verdicts": [
+            {"name": setting.name, "sentences": sentences, "table": f"{experiment.slug}-table-{i}"}
+            for i, (setting, sentences) in enumerate(zip(experiment.settings, said, strict=True))
+            if sentences
         ],
+        "figures": [
+            {"id": f"{experiment.slug}-{slug(group)}", "name": group, "drawings": [figure for _, figure in mine]}
+            for group, mine in grouped(figures, lambda item: item[0]).items()
+        ],
+        "results": [table for setting, table in tables if setting is not None],
+        "overview": [table for setting, table in tables if setting is None],
+        "facts": facts_of(experiment),
+        "glossary": [(m.name.replace("_", " "), m.summary, m.higher_is_better) for m in metrics],
+        "records": (
+            {"id": f"{experiment.slug}-records-{i}", "title": setting.title, "runs": list(_runs(experiment, setting))}
+            for i, setting in enumerate(experiment.settings)
+        ),
     }
-
-
-def _address(experiment: Experiment, number: int) -> str:
-    return f"{experiment.slug}-table-{number}"
 
 
 def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
     """Return a table for the template, its title without the experiment's name, under which it stands."""
     title = sheet.title.removeprefix(f"{experiment.name}: ")
-    first, last = 0, len(sheet.lines)
-    while first < last and sheet.lines[first].reference:
-        first += 1
-    while last > first and sheet.lines[last - 1].reference:
-        last -= 1
+    competing = [i for i, line in enumerate(sheet.lines) if not line.reference]
+    first, last = (competing[0], competing[-1] + 1) if competing else (0, 0)
     return {
-        "id": _address(experiment, number),
+        "id": f"{experiment.slug}-table-{number}",
         "title": title[:1].upper() + title[1:] if sheet.setting is None else title,
         "caution": sheet.caution,
         "note": sheet.note,
@@ -114,14 +105,10 @@ def _table(sheet: Sheet, experiment: Experiment, number: int) -> dict[str, Any]:
     }
 
 
-def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
-    """Return every run of a setting, with all that was tried in it."""
-    twins: dict[tuple[str, float | None], list[tuple[str, int]]] = {}
+def _runs(experiment: Experiment, setting: Setting) -> Iterator[dict[str, Any]]:
+    """Yield every run of a setting, with all that was tried in it."""
+    twins = grouped(setting.runs, lambda item: (item[0], item[1].labels.alpha))
     points = {point.anchor: point for point in setting.points}
-    for method, run in setting.runs:
-        address = f"record-{run.key[:16]}-{run.selected}"
-        twins.setdefault((method, run.labels.alpha), []).append((address, run.labels.seed))
-    result = []
     for method, run in sorted(setting.runs, key=_order):
         alpha, address = run.labels.alpha, f"record-{run.key[:16]}"
         rows = [points.get(f"{address}-{position}") for position in range(len(run.attempts))]
@@ -133,19 +120,17 @@ def _runs(experiment: Experiment, setting: Setting) -> list[dict[str, Any]]:
             + [_value(point and point.value(n), experiment.metrics[n].is_fraction) for n in metrics]
             for attempt, point in zip(run.attempts, rows, strict=True)
         ]
-        result.append(
-            {
-                "id": address,
-                "title": method if alpha is None else f"{method}, α = {alpha:g}",
-                "run": run,
-                "environment": f"{machine(run.environment)}; {versions(run.environment)}",
-                "options": listed({n: run.attempts[0].options.get(n) for n in names if n not in varying}),
-                "headings": [name.replace("_", " ") for name in (*varying, *metrics)],
-                "others": [twin for twin in twins[method, alpha] if twin[0] != f"{address}-{run.selected}"],
-                "attempts": list(zip(run.attempts, cells, strict=True)),
-            }
-        )
-    return result
+        others = [twin for _, twin in twins[method, alpha] if twin.key != run.key]
+        yield {
+            "id": address,
+            "title": method if alpha is None else f"{method}, α = {alpha:g}",
+            "run": run,
+            "environment": f"{machine(run.environment)}; {versions(run.environment)}",
+            "options": listed({n: run.attempts[0].options.get(n) for n in names if n not in varying}),
+            "headings": [name.replace("_", " ") for name in (*varying, *metrics)],
+            "others": [(f"record-{twin.key[:16]}-{twin.selected}", twin.labels.seed) for twin in others],
+            "attempts": list(zip(run.attempts, cells, strict=True)),
+        }
 
 
 def _order(item: tuple[str, Run]) -> tuple[Any, ...]:

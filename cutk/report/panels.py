@@ -12,15 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cutk.errors import printable
 from cutk.report.experiments import Point
 from cutk.report.style import INK, MUTED, Mark
 from cutk.run.summary import Stat
-
-__all__ = ["Drawing", "Panels", "folded", "label_of"]
 
 _PANEL = (2.75, 2.2)  # inches
 _WIDTH = 8.4  # for all panels of a row
@@ -32,16 +29,9 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass
 class Drawing:
-    """A figure of a report.
+    """A figure of a report, under the heading of its ``group``; ``caption`` says how to read it.
 
-    Attributes:
-        name: for files and addresses.
-        group: the heading that it comes under.
-        title: what it shows.
-        caption: how to read it.
-        figure: the drawing itself.
-        tips: what to say about each address that it links to.
-        origin: data, seeds, hardware and versions that it was made of.
+    ``tips`` are what is said about each address that it links to, and ``origin`` is what it was made of.
     """
 
     name: str
@@ -54,11 +44,7 @@ class Drawing:
 
 
 def label_of(name: str) -> str:
-    """Return a metric's name as an axis carries it.
-
-    >>> label_of("retain_accuracy")
-    'Retain accuracy'
-    """
+    """Return a metric's name as an axis carries it: ``Retain accuracy``."""
     text = printable(name).replace("_", " ")
     return text[:1].upper() + text[1:]
 
@@ -72,18 +58,8 @@ def folded(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(printable(text), width, max_lines=3, placeholder=" …"))
 
 
-def said(point: Point, values: str) -> str:
-    """Return what is said about a point under the mouse."""
-    alpha = "" if point.alpha is None else f", α = {point.alpha:g}"
-    return f"{point.method}{alpha}: {values}"
-
-
 def spread(value: Stat) -> str:
-    """Return a mean in words as short as they get.
-
-    >>> spread(Stat(0.5, None, 1, 0.5, 0.5))
-    '0.5 (n = 1)'
-    """
+    """Return a mean in words as short as they get: ``0.500 ±0.100 (n = 2)``."""
     if value.sd is None:
         return f"{value.mean:.3g} (n = {value.n})"
     return f"{value.mean:.3f} ±{value.sd:.3f} (n = {value.n})"
@@ -92,23 +68,18 @@ def spread(value: Stat) -> str:
 class Panels:
     """Small multiples: one panel for each title, as many side by side as a page takes, with one legend to their right.
 
-    Args:
-        titles: of the panels.
-        share: whether all panels have one vertical axis.
-        size: of one panel in inches.
+    ``share`` says whether all have one vertical axis; ``size`` is one panel's in inches.
     """
 
     def __init__(self, titles: Sequence[str], share: bool = True, size: tuple[float, float] = _PANEL) -> None:
-        self.titles = titles
         self.columns = min(len(titles), max(1, int(_WIDTH / size[0])))
         if len(titles) == self.columns + 1 and self.columns > 2:
             self.columns -= 1  # two rows of about the same length
         self.rows = math.ceil(len(titles) / self.columns)
         self.tips: dict[str, str] = {}
-        self._entries: list[tuple[str, Any]] = []
-        width, height = size[0] * self.columns, size[1] * self.rows + 0.35
+        self._entries: dict[str, Any] = {}
         layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.07, w_pad=0.05, h_pad=0.05)
-        self.figure = Figure(figsize=(width, height), layout=layout)
+        self.figure = Figure(figsize=(size[0] * self.columns, size[1] * self.rows + 0.35), layout=layout)
         grid = self.figure.subplots(self.rows, self.columns, squeeze=False, sharey=share)
         self.axes: list[Axes] = list(grid.flat)[: len(titles)]
         for unused in list(grid.flat)[len(titles) :]:
@@ -126,17 +97,12 @@ class Panels:
 
     def entry(self, name: str, handle: Any) -> None:
         """Add to the legend what isn't in it."""
-        if name not in (known for known, _ in self._entries):
-            self._entries.append((name, handle))
-
-    def line_entry(self, name: str, mark: Mark) -> None:
-        """Add a line to the legend."""
-        self.entry(name, Line2D([], [], color=mark.colour, linestyle=mark.dash, marker=mark.marker))
+        self._entries.setdefault(name, handle)
 
     def link(self, point: Point, values: str) -> str:
-        """Return the address of a point's record, and keep what is said about it."""
-        address = f"#{point.anchor}"
-        self.tips.setdefault(address, said(point, values))
+        """Return the address of a point's record, and keep what is said about it under the mouse."""
+        address, alpha = f"#{point.anchor}", "" if point.alpha is None else f", α = {point.alpha:g}"
+        self.tips.setdefault(address, f"{point.method}{alpha}: {values}")
         return address
 
     def curve(self, ax: Axes, xs: Sequence[float], values: Sequence[Stat], points: Sequence[Point], mark: Mark) -> None:
@@ -160,21 +126,20 @@ class Panels:
     def finish(self, name: str, group: str, title: str, caption: str) -> Drawing:
         """Set the legend and return the figure."""
         if self._entries:
-            names, handles = zip(*self._entries, strict=True)
+            labels = [folded(text, _ENTRY) for text in self._entries]
             # matplotlib leaves out what begins with an underscore.
-            labels = [f"\u00a0{text}" if text.startswith("_") else text for text in (folded(n, _ENTRY) for n in names)]
+            labels = [f"\u00a0{text}" if text.startswith("_") else text for text in labels]
             lines = [line for label in labels for line in label.splitlines()]
             width, height = self.figure.get_size_inches()
             beside = 0.55 + _CHARACTER * max(map(len, lines))
             self.figure.set_size_inches(width + beside, max(height, 0.3 + _LINE * len(lines)))
-            self.figure.legend(handles, labels, loc="outside right upper")
+            self.figure.legend(list(self._entries.values()), labels, loc="outside right upper")
         return Drawing(name, group, title, caption, self.figure, self.tips)
 
 
 def fraction_axis(ax: Axes, values: Sequence[float]) -> None:
     """Let an axis of identified fractions begin at 0 and end at 1, unless all are far smaller."""
-    top = max(values)
-    if top <= 0.5:
+    if max(values) <= 0.5:
         ax.xaxis.set_major_locator(MaxNLocator(5))
         return
     ax.set_xlim(0, 1.03)
@@ -192,15 +157,9 @@ def bounded_axis(axes: Sequence[Axes], values: Sequence[float]) -> None:
 
 
 def power(value: float, _position: int | None = None) -> str:
-    """Return a power of ten as people write it.
-
-    >>> power(0.01), power(1), power(100000)
-    ('0.01', '1', '10⁵')
-    """
+    """Return a power of ten as people write it: ``0.01``, ``1``, ``10⁵``."""
     exponent = round(math.log10(value)) if value > 0 else 0
-    if abs(exponent) <= 2:
-        return f"{10.0**exponent:g}"
-    return "10" + str(exponent).translate(_SUPERSCRIPTS)
+    return f"{10.0**exponent:g}" if abs(exponent) <= 2 else "10" + str(exponent).translate(_SUPERSCRIPTS)
 
 
 def log_axis(axis: Any, ticks: int = 6) -> None:
@@ -208,8 +167,3 @@ def log_axis(axis: Any, ticks: int = 6) -> None:
     axis.set_major_locator(LogLocator(numticks=ticks))
     axis.set_major_formatter(FuncFormatter(power))
     axis.set_minor_locator(NullLocator())
-
-
-def swatch(colour: str) -> Patch:
-    """Return a legend's handle for a colour alone."""
-    return Patch(facecolor=colour, linewidth=0)

@@ -7,24 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cutk.components import Summary
-from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
-from cutk.run.records import Measured
-from cutk.run.summary import Stat, Summarised, stat
-
-__all__ = ["Cell", "Column", "Line", "Sheet", "in_words", "number_cell", "setting_sheet", "sheets_of", "tidy"]
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, stat_of
+from cutk.run.records import Attempt, Measured
+from cutk.run.summary import Stat, Summarised
 
 _NEVER = "not reached"
-_NAME = "Unlearner"
 
 
 class Cell(NamedTuple):
-    """What stands in one place of a table.
+    """What stands in one place of a table: a name, or a mean with its spread (``±``, or an interval).
 
-    Attributes:
-        text: a name, or a mean.
-        spread: ``±`` and the standard deviation, or an interval, if there is one.
-        number: what to sort by, if it isn't the text.
-        best: whether no other method is better here.
+    It is sorted by ``number`` if that isn't the text; it is ``best`` if no other method is better here.
     """
 
     text: str
@@ -37,11 +30,12 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's heading, what it means, and whether its cells are numbers."""
+    """A column's heading, what it means, whether its cells are numbers, and if the best are marked, its direction."""
 
     heading: str
     meaning: str = ""
     numeric: bool = True
+    higher_is_better: bool | None = None
 
 
 class Line(NamedTuple):
@@ -53,16 +47,9 @@ class Line(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """One table.
+    """One table, with a note on how to read it and, before that, what a reader must know.
 
-    Attributes:
-        title: what it is, in a line.
-        note: how to read it.
-        columns: from left to right; the first ``heads`` of them say what a line is about.
-        lines: from top to bottom.
-        heads: see there.
-        setting: the setting that it is about, None if it is about a whole experiment.
-        caution: what a reader must know before anything else.
+    Its first ``heads`` columns say what a line is about; ``setting`` is None if it is about a whole experiment.
     """
 
     title: str
@@ -83,11 +70,7 @@ NOTHING = Cell("–")
 
 
 def number_cell(value: Stat | None, fraction: bool = False, signed: bool = False, decimals: int | None = None) -> Cell:
-    """Return the cell for a mean.
-
-    >>> number_cell(stat([-1.25, -1.75]), signed=True, decimals=2)
-    Cell(text='−1.50', spread='±0.35', number=-1.5, best=False)
-    """
+    """Return the cell for a mean; without ``decimals`` as many as its size asks for."""
     if value is None:
         return NOTHING
     size = abs(value.mean)
@@ -97,64 +80,62 @@ def number_cell(value: Stat | None, fraction: bool = False, signed: bool = False
     return Cell(text, "" if value.sd is None else f"±{value.sd:.{places}f}", value.mean)
 
 
-def _count(number: float | None) -> Cell:
-    return Cell("") if number is None else Cell(f"{number:g}", number=number)
-
-
-def _column(metric: str, higher_is_better: bool, meaning: str = "") -> Column:
-    return Column(f"{metric.replace('_', ' ')} {'↑' if higher_is_better else '↓'}", meaning)
-
-
 class _Row(NamedTuple):
     """What a line is about; lines of one section compete, unless they are references or the test set's choice."""
 
     name: str
-    section: float | str
+    section: float | str = ""
     competes: bool = True
     alpha: float | None = None
     points: Sequence[Point] = ()
 
 
-class _Part(NamedTuple):
-    """A column and its cells; the best are marked if its direction is given."""
+_Part = tuple[Column, Sequence[Cell]]
 
-    column: Column
-    cells: Sequence[Cell]
-    higher_is_better: bool | None = None
 
-    def marked(self, rows: Sequence[_Row]) -> list[Cell]:
-        """Return the cells, the best of each section marked: several where they tie, none where all do."""
-        best: set[int] = set()
-        for section in {row.section for row in rows if self.higher_is_better is not None}:
-            competing = [i for i, row in enumerate(rows) if row.competes and row.section == section]
-            competing = [i for i in competing if self.cells[i].text != NOTHING.text]
-            numbers = {i: number for i in competing if (number := self.cells[i].number) is not None}
-            top = (max if self.higher_is_better else min)(numbers.values(), default=0.0)
-            found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
-            best |= found if len(found) < len(competing) else set()
-        return [cell._replace(best=i in best) for i, cell in enumerate(self.cells)]
+def _measures(name: str, up: bool, cells: Sequence[Cell], meaning: str = "", *, marks: bool = True) -> _Part:
+    heading = f"{name.replace('_', ' ')} {'↑' if up else '↓'}"
+    return Column(heading, meaning, higher_is_better=up if marks else None), cells
+
+
+def _counts(heading: str, meaning: str, numbers: Sequence[float | None]) -> _Part:
+    return Column(heading, meaning), [Cell("") if n is None else Cell(f"{n:g}", number=n) for n in numbers]
+
+
+def _names(names: Sequence[str]) -> _Part:
+    return Column("Unlearner", numeric=False), [Cell(name) for name in names]
+
+
+def _marked(rows: Sequence[_Row], cells: Sequence[Cell], higher_is_better: bool | None) -> list[Cell]:
+    """Return a column's cells, the best of each section marked: several where they tie, none where all do."""
+    best: set[int] = set()
+    for section in {row.section for row in rows if higher_is_better is not None}:
+        mine = [i for i, row in enumerate(rows) if row.competes and row.section == section]
+        mine = [i for i in mine if cells[i].text != NOTHING.text]
+        numbers = {i: number for i in mine if (number := cells[i].number) is not None}
+        top = (max if higher_is_better else min)(numbers.values(), default=0.0)
+        found = {i for i, number in numbers.items() if math.isclose(number, top, abs_tol=5e-4)}
+        best |= found if len(found) < len(mine) else set()
+    return [cell._replace(best=i in best) for i, cell in enumerate(cells)]
 
 
 def _sheet(title: str, note: str, rows: Sequence[_Row], heads: Sequence[_Part], parts: Sequence[_Part]) -> Sheet:
     """Put columns together; a rule follows each section."""
-    columns = [part.marked(rows) for part in (*heads, *parts)]
+    columns = [_marked(rows, cells, column.higher_is_better) for column, cells in (*heads, *parts)]
     last = {i for i, row in enumerate(rows) if i + 1 == len(rows) or rows[i + 1].section != row.section}
     lines = (Line(cells, not rows[i].competes, i in last) for i, cells in enumerate(zip(*columns, strict=True)))
-    return Sheet(title, note, tuple(part.column for part in (*heads, *parts)), tuple(lines), len(heads))
+    return Sheet(title, note, tuple(column for column, _ in (*heads, *parts)), tuple(lines), len(heads))
 
 
 def _rows(setting: Setting) -> list[_Row]:
     """Return original, each method at each α and what was best on the test set if that is told, gold."""
-    oracles: dict[tuple[str, float | None], list[Point]] = {}
-    for point in setting.points:
-        if point.oracle:
-            oracles.setdefault((point.method, point.alpha), []).append(point)
     rows = [_Row(ORIGINAL, ORIGINAL, False, points=setting.selected(ORIGINAL))]
     for alpha in setting.alphas:
         section = alpha if len(setting.methods) > 1 else ""
         for method in setting.methods:
+            oracles = [p for p in setting.points if p.oracle and (p.method, p.alpha) == (method, alpha)]
             rows.append(_Row(method, section, True, alpha, setting.selected(method, alpha)))
-            rows.append(_Row(f"{method} (oracle)", section, False, alpha, oracles.get((method, alpha), ())))
+            rows.append(_Row(f"{method} (oracle)", section, False, alpha, oracles))
     rows.append(_Row(GOLD, GOLD, False, points=setting.selected(GOLD)))
     return [row for row in rows if row.points]
 
@@ -167,25 +148,22 @@ def setting_sheet(experiment: Experiment, setting: Setting, *, brief: bool = Fal
     rows, caution, seeds = _rows(setting), experiment.caution(setting), len(setting.seeds)
     parts = []
     for name, metric in experiment.metrics.items():
-        values = [stat([v for p in row.points if (v := p.value(name)) is not None]) for row in rows]
+        values = [stat_of(point.value(name) for point in row.points) for row in rows]
         if any(values):
             # Where there was nothing to correct no one is better at correcting.
             idle = caution or (metric.objective == "unlearning" and setting.nothing_to_correct(metric))
-            marks = None if idle or len(setting.methods) < 2 else metric.higher_is_better
-            column = _column(name, metric.higher_is_better, metric.summary)
-            parts.append(_Part(column, [number_cell(value, metric.is_fraction) for value in values], marks))
-    names = [row.name for row in rows]
+            marks = not idle and len(setting.methods) > 1
+            cells = [number_cell(value, metric.is_fraction) for value in values]
+            parts.append(_measures(name, metric.higher_is_better, cells, metric.summary, marks=marks))
+    names, counts = [row.name for row in rows], [len(row.points) for row in rows]
+    fraction = _counts("α", "identified fraction of the manipulated samples", [row.alpha for row in rows])
     if brief:
-        counts = [len(row.points) for row in rows]
         names = [f"{n} ({c} of {seeds} seeds)" if c < seeds else n for n, c in zip(names, counts, strict=True)]
-    heads = [
-        _Part(Column("α", "identified fraction of the manipulated samples"), [_count(row.alpha) for row in rows]),
-        _Part(Column(_NAME, numeric=False), [Cell(name) for name in names]),
-    ]
-    if not brief:
-        samples = [None if row.alpha is None else setting.identified[row.alpha] for row in rows]
-        heads.insert(1, _Part(Column("|S_f|", "number of identified samples"), [_count(size) for size in samples]))
-        heads.append(_Part(Column("n", "number of seeds"), [_count(len(row.points)) for row in rows]))
+        heads = [fraction, _names(names)]
+    else:
+        sizes = [None if row.alpha is None else setting.identified[row.alpha] for row in rows]
+        samples = _counts("|S_f|", "number of identified samples", sizes)
+        heads = [fraction, samples, _names(names), _counts("n", "number of seeds", counts)]
     note = "Mean ± sample standard deviation over n seeds."
     sheet = _sheet(f"{experiment.name}: {setting.title}", note, rows, heads, parts)
     more = " The best of the methods at each α is marked." if sheet.marks else ""
@@ -194,24 +172,19 @@ def setting_sheet(experiment: Experiment, setting: Setting, *, brief: bool = Fal
 
 def _by_setting(
     experiment: Experiment,
-    names: tuple[str, str],
+    name: str,
+    note: str,
+    rows: Sequence[_Row],
     cell_of: Callable[[Setting, str], Cell],
-    higher_is_better: bool,
-    references: Sequence[str] = (),
+    up: bool,
 ) -> Sheet:
-    """Return a table with a line a method, between references if asked for, and a column a setting."""
-    rows = [_Row(method, "") for method in experiment.methods]
-    rows = [*(_Row(r, r, False) for r in references[:1]), *rows, *(_Row(r, r, False) for r in references[1:])]
-    parts = [
-        _Part(
-            _column(setting.title, higher_is_better),
-            [cell_of(setting, row.name) for row in rows],
-            None if experiment.caution(setting) else higher_is_better,
-        )
-        for setting in experiment.settings
-    ]
-    heads = [_Part(Column(_NAME, numeric=False), [Cell(row.name) for row in rows])]
-    return _sheet(f"{experiment.name}: {names[0].replace('_', ' ')}", names[1], rows, heads, parts)
+    """Return a table with a line a method and a column a setting; ``up`` is its direction."""
+    parts = []
+    for setting in experiment.settings:
+        cells = [cell_of(setting, row.name) for row in rows]
+        parts.append(_measures(setting.title, up, cells, marks=not experiment.caution(setting)))
+    names = _names([row.name for row in rows])
+    return _sheet(f"{experiment.name}: {name.replace('_', ' ')}", note, rows, [names], parts)
 
 
 def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
@@ -221,30 +194,25 @@ def _utility_sheet(experiment: Experiment, metric: Measured) -> Sheet:
     def cell_of(setting: Setting, name: str) -> Cell:
         if name == ORIGINAL:
             value = setting.measured(metric.name, name)
-            return number_cell(value and stat([scale * value.mean]), decimals=2)
+            return number_cell(value and stat_of([scale * value.mean]), decimals=2)
         changes = (setting.change(metric.name, name, alpha) for alpha in (None, *setting.alphas))
-        return number_cell(stat([scale * c for c in changes if c is not None]), signed=True, decimals=2)
+        return number_cell(stat_of(c and scale * c for c in changes), signed=True, decimals=2)
 
     note = (
         f"Change against the original in {unit}, mean ± sample standard deviation over α of the means over seeds; the "
         f"original's line is absolute{', in percent' if metric.is_fraction else ''}."
     )
-    names = (f"change of {metric.name}", note)
-    return _by_setting(experiment, names, cell_of, metric.higher_is_better, (ORIGINAL, GOLD))
+    methods = [_Row(method) for method in experiment.methods]
+    rows = [_Row(ORIGINAL, ORIGINAL, False), *methods, _Row(GOLD, GOLD, False)]
+    return _by_setting(experiment, f"change of {metric.name}", note, rows, cell_of, metric.higher_is_better)
 
 
-_COSTS: tuple[tuple[str, str, Callable[[Point], float | None]], ...] = (
-    (
-        "Seconds",
-        "wall-clock time of one model, preparation included, evaluation excluded",
-        lambda point: point.attempt.seconds,
-    ),
-    ("Passes", "samples drawn, divided by the size of the training set", lambda point: point.attempt.passes),
-    (
-        "Peak memory, MiB",
-        "the most in use at once, beyond what was in use before",
-        lambda point: None if (b := point.attempt.peak_bytes) is None else b / 2**20,
-    ),
+_WALL_CLOCK = "wall-clock time of one model, preparation included, evaluation excluded"
+_PEAK = "the most in use at once, beyond what was in use before"
+_COSTS: tuple[tuple[str, str, Callable[[Attempt], float | None]], ...] = (
+    ("Seconds", _WALL_CLOCK, lambda a: a.seconds),
+    ("Passes", "samples drawn, divided by the size of the training set", lambda a: a.passes),
+    ("Peak memory, MiB", _PEAK, lambda a: a.peak_bytes and a.peak_bytes / 2**20),
 )
 
 
@@ -253,20 +221,17 @@ def _cost_sheet(experiment: Experiment) -> Sheet:
     points: dict[str, list[Point]] = {name: [] for name in (ORIGINAL, *experiment.methods)}
     for setting in experiment.settings:
         for point in setting.points:
-            if point.selected and point.run.labels.role != GOLD:
+            if point.selected and point.method != GOLD:
                 points[point.method].append(point)
     rows = [_Row(name, name if i == 0 else "", i > 0, points=mine) for i, (name, mine) in enumerate(points.items())]
     tried = [max((len(point.run.attempts) for point in row.points), default=0) for row in rows]
-    heads = [
-        _Part(Column(_NAME, numeric=False), [Cell(row.name) for row in rows]),
-        _Part(Column("n", "number of models"), [_count(len(row.points)) for row in rows]),
-        _Part(Column("Grid", "points of the grid"), [_count(number) for number in tried]),
-    ]
+    models = _counts("n", "number of models", [len(row.points) for row in rows])
+    heads = [_names(list(points)), models, _counts("Grid", "points of the grid", tried)]
     parts = []
-    for heading, meaning, cost in _COSTS:
-        values = [stat([v for point in row.points if (v := cost(point)) is not None]) for row in rows]
+    for heading, meaning, cost_of in _COSTS:
+        values = [stat_of(cost_of(point.attempt) for point in row.points) for row in rows]
         if any(values):
-            parts.append(_Part(_column(heading, False, meaning), [number_cell(value) for value in values], False))
+            parts.append(_measures(heading, False, [number_cell(value) for value in values], meaning))
     note = (
         "Of one model: mean ± sample standard deviation over n of them, all settings, α and seeds together; the "
         "original's line is its training. A search costs as much for each point of the grid, less what is shared."
@@ -305,7 +270,8 @@ def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], fo
 
     several = any(one.intervals for one in found)
     interval = " In brackets what single seeds give, from the smallest to the largest." if several else ""
-    return _by_setting(experiment, (name, summary.summary() + interval), cell_of, summary.higher_is_better)
+    rows = [_Row(method) for method in experiment.methods]
+    return _by_setting(experiment, name, summary.summary() + interval, rows, cell_of, summary.higher_is_better)
 
 
 def sheets_of(
@@ -317,7 +283,7 @@ def sheets_of(
         for name, summary in summaries.items():
             if any(name in one.metrics for one in found):
                 sheets.append(_summary_sheet(experiment, name, summary, found))
-        sheets += [_utility_sheet(experiment, experiment.metrics[name]) for name in experiment.objectives("utility")]
+        sheets += [_utility_sheet(experiment, metric) for metric in experiment.objectives("utility")]
         sheets.append(_cost_sheet(experiment))
     return sheets
 
@@ -332,9 +298,8 @@ def tidy(experiment: Experiment, found: Sequence[Summarised]) -> Iterator[dict[s
             "manipulation": setting.name,
             "manipulated": setting.size,
         }
-        at: list[tuple[str, str, float | None]] = [(ORIGINAL, ORIGINAL, None)]
-        at += [("unlearned", method, alpha) for alpha in setting.alphas for method in setting.methods]
-        for role, method, alpha in [*at, (GOLD, GOLD, None)]:
+        for method, alpha in setting.models:
+            role = method if alpha is None else "unlearned"
             size = None if alpha is None else setting.identified[alpha]
             here = {**labels, "role": role, "method": method, "alpha": alpha, "identified": size}
             for name in experiment.metrics:

@@ -5,36 +5,34 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from cutk.errors import printable
 
-__all__ = ["INK", "MARKERS", "MUTED", "Mark", "colours_for", "drawing", "marks_for", "png", "svg"]
+T = TypeVar("T")
 
 # Stands for the colour of the text around a figure, which is known where it is shown and not where it is drawn.
 INK = "#010203"
 MUTED = 0.62
 
-# Okabe and Ito's palette for colour-blind readers. Its yellow and black, which vanish on white and on black, give way
-# to the olive and the rose of Tol's "muted".
+# Okabe and Ito's for colour-blind readers; its yellow and black, which vanish on white and on black, give way to two of
+# Tol's "muted".
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999933", "#B0496B")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _DASHES: tuple[Any, ...] = ((0, ()), (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.2, 1.2, 1.2)))
 # Of the numbers tried, the first that gives each method of the paper a colour of its own.
 _SALT = "29"
 
-# Of its natural width; below that a figure is scrolled and not shrunk.
-_SMALLEST = 0.8
-
+_SMALLEST = 0.8  # of its natural width; below that a figure is scrolled and not shrunk
 _FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
 _STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
@@ -47,18 +45,17 @@ class Mark(NamedTuple):
 
 
 def marks_for(names: Iterable[str]) -> dict[str, Mark]:
-    """Return a mark for each name.
+    """Return a mark for each name: the same in every report, unless a name before it in the alphabet took that away.
 
-    A name has the same one in every report, unless another name of the same report, earlier in the alphabet, took it
-    away; and no two have the same before all 32 are taken.
+    No two have the same before all 32 are taken.
     """
     colours, slots = len(_COLOURS), len(_COLOURS) * len(_DASHES)
-    taken: dict[int, str] = {}
+    taken: set[int] = set()
     result = {}
     for name in sorted(set(names)):
         start = zlib.crc32(f"{_SALT}:{name}".encode()) % colours
         slot = next((at for step in range(slots) if (at := (start + step) % slots) not in taken), start)
-        taken[slot] = name
+        taken.add(slot)
         turn = slot // colours
         marker, dash = MARKERS[(slot + 3 * turn) % len(MARKERS)], _DASHES[(slot + turn) % len(_DASHES)]
         result[name] = Mark(_COLOURS[slot % colours], marker, dash)
@@ -70,6 +67,12 @@ def colours_for(names: Iterable[str]) -> dict[str, str]:
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
 
 
+def shades(keys: Sequence[T], colormap: str, low: float, high: float) -> dict[T, str]:
+    """Return colours from one part of a colour map for keys in their order: its ends vanish on white or on black."""
+    steps = max(1, len(keys) - 1)
+    return {key: to_hex(mpl.colormaps[colormap](low + (high - low) * i / steps)) for i, key in enumerate(keys)}
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw in the house style, whatever the user's is; a letter that the measuring font lacks is no reason to warn."""
@@ -78,9 +81,15 @@ def drawing() -> Iterator[None]:
         yield
 
 
-_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
-ElementTree.register_namespace("", _SVG[1:-1])
-ElementTree.register_namespace("xlink", _XLINK[1:-1])
+_SVG, _HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+
+
+def _add(parent: ElementTree.Element, tag: str, text: str) -> None:
+    element = ElementTree.Element(f"{_SVG}{tag}")
+    element.text = printable(text)
+    parent.insert(0, element)
 
 
 def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "", origin: str = "") -> str:
@@ -101,28 +110,24 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "
     for definitions in root.findall(f"{_SVG}defs"):
         for style in definitions.findall(f"{_SVG}style"):
             definitions.remove(style)  # it would hold for the whole page
-    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "font-family": _FAMILY, "role": "group"}
     # Pixels, of which a screen has 4 where a printer has 3 points; it shrinks with its place, but not out of sight.
     width, height = (float(root.attrib[side].removesuffix("pt")) * 4 / 3 for side in ("width", "height"))
     root.attrib |= {"width": f"{width:.0f}", "height": f"{height:.0f}"}
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt", "font-family": _FAMILY, "role": "group"}
     root.set("style", f"min-width:{_SMALLEST * width:.0f}px;max-width:{width:.0f}px")
-    referred = {use.get(f"{_XLINK}href", "")[1:] for use in root.iter(f"{_SVG}use")}
+    referred = {use.get(_HREF, "")[1:] for use in root.iter(f"{_SVG}use")}
     for element in root.iter():
         _restyle(element, name, referred)
         if element.tag == f"{_SVG}a":
-            address = element.attrib.pop(f"{_XLINK}href")
+            address = element.attrib.pop(_HREF)
             element.attrib.clear()  # matplotlib would open another window
             if page is None:
                 element.tag = f"{_SVG}g"
-                continue
-            element.attrib |= {f"{_XLINK}href": f"{page}{address}", "aria-label": printable(tips[address])}
-            title = ElementTree.Element(f"{_SVG}title")
-            title.text = printable(tips[address])
-            element.insert(0, title)
+            else:
+                element.attrib |= {_HREF: f"{page}{address}", "aria-label": printable(tips[address])}
+                _add(element, "title", tips[address])
     if origin:
-        description = ElementTree.Element(f"{_SVG}desc")
-        description.text = printable(origin)
-        root.insert(0, description)
+        _add(root, "desc", origin)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -130,10 +135,8 @@ def _restyle(element: ElementTree.Element, name: str, referred: set[str]) -> Non
     """Give an element the page's ink and font, ids of its own, and no digits that no screen and no printer shows."""
     own = element.attrib
     if style := own.get("style"):
-        parts = (part.strip() for part in style.split(";"))
-        own["style"] = "; ".join(part for part in parts if not part.startswith("font-family")).replace(
-            INK, "currentColor"
-        )
+        parts = (part.strip() for part in style.replace(INK, "currentColor").split(";"))
+        own["style"] = "; ".join(part for part in parts if not part.startswith("font-family"))
     for attribute in ("d", "x", "y"):
         if attribute in own:
             own[attribute] = " ".join(map(_short, own[attribute].split()))
@@ -141,7 +144,7 @@ def _restyle(element: ElementTree.Element, name: str, referred: set[str]) -> Non
     if identity in referred or element.tag == f"{_SVG}clipPath":
         own["id"] = f"{name}-{identity}"
     if element.tag == f"{_SVG}use":
-        own[f"{_XLINK}href"] = f"#{name}-{own[f'{_XLINK}href'][1:]}"
+        own[_HREF] = f"#{name}-{own[_HREF][1:]}"
     if "clip-path" in own:
         own["clip-path"] = own["clip-path"].replace("url(#", f"url(#{name}-")
     for text in ("text", "tail"):

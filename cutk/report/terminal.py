@@ -19,8 +19,6 @@ from cutk.report.origins import counted, machine, mixed, versions
 from cutk.report.sheets import Cell, Sheet, in_words, setting_sheet
 from cutk.run.records import Failure
 
-__all__ = ["described", "print_failures", "print_results", "print_sheet"]
-
 
 def safe(text: str) -> str:
     """Return ``text`` as rich prints it, whatever is in it."""
@@ -33,33 +31,23 @@ def _terminal_cell(cell: Cell, numeric: bool) -> str:
     return f"[bold]{safe(str(cell))}[/bold]{mark}" if cell.best else safe(str(cell)) + mark
 
 
-def _width(sheet: Sheet, column: int) -> int:
-    """Return the characters that a column takes with its heading in as many lines as it has words."""
-    cells = [len(str(line.cells[column])) + 1 for line in sheet.lines]
-    return max([*cells, *(len(word) for word in sheet.columns[column].heading.split())]) + 2
-
-
-def _dealt(sheet: Sheet, width: int) -> list[list[int]]:
-    """Deal a sheet's columns out to as many tables as it takes for each to fit ``width``; each repeats the heads."""
-    heads = list(range(sheet.heads))
-    free = width - sum(_width(sheet, column) for column in heads)
-    rest = list(range(sheet.heads, len(sheet.columns)))
-    widest = max((_width(sheet, column) for column in rest), default=1)
-    tables = math.ceil(len(rest) / max(1, free // widest))
-    each = math.ceil(len(rest) / tables) if tables else 1
-    return [heads + rest[start : start + each] for start in range(0, max(1, len(rest)), each)]
-
-
 def tables_of(sheet: Sheet, width: int) -> Iterator[Table]:
-    """Yield a sheet as tables of rich: several where one would be wider than ``width``."""
-    for columns in _dealt(sheet, width):
+    """Yield a sheet as tables of rich: as many as it takes for each to fit ``width``, each with the sheet's heads."""
+    # A heading takes as many lines as it has words.
+    words = [max(map(len, column.heading.split()), default=0) for column in sheet.columns]
+    widths = [max([word, *(len(str(line.cells[i])) + 1 for line in sheet.lines)]) for i, word in enumerate(words)]
+    heads, rest = range(sheet.heads), range(sheet.heads, len(sheet.columns))
+    free = width - sum(widths[i] + 2 for i in heads)
+    widest = max((widths[i] + 2 for i in rest), default=1)
+    parts = math.ceil(len(rest) / max(1, free // widest))
+    each = math.ceil(len(rest) / parts) if parts else 1
+    for start in range(0, max(1, len(rest)), each):
+        columns = [*heads, *rest[start : start + each]]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i in columns:
-            column = sheet.columns[i]
-            justify: Any = "right" if column.numeric else "left"
-            table.add_column(
-                safe(column.heading), justify=justify, no_wrap=i < sheet.heads, min_width=_width(sheet, i) - 2
-            )
+            justify: Any = "right" if sheet.columns[i].numeric else "left"
+            heading = safe(sheet.columns[i].heading)
+            table.add_column(heading, justify=justify, no_wrap=i < sheet.heads, min_width=widths[i])
         for line in sheet.lines:
             cells = (_terminal_cell(line.cells[i], i >= sheet.heads) for i in columns)
             table.add_row(*cells, style="dim" if line.reference else None, end_section=line.ends_section)
@@ -78,12 +66,7 @@ def print_sheet(sheet: Sheet, console: Console) -> None:
 
 
 def print_results(contents: Contents, console: Console | None = None) -> None:
-    """Print what a benchmark found: a table for each manipulation, the summaries, and where the numbers come from.
-
-    Args:
-        contents: of its runs, with its metrics in the order of the plan, and its summaries.
-        console: where to; stdout if not given.
-    """
+    """Print what a benchmark found: a table for each manipulation, the summaries, and where the numbers come from."""
     console = console or make_console()
 
     def say(text: str, style: str | None = None) -> None:
@@ -114,11 +97,7 @@ def print_results(contents: Contents, console: Console | None = None) -> None:
 
 
 def described(failure: Failure) -> str:
-    """Return in one line what gave no number, and why.
-
-    >>> described(Failure(what="cell", role="gold", dataset="d", manipulation="badnet", model="m", seed=1, reason="no"))
-    'badnet, seed 1: gold: no'
-    """
+    """Return in one line what gave no number, and why: ``badnet, seed 1: gold: no room``."""
     seed = "all seeds" if failure.seed is None else f"seed {failure.seed}"
     text = f"{failure.manipulation}, {seed}: {failure.unlearner or failure.role}"
     text += "" if failure.alpha is None else f" at α = {failure.alpha:g}"

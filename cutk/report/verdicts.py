@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
-from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Setting
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Setting, stat_of
 from cutk.report.origins import counted, mixed
 from cutk.run.records import Measured
-from cutk.run.summary import RECOVERED, Stat, stat
-
-__all__ = ["verdict_of"]
+from cutk.run.summary import RECOVERED, Stat
 
 _MOST = 4  # names that are listed
 
@@ -20,10 +19,9 @@ def verdict_of(experiment: Experiment, setting: Setting) -> list[str]:
 
     There are none where nothing was measured that tells damage from repair.
     """
-    aims, utilities = experiment.objectives("unlearning"), experiment.objectives("utility")
-    if not aims:
+    aim, utility = (next(iter(experiment.objectives(what)), None) for what in ("unlearning", "utility"))
+    if aim is None:
         return []
-    aim, utility = experiment.metrics[aims[0]], experiment.metrics[utilities[0]] if utilities else None
     caution = experiment.caution(setting)
     best = _best_at_each_alpha(setting, aim, utility)
     parts = (_damage(setting, aim, utility), caution or _cure(setting, aim, utility, best))
@@ -81,20 +79,9 @@ def _best_at_each_alpha(setting: Setting, aim: Measured, utility: Measured | Non
         best = max(values, key=lambda method: sign * values[method].mean)
         near = tuple(method for method, value in values.items() if value.overlaps(values[best]))
         change = setting.change(utility.name, best, alpha) if utility else None
-        seconds = stat([s for p in setting.selected(best, alpha) if (s := p.attempt.seconds) is not None])
+        seconds = stat_of(point.attempt.seconds for point in setting.selected(best, alpha))
         found.append(_Best(alpha, best, values[best], near, change, seconds and seconds.mean))
     return found
-
-
-def _grouped(best: Sequence[_Best], key: str) -> list[list[_Best]]:
-    """Put neighbours together that agree."""
-    groups: list[list[_Best]] = []
-    for one in best:
-        if groups and getattr(groups[-1][-1], key) == getattr(one, key):
-            groups[-1].append(one)
-        else:
-            groups.append([one])
-    return groups
 
 
 def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Sequence[_Best]) -> str:
@@ -105,17 +92,17 @@ def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Seque
     if all(sign * one.value.mean <= sign * before.mean for one in best):
         return f"No method improves on the original {_at([one.alpha for one in best])}."
     parts = []
-    for group in _grouped(best, "method"):
-        costs = []
-        changes = [one.change for one in group if one.change is not None]
+    scale, unit = (100, " points") if utility and utility.is_fraction else (1, "")
+    for method, same in groupby(best, lambda one: one.method):
+        group, costs = list(same), []
+        changes = [scale * one.change for one in group if one.change is not None]
         if utility and changes:
-            scale, unit = (100, " points") if utility.is_fraction else (1, "")
-            costs.append(f"{_words(utility)} {_range([scale * change for change in changes], '+.1f')}{unit}")
+            costs.append(f"{_words(utility)} {_range(changes, '+.1f')}{unit}")
         if seconds := [one.seconds for one in group if one.seconds is not None]:
             costs.append(f"{_range(seconds, '.2g')} s")
         cost = f" ({', '.join(costs)})" if costs else ""
         values = _range([one.value.mean for one in group])
-        parts.append(f"{group[0].method} {_at([one.alpha for one in group])}: {values}{cost}")
+        parts.append(f"{method} {_at([one.alpha for one in group])}: {values}{cost}")
     text = f"{'Most is healed by' if len(setting.methods) > 1 else 'It is healed by'} {'; by '.join(parts)}."
     enough = [one.alpha for one in best if one.value.mean >= RECOVERED * gold.mean]
     if not aim.higher_is_better:
@@ -129,14 +116,12 @@ def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Seque
 
 def _doubts(experiment: Experiment, setting: Setting, best: Sequence[_Best]) -> str:
     texts = []
-    open_ = [group for group in _grouped(best, "near") if len(group[0].near) > 1]
+    alike = [(near, [one.alpha for one in same]) for near, same in groupby(best, lambda one: one.near) if len(near) > 1]
     if len(setting.seeds) == 1:
         texts.append("One seed can't tell a difference from chance.")
-    elif open_:
-        told = [f"{_at([one.alpha for one in group])} between {_row(group[0].near)}" for group in open_]
-        texts.append(
-            f"Undecided, since the ranges of {counted(len(setting.seeds), 'seed')} overlap: {'; '.join(told)}."
-        )
+    elif alike:
+        told = "; ".join(f"{_at(alphas)} between {_row(near)}" for near, alphas in alike)
+        texts.append(f"Undecided, since the ranges of {counted(len(setting.seeds), 'seed')} overlap: {told}.")
     if failed := len(setting.failures):
         texts.append(f"{counted(failed, 'model')} or metrics gave no number.")
     if differing := mixed(experiment.environments):

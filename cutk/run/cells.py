@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 __all__ = ["Cell", "Training", "Unlearning"]
 
@@ -15,21 +15,13 @@ class Training:
     manipulation: str
     seed: int
     role: Literal["original", "gold"]
-
-    @property
-    def kind(self) -> Literal["train"]:
-        """Which folder of the runs keeps it."""
-        return "train"
-
-    @property
-    def needs(self) -> Training | None:
-        """The cell that has to be there before this one can start."""
-        return None
+    kind: ClassVar[Literal["train"]] = "train"
+    needs: ClassVar[None] = None
 
     @property
     def labels(self) -> dict[str, Any]:
         """What its records and failures say of it, as far as the cell alone tells."""
-        return {"role": self.role, "manipulation": self.manipulation, "seed": self.seed}
+        return asdict(self)
 
     def __str__(self) -> str:
         return f"{self.manipulation}, seed {self.seed}: {self.role}"
@@ -43,22 +35,17 @@ class Unlearning:
     seed: int
     unlearner: str
     alpha: float
-
-    @property
-    def kind(self) -> Literal["unlearn"]:
-        """Which folder of the runs keeps it."""
-        return "unlearn"
+    kind: ClassVar[Literal["unlearn"]] = "unlearn"
 
     @property
     def needs(self) -> Training:
-        """The original model."""
+        """The cell that has to be there before this one can start: the original model's."""
         return Training(self.manipulation, self.seed, "original")
 
     @property
     def labels(self) -> dict[str, Any]:
         """What its records and failures say of it, as far as the cell alone tells."""
-        about = {"manipulation": self.manipulation, "seed": self.seed}
-        return {"role": "unlearned", **about, "unlearner": self.unlearner, "alpha": self.alpha}
+        return {"role": "unlearned", **asdict(self)}
 
     def __str__(self) -> str:
         return f"{self.manipulation}, seed {self.seed}: {self.unlearner} at α = {self.alpha:g}"

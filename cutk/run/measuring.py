@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,11 +12,12 @@ from cutk.components import Metric
 from cutk.errors import Caught, CellError
 from cutk.guard import watched
 from cutk.problem.truth import Evaluation
+from cutk.run.observer import Observer, tell_put_back
 from cutk.run.plan import Chosen
 from cutk.run.records import Attempt, Measured
 from cutk.run.store import key_of
 
-__all__ = ["Measurement", "described", "measure", "unmeasured"]
+__all__ = ["Measurement", "measure", "unmeasured"]
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,25 @@ class Measurement:
     @cached_property
     def identity(self) -> str:
         """What its values are filed under in stored runs."""
-        return key_of(self.metric.identity.model_dump(mode="json"))[:16] + (f"@{self.domain}" if self.domain else "")
+        return key_of(self.metric.identity)[:16] + (f"@{self.domain}" if self.domain else "")
 
     @property
     def name(self) -> str:
         """What people call it."""
         return f"{self.metric.name}[{self.domain}]" if self.domain else self.metric.name
 
-
-def described(measurement: Measurement) -> Measured:
-    """Return what a reader of a stored run has to know of what was measured."""
-    component: Any = measurement.metric.entry.component
-    low, high = (bound if math.isfinite(bound) else None for bound in component.bounds)  # JSON has no infinity
-    return Measured(
-        name=measurement.name,
-        provider=measurement.metric.entry.provider.requirement,
-        summary=component.summary() + (f" On the domain of {measurement.domain}." if measurement.domain else ""),
-        higher_is_better=component.higher_is_better,
-        bounds=(low, high),
-        objective="" if measurement.domain else component.objective,
-    )
+    def described(self) -> Measured:
+        """Return what a reader of a stored run has to know of it."""
+        component: Any = self.metric.entry.component
+        low, high = (bound if math.isfinite(bound) else None for bound in component.bounds)  # JSON has no infinity
+        return Measured(
+            name=self.name,
+            provider=self.metric.entry.provider.requirement,
+            summary=component.summary() + (f" On the domain of {self.domain}." if self.domain else ""),
+            higher_is_better=component.higher_is_better,
+            bounds=(low, high),
+            objective="" if self.domain else component.objective,
+        )
 
 
 def unmeasured(measurements: Iterable[Measurement], attempt: Attempt, *, retry: bool = True) -> bool:
@@ -57,46 +57,28 @@ def unmeasured(measurements: Iterable[Measurement], attempt: Attempt, *, retry: 
     return any(measurement.identity not in there for measurement in measurements)
 
 
-def measure(
-    measurements: Iterable[Measurement],
-    evaluation: Evaluation,
-    attempt: Attempt,
-    note: Callable[[Sequence[str], str], None],
-) -> None:
-    """Measure what ``attempt`` lacks; a metric that fails leaves its reason, and no number.
-
-    Args:
-        measurements: what to measure.
-        evaluation: the model under the evaluator's eyes.
-        attempt: where values and reasons go.
-        note: told what a metric changed outside the evaluation, and which one it was.
-    """
+def measure(measurements: Iterable[Measurement], evaluation: Evaluation, attempt: Attempt, observer: Observer) -> None:
+    """Measure what ``attempt`` lacks; a metric that fails leaves its reason, and no number."""
     attempt.failed_metrics = {}
     for measurement in measurements:
         identity = measurement.identity
         if identity in attempt.metrics:
             continue
-        view = evaluation
-        for domain in evaluation.truth.domains:
-            if domain.name == measurement.domain:
-                view = evaluation.on(domain)
+        domains = [domain for domain in evaluation.truth.domains if domain.name == measurement.domain]
+        view = evaluation.on(domains[0]) if domains else evaluation
         with Caught() as caught, watched(draws=False) as changed:
-            component: Metric = measurement.metric.make()
-            attempt.metrics[identity] = _finite(component.compute(view.private()))
-        note(changed, f"The metric '{measurement.name}'")
+            metric: Metric = measurement.metric.make()
+            value = metric.compute(view.private())
+            if isinstance(value, Mapping):
+                attempt.metrics[identity] = {str(label): _finite(part) for label, part in value.items()}
+            else:
+                attempt.metrics[identity] = None if value is None else _finite(value)
+        tell_put_back(observer, f"The metric '{measurement.name}'", changed)
         if caught.error is not None:
             attempt.failed_metrics[identity] = caught.reason
 
 
-def _finite(value: float | Mapping[str, float] | None) -> float | dict[str, float] | None:
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return {str(label): _number(part) for label, part in value.items()}
-    return _number(value)
-
-
-def _number(value: float) -> float:
+def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise CellError(f"the value is {value}")
     return float(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cutk.run.cells import Cell
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "tell_put_back"]
 
 
 class Observer:
@@ -30,3 +32,9 @@ class Observer:
 
     def error(self, error: BaseException) -> None:
         """An error of a component, with its traceback, before it becomes a line of a record."""
+
+
+def tell_put_back(observer: Observer, who: str, changed: Sequence[str]) -> None:
+    """Warn of what a component changed in the process."""
+    if changed:
+        observer.warning(f"{who} changed {', '.join(changed)}; that was put back.")

@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
-from cutk.plugins.registry import Entry, Registry, source_of
+from cutk.plugins.registry import Entry, Registry
+from cutk.plugins.sources import source_of
 from cutk.run.records import Identity
 from cutk.run.search import search_points
 
@@ -24,7 +26,6 @@ __all__ = ["Chosen", "Composed", "Plan", "Setup", "layer", "over_default", "read
 
 BASE_PRESET = "default"
 MOST_SEEDS = 100_000
-_SEARCH = re.compile(r"grid|default|random:[1-9]\d*")
 
 
 class Plan(BaseModel):
@@ -57,23 +58,18 @@ class Plan(BaseModel):
 
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Plan:
-        """Validate a plan.
-
-        Raises:
-            UsageError: names the entry, what was expected and what came.
-        """
-        unknown = [name for name in content if name not in cls.model_fields]
-        if unknown:
-            known = ", ".join(cls.model_fields)
-            raise UsageError(
-                f"Unknown entry '{unknown[0]}' in the plan. Expected one of: {known}."
-                f"{suggestion(unknown[0], cls.model_fields)}"
-            )
+        """Validate a plan; a ``UsageError`` names the entry, what was expected and what came."""
+        for name in content:
+            if name not in cls.model_fields:
+                raise UsageError(
+                    f"Unknown entry '{name}' in the plan. Expected one of: {', '.join(cls.model_fields)}."
+                    f"{suggestion(name, cls.model_fields)}"
+                )
         try:
             plan = cls(**content)
         except ValidationError as error:
-            raise _refused(str(error.errors()[0]["loc"][0]), error, content) from None
-        if not _SEARCH.fullmatch(plan.search):
+            raise _refused(error.errors()[0], content) from None
+        if not re.fullmatch(r"grid|default|random:[1-9]\d*", plan.search):
             raise UsageError(
                 f"Search: expected grid, default, or random:N with N ≥ 1, such as random:20, got '{plan.search}'."
             )
@@ -91,12 +87,35 @@ class Plan(BaseModel):
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(dict.fromkeys(self.seeds))
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """Read a plan file.
+def _refused(error: ErrorDetails, content: Mapping[str, Any]) -> UsageError:
+    name = str(error["loc"][0])
+    words = in_words(Plan.model_json_schema()["properties"][name]).replace("a comma-separated list", "a list")
+    expected = "a table" if words == "a value" else words
+    came = "nothing" if error["type"] == "missing" else repr(content[name])
+    return UsageError(f"Plan entry '{name}': expected {expected}, got {came}.")
 
-    Raises:
-        UsageError: if it can't be read or isn't TOML.
+
+def require_types(content: Mapping[str, Any]) -> None:
+    """Refuse an entry of the wrong type with a ``UsageError``, before ``content`` is laid over another plan.
+
+    What it lacks, or has in excess, is no matter yet.
     """
+    try:
+        Plan(**content)
+    except ValidationError as error:
+        for each in error.errors():
+            if each["type"] not in ("missing", "extra_forbidden"):
+                raise _refused(each, content) from None
+
+
+def _read_plan(name: str, registry: Registry) -> dict[str, Any]:
+    preset = registry.presets.get(name)
+    if preset is None and not name.endswith(".toml"):
+        raise UsageError(
+            f"Unknown preset '{name}'.{suggestion(name, registry.presets)} See: cutk presets list. "
+            "A plan of your own ends in .toml."
+        )
+    path = preset.path if preset else Path(name)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     # Numbers of thousands of digits and tables nested as deep are no TOML error, but no plan either.
@@ -106,36 +125,13 @@ def read_plan(path: Path) -> dict[str, Any]:
     return content
 
 
-def require_types(content: Mapping[str, Any]) -> None:
-    """Refuse what has an entry of the wrong type, before it is laid over another plan; what it lacks is no matter yet.
-
-    Raises:
-        UsageError: names the entry, what was expected and what came.
-    """
-    for name, value in content.items():
-        if name in Plan.model_fields:
-            field = Plan.model_fields[name]
-            annotated: Any = Annotated[field.annotation, field]
-            try:
-                TypeAdapter(annotated, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
-            except ValidationError as error:
-                raise _refused(name, error, content) from None
-
-
-def _refused(name: str, error: ValidationError, content: Mapping[str, Any]) -> UsageError:
-    came = "nothing" if error.errors()[0]["type"] == "missing" else repr(content[name])
-    words = in_words(Plan.model_json_schema()["properties"][name]).replace("a comma-separated list", "a list")
-    words = "a table" if words == "a value" else words
-    return UsageError(f"Plan entry '{name}': expected {words}, got {came}.")
-
-
 def read_preset(name: str, registry: Registry) -> dict[str, Any]:
     """Read the plan called ``name``: a preset of a plugin, or the path of a TOML file.
 
     A plan that says ``base = "NAME"`` is laid over that one.
 
     Raises:
-        UsageError: if there is neither, or a plan is its own base.
+        UsageError: if there is neither, it can't be read, or a plan is its own base.
     """
     layers: list[dict[str, Any]] = []
     read: list[str] = []
@@ -143,7 +139,7 @@ def read_preset(name: str, registry: Registry) -> dict[str, Any]:
         if name in read:
             raise UsageError(f"Plan '{name}' is its own base, by way of: {' → '.join([*read, name])}.")
         read.append(name)
-        content = read_plan(_path_of(name, registry))
+        content = _read_plan(name, registry)
         name = content.pop("base", "")
         if not isinstance(name, str):
             raise UsageError(f"Plan '{read[-1]}': expected base to be the name of a plan, got {name!r}.")
@@ -155,32 +151,17 @@ def read_preset(name: str, registry: Registry) -> dict[str, Any]:
 
 
 def over_default(content: Mapping[str, Any] | str | None, registry: Registry) -> dict[str, Any]:
-    """Return the preset ``default`` with a plan laid over it: what the plan doesn't say comes from there.
+    """Return the preset ``default`` with a plan laid over it: what that doesn't say comes from there.
 
-    Args:
-        content: the plan, or the name of a preset or of a TOML file; the preset alone if not given.
-        registry: where presets are looked up.
-
-    Raises:
-        UsageError: as ``read_preset`` does.
+    ``content`` is the plan, or the name of a preset or of a TOML file. Raises as ``read_preset`` does.
     """
     base = read_preset(BASE_PRESET, registry)
     if content is None:
         return base
-    if not isinstance(content, str):
-        require_types(content)
-    return layer(base, read_preset(content, registry) if isinstance(content, str) else content)
-
-
-def _path_of(name: str, registry: Registry) -> Path:
-    if name in registry.presets:
-        return registry.presets[name].path
-    if name.endswith(".toml"):
-        return Path(name)
-    raise UsageError(
-        f"Unknown preset '{name}'.{suggestion(name, registry.presets)} See: cutk presets list. "
-        "A plan of your own ends in .toml."
-    )
+    if isinstance(content, str):
+        return layer(base, read_preset(content, registry))
+    require_types(content)
+    return layer(base, content)
 
 
 def _selected(content: Mapping[str, Any]) -> set[str]:
@@ -195,13 +176,6 @@ def _selected(content: Mapping[str, Any]) -> set[str]:
 _ANY_RECIPE = frozenset(RecipeOptions.model_fields) - {"lr"}
 
 
-def _layer_recipe(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one recipe's table over another's; of what was meant for another recipe only what is common to all stays."""
-    if over.get("name", base.get("name")) != base.get("name"):
-        base = {name: value for name, value in base.items() if name in _ANY_RECIPE}
-    return {**base, **over}
-
-
 def _takes(name: str, selected: Iterable[str]) -> bool:
     """Say whether options for ``name`` are meant for one of those selected: it, or a variant of it."""
     return any(each == name or str(each).startswith(f"{name}:") for each in selected)
@@ -210,15 +184,19 @@ def _takes(name: str, selected: Iterable[str]) -> bool:
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with the entries of ``over``; recipe and options are merged name by name.
 
-    Options for a component that ``base`` selects and the result doesn't go with it.
+    Options for a component that ``base`` selects and the result doesn't go with it. Of what was meant for another
+    recipe, what is common to all stays.
 
     >>> layer({"model": "a", "options": {"a": {"x": 1}}}, {"model": "b"})
     {'model': 'b', 'options': {}}
     """
     result = {**base, **over}
-    if "recipe" in base or "recipe" in over:
-        result["recipe"] = _layer_recipe(base.get("recipe", {}), over.get("recipe", {}))
-    if "options" in base or "options" in over:
+    if "recipe" in result:
+        mine, theirs = base.get("recipe", {}), over.get("recipe", {})
+        if theirs.get("name", mine.get("name")) != mine.get("name"):
+            mine = {name: value for name, value in mine.items() if name in _ANY_RECIPE}
+        result["recipe"] = {**mine, **theirs}
+    if "options" in result:
         before, now = _selected(base), _selected(result)
         merged = {
             name: dict(values)
@@ -233,12 +211,7 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A component with its options settled.
-
-    Attributes:
-        entry: name and provider.
-        points: the validated options; more than one only where a search goes over them.
-    """
+    """A component and its validated options: more than one point only where a search goes over them."""
 
     entry: Entry
     points: tuple[Options, ...]
@@ -248,9 +221,9 @@ class Chosen:
         """How the user calls it."""
         return self.entry.name
 
-    def make(self, position: int = 0) -> Any:
-        """Construct the component with one point's options."""
-        return self.entry.component(self.points[position])
+    def make(self) -> Any:
+        """Construct the component with the options of the first point."""
+        return self.entry.component(self.points[0])
 
     @cached_property
     def identity(self) -> Identity:
@@ -265,18 +238,12 @@ class Chosen:
     @property
     def settled(self) -> Any:
         """The options as they are used: one point, or a list of those that are searched."""
-        points = [point.model_dump(mode="json") for point in self.points]
+        points = self.identity.options
         return points[0] if len(points) == 1 else points
 
 
-@dataclass(frozen=True)
-class Composed:
-    """Manipulations that are applied one after the other; mostly there is one.
-
-    Attributes:
-        name: the parts' names, joined by +.
-        parts: in their order.
-    """
+class Composed(NamedTuple):
+    """Manipulations that are applied one after the other, and their names joined by +; mostly there is one."""
 
     name: str
     parts: tuple[Chosen, ...]
@@ -298,15 +265,14 @@ class Setup:
     summaries: tuple[Chosen, ...]
 
     @property
-    def chosen(self) -> tuple[Chosen, ...]:
-        """All components that take part."""
+    def _chosen(self) -> list[Chosen]:
         one = (self.dataset, self.identification, self.model, self.recipe, self.selector)
         parts = (part for composed in self.manipulations for part in composed.parts)
-        return tuple(dict.fromkeys((*one, *parts, *self.unlearners, *self.metrics, *self.summaries)))
+        return list(dict.fromkeys((*one, *parts, *self.unlearners, *self.metrics, *self.summaries)))
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in self.chosen))
+        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in self._chosen))
 
     def as_run(self) -> dict[str, Any]:
         """Return the plan as it is run, with every option settled."""
@@ -316,7 +282,7 @@ class Setup:
             "model": self.model.name,
             "recipe": {"name": self.recipe.name, **self.recipe.settled},
             "unlearners": [unlearner.name for unlearner in self.unlearners],
-            "options": {chosen.name: chosen.settled for chosen in self.chosen if chosen is not self.recipe},
+            "options": {chosen.name: chosen.settled for chosen in self._chosen if chosen is not self.recipe},
         }
 
 
@@ -328,73 +294,60 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
     Raises:
         UsageError: for the first name or option that doesn't fit.
     """
-    dataset_entry = registry.get("dataset", plan.dataset)
-    dataset: Any = dataset_entry.component
+    dataset: Any = registry.get("dataset", plan.dataset).component
     model = plan.model or dataset.model
     if not model:
         raise UsageError(f"Dataset '{plan.dataset}' suggests no model. Choose one with --model.")
     recipe = plan.recipe.get("name")
     if not isinstance(recipe, str):
         raise UsageError(f'Recipe: expected the name of one, as in recipe = {{name = "…"}}, got {recipe!r}.')
-    unlearners = _unique(plan.unlearners)
+    unlearners: Iterable[str] = plan.unlearners
     if "all" in unlearners:
         unlearners = [entry.name for entry in registry.of_kind("unlearner")]
     # A summary is asked for as a metric is, since to people it is one.
     over_alpha = {entry.name for entry in registry.of_kind("summary")} - {e.name for e in registry.of_kind("metric")}
-    metrics = _unique(plan.metrics)
-    names = {
+    names: dict[str, Iterable[str]] = {
         "dataset": [plan.dataset],
-        "manipulation": _unique([part for name in plan.manipulations for part in name.split("+")]),
+        "manipulation": [part for name in plan.manipulations for part in name.split("+")],
         "identification": [plan.identification],
         "model": [model],
         "recipe": [recipe],
         "unlearner": unlearners,
         "selector": [plan.select],
-        "metric": [name for name in metrics if name not in over_alpha],
-        "summary": _unique([*plan.summaries, *(name for name in metrics if name in over_alpha)]),
+        "metric": [name for name in plan.metrics if name not in over_alpha],
+        "summary": [*plan.summaries, *(name for name in plan.metrics if name in over_alpha)],
     }
-    entries = [registry.get(kind, name) for kind, those in names.items() for name in those]
-    _refuse_unused(plan, entries, registry)
-    chosen = {(entry.kind, entry.name): _choose(entry, plan, dataset) for entry in entries}
-
-    def of(kind: str) -> tuple[Chosen, ...]:
-        return tuple(found for (its, _), found in chosen.items() if its == kind)
-
-    if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
-        raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
-    return Setup(
-        plan=plan,
-        dataset=of("dataset")[0],
-        manipulations=tuple(_composed(name, registry, chosen) for name in _unique(plan.manipulations)),
-        identification=of("identification")[0],
-        model=of("model")[0],
-        recipe=of("recipe")[0],
-        unlearners=of("unlearner"),
-        selector=of("selector")[0],
-        metrics=of("metric"),
-        summaries=of("summary"),
-    )
-
-
-def _composed(name: str, registry: Registry, chosen: Mapping[tuple[str, str], Chosen]) -> Composed:
-    parts = tuple(chosen["manipulation", registry.get("manipulation", part).name] for part in name.split("+"))
-    if len(set(parts)) < len(parts):
-        raise UsageError(f"Manipulation '{name}': expected each part once.")
-    return Composed("+".join(part.name for part in parts), parts)
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
-def _refuse_unused(plan: Plan, entries: list[Entry], registry: Registry) -> None:
-    used = {name for entry in entries for name in (entry.name, entry.family)}
+    entries = {kind: [registry.get(kind, name) for name in dict.fromkeys(those)] for kind, those in names.items()}
+    used = {name for those in entries.values() for entry in those for name in (entry.name, entry.family)}
     for name in plan.options:
         if name not in used:
             registry.find(name)  # a name that nobody has gets the better message
             raise UsageError(
                 f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
             )
+    # Two spellings may mean one component.
+    chosen = {kind: {entry.name: _choose(entry, plan, dataset) for entry in those} for kind, those in entries.items()}
+
+    def of(kind: str) -> tuple[Chosen, ...]:
+        return tuple(chosen[kind].values())
+
+    def composed(name: str) -> Composed:
+        parts = tuple(chosen["manipulation"][registry.get("manipulation", part).name] for part in name.split("+"))
+        if len(set(parts)) < len(parts):
+            raise UsageError(f"Manipulation '{name}': expected each part once.")
+        return Composed("+".join(part.name for part in parts), parts)
+
+    if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
+        raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
+    ones = {kind: of(kind)[0] for kind in ("dataset", "identification", "model", "recipe", "selector")}
+    return Setup(
+        plan=plan,
+        manipulations=tuple(composed(name) for name in dict.fromkeys(plan.manipulations)),
+        unlearners=of("unlearner"),
+        metrics=of("metric"),
+        summaries=of("summary"),
+        **ones,
+    )
 
 
 def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:

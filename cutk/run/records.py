@@ -38,7 +38,7 @@ class _Part(BaseModel):
 class Identity(_Part):
     """A component as it decides a result: who provides it, a hash of all its source files, and its options.
 
-    ``options`` holds more than one point only where a search goes over them.
+    There is more than one point of options only where a search goes over them.
     """
 
     name: str
@@ -75,12 +75,7 @@ class Unlearned(_Part):
 
 
 class Labels(_Part):
-    r"""What a run is called.
-
-    Attributes:
-        manipulated: \|S_m\|.
-        identified: \|S_f\|; None for trainings, as ``unlearner`` and ``alpha`` are.
-    """
+    r"""What a run is called; ``manipulated`` is \|S_m\|, ``identified`` \|S_f\|. Trainings have no S_f and no α."""
 
     role: Role
     dataset: str
@@ -113,9 +108,8 @@ class Measured(_Part):
 class Environment(_Part):
     """Where a run was computed.
 
-    Attributes:
-        capability: the CPU's instruction set as torch uses it: float results differ from one to the next.
-        providers: the version of each distribution that took part.
+    ``capability`` is the CPU's instruction set as torch uses it: float results differ from one to the next. Of each
+    distribution that took part, ``providers`` holds the version.
     """
 
     torch: str
@@ -128,28 +122,25 @@ class Environment(_Part):
     providers: dict[str, str] = {}
 
     @property
-    def machine(self) -> tuple[str, ...]:
+    def machine(self) -> tuple[Any, ...]:
         """Everything but the providers: what two runs must share for their last digits to be comparable."""
-        return (self.torch, self.python, self.device, self.hardware, self.capability, str(self.threads), self.precision)
+        return tuple(self.model_dump(exclude={"providers"}).values())
 
 
 class Attempt(BaseModel):
     """One model, and how it came about: a point of a grid, or a training.
 
     Attributes:
-        options: the unlearner's options.
-        seconds: wall-clock seconds; for a point of a grid ``prepare`` and ``unlearn``, evaluation excluded.
+        options: the unlearner's.
+        seconds: wall-clock; for a point of a grid ``prepare`` and ``unlearn``, evaluation excluded.
         passes: samples drawn meanwhile, divided by |S_tr|.
         peak_bytes: the most memory meanwhile, beyond what was in use before.
-        score: the selector's value.
-        measured_score: what the selector was given.
-        metrics: measured values by the metric's identity: a number, several by their labels, or None where the
-            metric means nothing.
+        score: the selector's value; ``measured_score`` is what it was given.
+        metrics: by the metric's identity: a number, several by their labels, or None where the metric means nothing.
         failed_metrics: reasons, by the same identities.
         scalars: curves that ``unlearn`` logged.
         state: which of the prepared states it used.
-        error: why there is no model, if there is none.
-        traceback: where that happened.
+        error: why there is no model, if there is none; ``traceback`` says where that happened.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -169,11 +160,9 @@ class Attempt(BaseModel):
 
 
 class Failure(_Part):
-    """Something that gave no number.
+    """Something that gave no number: a cell, a point of a grid whose cell has others, a metric or a summary.
 
-    Attributes:
-        what: a ``cell``, a ``point`` of a grid whose cell has others, a ``metric`` or a ``summary``.
-        reason: why, in one line, with the author's own last frame.
+    ``reason`` says why in one line, with the author's own last frame.
     """
 
     what: Literal["cell", "point", "metric", "summary"]
@@ -190,24 +179,12 @@ class Failure(_Part):
     traceback: str = ""
 
 
-class Record(_Part):
+class Record(Labels):
     """One model as people read it: a line of a table, an entry of ``cutk bench --json``.
 
-    Attributes:
-        metrics: values by the metric's name.
-        breakdowns: the same for metrics that are several numbers.
+    ``metrics`` holds values by the metric's name, ``breakdowns`` those of metrics that are several numbers.
     """
 
-    role: Role
-    dataset: str
-    manipulation: str
-    model: str
-    recipe: str
-    unlearner: str | None
-    alpha: float | None
-    seed: int
-    manipulated: int
-    identified: int | None
     options: dict[str, Any]
     selected: bool
     oracle: bool = False
@@ -222,15 +199,14 @@ class Record(_Part):
 class Run(_Part):
     """A computed cell as it is stored.
 
-    Attributes:
-        key: the SHA-256 of ``decided_by``.
-        provider: of the unlearner, or of the model for a training, as pip would pin it.
-        prepared: curves that ``prepare`` logged, for each state.
-        measured: what a reader has to know of each metric, by its identity.
-        weights_sha256, weights_bytes: of the file beside the record.
+    ``key`` is the SHA-256 of ``decided_by``; ``provider`` the unlearner's, or the model's for a training, as pip would
+    pin it; ``prepared`` the curves that ``prepare`` logged, for each state; ``measured`` what a reader has to know of
+    each metric, by its identity. ``weights_sha256`` and ``weights_bytes`` are of the file beside the record.
     """
 
-    version: int = Field(SCHEMA, alias="schema", serialization_alias="schema")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
+
+    version: int = Field(SCHEMA, alias="schema")
     key: str
     labels: Labels
     decided_by: Unlearned | Trained
@@ -242,8 +218,6 @@ class Run(_Part):
     environment: Environment
     weights_sha256: str = ""
     weights_bytes: int = 0
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _selected_is_there(self) -> Run:
@@ -266,17 +240,13 @@ class Run(_Part):
         """The attempt that the selector took: the one whose weights are kept."""
         return self.attempts[self.selected]
 
-    def record_of(self, position: int, names: dict[str, str] | None = None, *, oracle: bool = False) -> Record:
-        """Return one attempt as people read it.
+    def record_of(self, position: int, names: dict[str, str], *, oracle: bool = False) -> Record:
+        """Return one attempt as people read it, with the metrics of these ``names``, which stand by their identity.
 
-        Args:
-            position: which one.
-            names: the metrics to show, by their identity; all that were measured, by their own names, if not given.
-            oracle: whether it is the one that is best on the test set.
+        ``oracle`` says that it is the one that is best on the test set.
         """
         attempt = self.attempts[position]
-        shown = {identity: metric.name for identity, metric in self.measured.items()} if names is None else names
-        there = {name: v for identity, name in shown.items() if (v := attempt.metrics.get(identity)) is not None}
+        there = {name: v for identity, name in names.items() if (v := attempt.metrics.get(identity)) is not None}
         return Record(
             **self.labels.model_dump(),
             options=attempt.options,
@@ -290,14 +260,13 @@ class Run(_Part):
             key=self.key,
         )
 
-    def failures(self, names: dict[str, str] | None = None) -> Iterator[Failure]:
-        """Yield what failed inside it: points of the grid, and metrics of those that came about."""
-        shown = {identity: metric.name for identity, metric in self.measured.items()} if names is None else names
+    def failures(self, names: dict[str, str]) -> Iterator[Failure]:
+        """Yield what failed inside it: points of the grid, and metrics of these ``names`` of those that came about."""
         labels = self.labels.model_dump(exclude={"recipe", "manipulated", "identified"})
         for attempt in self.attempts:
             here = {**labels, "options": attempt.options}
             if attempt.error:
                 yield Failure(what="point", **here, reason=attempt.error, traceback=attempt.traceback)
             for identity, reason in attempt.failed_metrics.items():
-                if identity in shown:
-                    yield Failure(what="metric", **here, metric=shown[identity], reason=reason)
+                if identity in names:
+                    yield Failure(what="metric", **here, metric=names[identity], reason=reason)

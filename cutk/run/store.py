@@ -6,7 +6,6 @@ import contextlib
 import errno
 import gc
 import hashlib
-import io
 import json
 import os
 import re
@@ -17,7 +16,8 @@ import stat
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,7 +36,6 @@ Kind = Literal["train", "unlearn"]
 KINDS: tuple[Kind, ...] = ("train", "unlearn")
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"
-_FAILED = "failed"
 _TEMPORARY = ".tmp-"
 _STALE_SECONDS = 30 * 24 * 3600
 _LARGEST_RECORD = 2**28
@@ -45,28 +44,22 @@ _ROLES = ("original", "gold", "unlearned")
 _HEAD = '{"sha256": "%s",\n'
 _HEAD_LENGTH = len(_HEAD % ("0" * 64))
 
-
 T = TypeVar("T", bound=BaseModel)
 
 
 class Damaged(Exception):  # noqa: N818  # it says what a run is, as FileNotFound would
-    """A run that was there isn't what was written; it was set aside, and can be computed again."""
+    """A run that is there isn't what was written; it can be computed again."""
 
 
 class Unreadable(CutkError):  # noqa: N818  # as above
-    """A run that is there and can't be read now, which proves no damage: it stays where it is."""
+    """A run that is there can't be read now, which proves no damage: it stays where it is.
 
+    ``another`` says who wrote it and what to do, of a record of another schema.
+    """
 
-class _Broken(ValueError):  # noqa: N818  # as above
-    """What a file holds isn't what was written."""
-
-
-class _Foreign(Unreadable):
-    """A record of another schema; ``who`` says who wrote it and what to do."""
-
-    def __init__(self, path: Path, who: str) -> None:
-        super().__init__(f"'{path}' was {who}")
-        self.who = who
+    def __init__(self, text: str, another: str = "") -> None:
+        super().__init__(text + another)
+        self.another = another
 
 
 def canonical(value: Any) -> str:
@@ -94,20 +87,14 @@ class Store:
 
     A run is written into a temporary folder and moved to its place in one step, so that it is there wholly or not at
     all. When two processes compute the same run, the first to finish puts it there and the other one's is dropped.
-
-    Args:
-        root: the folder; it is made by ``open``, and stays the same if the working folder changes.
+    The folder is made by ``open``, and stays the same if the working folder changes.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(os.path.abspath(root))
 
     def open(self) -> None:
-        """Make the folder, see that it can be written to, and clear what killed processes left.
-
-        Raises:
-            UsageError: if it can't be written to.
-        """
+        """Make the folder, and clear what killed processes left; a ``UsageError`` says that it can't be written to."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
@@ -117,23 +104,15 @@ class Store:
                 f"Runs folder '{self.root}' cannot be written to ({error.strerror}). Choose another with --runs DIR."
             ) from None
         for left in self.root.glob(f"*/{_TEMPORARY}*"):
-            with contextlib.suppress(OSError, _Broken, Unreadable):
+            with contextlib.suppress(OSError, Damaged, Unreadable):
                 if _is_abandoned(left):
                     self._clear(left)
 
-    def has(self, kind: Kind, key: str) -> bool:
-        """Say whether a run is there, sound or not, without reading it."""
-        return os.path.lexists(self._folder(kind, key) / RECORD)
-
     def peek(self, kind: Kind, key: str) -> Run | None:
-        """Return a run, or None if it isn't there or is damaged; nothing is set aside.
-
-        Raises:
-            Unreadable: as for ``read``.
-        """
+        """Return a run, or None if it isn't there or is damaged; otherwise as ``read``, but nothing is set aside."""
         try:
             return self._sound(kind, key)
-        except _Broken:
+        except Damaged:
             return None
 
     def read(self, kind: Kind, key: str) -> Run | None:
@@ -143,56 +122,49 @@ class Store:
             Damaged: if it isn't what was written; it is out of the way then.
             Unreadable: if it can't be read now, or is of another version of cutk; it stays where it is.
         """
-        for _ in range(2):  # another process may have put another in its place between two looks at it
-            try:
-                return self._sound(kind, key)
-            except _Broken as error:
-                broken = error
-        raise self._set_aside(kind, key, str(broken))
+        with contextlib.suppress(Damaged):  # another process may have put another in its place by the second look
+            return self._sound(kind, key)
+        try:
+            return self._sound(kind, key)
+        except Damaged as damage:
+            raise self._set_aside(kind, key, str(damage)) from None
 
-    def runs(
-        self, keys: Iterable[str] | None = None, warn: Callable[[str], None] | None = None, *, missing_ok: bool = False
-    ) -> list[Run]:
-        """Return runs by their labels' order; nothing is set aside, and weights aren't looked at.
-
-        Args:
-            keys: which ones to read, those that aren't there left out; all in the folder if not given.
-            warn: told of what is there and can't be read, a line for each reason.
-            missing_ok: whether an empty folder, or none, has no runs instead of being an error.
+    def runs(self, warn: Callable[[str], None] = lambda _: None) -> list[Run]:
+        """Return all runs by their labels' order; nothing is set aside, and weights aren't looked at.
 
         Raises:
-            UsageError: if all are asked for and there is no such folder, or no run in it that can be read.
+            UsageError: if there is no such folder, or no run in it that can be read. ``warn`` is told of each that
+                can't be; of those of another version, a line for all.
         """
-        say = warn or (lambda _: None)
-        runs, foreign, seen = [], Counter[str](), 0
+        if not self.root.is_dir():
+            raise UsageError(
+                f"Runs folder '{self.root}' is not there. Expected the folder that cutk bench --runs DIR filled."
+            )
+        runs, others, seen = [], Counter[str](), 0
         with _uncollected():
-            for kind, key in self._all(missing_ok) if keys is None else ((k, key) for key in keys for k in KINDS):
+            for kind, key in self._names():
                 seen += 1
                 try:
                     run = self._record(kind, key)
-                except _Foreign as error:
-                    foreign[error.who] += 1
                 except Unreadable as error:
-                    say(f"Left out: {one_line(error)}")
-                except _Broken as error:
-                    say(f"{printable(str(self._folder(kind, key)))} is left out: {_why(error)}")
+                    if not error.another:
+                        warn(f"Left out: {one_line(error)}")
+                    others[error.another] += 1
+                except Damaged as damage:
+                    warn(printable(f"{self._folder(kind, key)} is left out: {damage}"))
                 else:
                     runs += [run] if run else []
-        for text, count in foreign.items():
+        del others[""]
+        for another, count in others.items():
             runs_are = "1 run is" if count == 1 else f"{count} runs are"
-            say(f"{runs_are} left out in '{printable(str(self.root))}': {text}")
-        if keys is None and not runs and not missing_ok:
+            warn(f"{runs_are} left out in '{printable(str(self.root))}': {another}")
+        if not runs:
             what = f"None of the {seen} runs in '{self.root}' can be read" if seen else f"No runs in '{self.root}'"
             raise UsageError(f"{what}. Expected a folder that cutk bench --runs DIR filled.")
         return sorted(runs, key=_order)
 
     def weights(self, kind: Kind, key: str) -> dict[str, Tensor]:
-        """Return a run's weights, on the CPU.
-
-        Raises:
-            Damaged: if they aren't there or aren't what was written; the run is out of the way then.
-            Unreadable: if they can't be read now.
-        """
+        """Return a run's weights, on the CPU; raises as ``read`` does, and ``Damaged`` if they aren't there."""
         path = self._folder(kind, key) / WEIGHTS
         run = self.read(kind, key)
         if run is None:
@@ -201,10 +173,11 @@ class Store:
             with _reading(path):
                 with _regular(path) as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != run.weights_sha256:
-                        raise _Broken("its checksum differs")
+                        raise Damaged("its checksum differs")
                 return load_file(path)
-        except (FileNotFoundError, _Broken, SafetensorError) as error:
-            raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({_why(error)})") from None
+        except (FileNotFoundError, Damaged, SafetensorError) as error:
+            why = str(error) if isinstance(error, Damaged) else one_line(error)
+            raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})") from None
 
     def write(self, run: Run, weights: Mapping[str, Tensor], *, replace: bool = False) -> Run:
         """Write a run, and return it with the checksum of its weights.
@@ -213,68 +186,59 @@ class Store:
         that the new one holds more.
         """
         folder = self._folder(kind_of(run), run.key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.parent / _own_name()
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         try:
             # safetensors refuses tensors that share memory; a copy of each is cheap beside training.
             own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
             save_file(own, temporary / WEIGHTS)
             with (temporary / WEIGHTS).open("rb") as file:
-                about = {
-                    "weights_sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-                    "weights_bytes": os.fstat(file.fileno()).st_size,
-                }
-            run = run.model_copy(update=about)
+                digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+            run = run.model_copy(update={"weights_sha256": digest, "weights_bytes": size})
             _write(temporary / RECORD, run)
             if replace:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(temporary / "replaced")
             try:
                 temporary.rename(folder)
+                shutil.rmtree(folder / "replaced", ignore_errors=True)
             except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process was first: its is as good
                     raise
-                return run  # another process was first; its result is as good
-            shutil.rmtree(folder / "replaced", ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return run
 
     def update(self, run: Run) -> None:
-        """Put ``run`` in the place of the record that is there; the weights stay."""
-        kind = kind_of(run)
-        there = self.read(kind, run.key)
-        if there is None:
-            return  # another process set it aside: there is nothing to add to
-        about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
-        folder = self._folder(kind, run.key)
-        # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
-        self._replace(folder / RECORD, run.model_copy(update=about), beside=folder.resolve().parent)
+        """Put ``run`` in the place of the record that is there, if it is; the weights stay."""
+        there = self.read(kind_of(run), run.key)
+        if there is not None:
+            about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
+            folder = self._folder(kind_of(run), run.key)
+            # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
+            _replace(folder / RECORD, run.model_copy(update=about), beside=folder.resolve().parent)
+
+    def _failed(self, key: str) -> Path:
+        return self.root / "failed" / f"{key}.json"
 
     def note_failure(self, key: str, failure: Failure) -> None:
         """Keep why a cell gave no run, until it gives one."""
         with contextlib.suppress(OSError):  # it is reported anyway; a full disk is no reason to stop
-            path = self.root / _FAILED / f"{key}.json"
+            path = self._failed(key)
             path.parent.mkdir(exist_ok=True)
-            self._replace(path, failure, beside=path.parent)
+            _replace(path, failure, beside=path.parent)
 
     def forget_failure(self, key: str) -> None:
         """Drop what ``note_failure`` kept, if anything."""
         with contextlib.suppress(OSError):
-            (self.root / _FAILED / f"{key}.json").unlink(missing_ok=True)
+            self._failed(key).unlink(missing_ok=True)
 
-    def failures(self, warn: Callable[[str], None] | None = None) -> list[Failure]:
-        """Return why cells gave no run, in the order of their labels; ``warn`` is told of what can't be read."""
+    def failures(self) -> list[Failure]:
+        """Return why cells gave no run, as far as it can be read, in the order of their labels."""
         found = []
-        for path in (self.root / _FAILED).glob("[!.]*.json"):
-            try:
+        for path in self._failed("").parent.glob("[!.]*.json"):
+            with contextlib.suppress(OSError, Damaged, Unreadable):
                 found.append(_parse(path, Failure))
-            except FileNotFoundError:  # it has just been computed
-                continue
-            except (OSError, _Broken) as error:
-                if warn:
-                    warn(f"{printable(str(path))} is left out: {_why(error)}")
 
         def at(f: Failure) -> tuple[Any, ...]:
             return (f.dataset, f.model, f.manipulation, f.unlearner or "", f.alpha or 0.0, f.seed or 0, f.reason)
@@ -286,33 +250,28 @@ class Store:
     def _folder(self, kind: Kind, key: str) -> Path:
         return self.root / kind / key
 
-    def _all(self, missing_ok: bool) -> Iterator[tuple[Kind, str]]:
-        if not missing_ok and not self.root.is_dir():
-            raise UsageError(
-                f"Runs folder '{self.root}' is not there. Expected the folder that cutk bench --runs DIR filled."
-            )
+    def _names(self) -> Iterator[tuple[Kind, str]]:
         for kind in KINDS:
-            names: list[str] = []
             with contextlib.suppress(FileNotFoundError), _reading(self.root / kind):
-                names = sorted(os.listdir(self.root / kind))
-            yield from ((kind, name) for name in names if not name.startswith("."))
+                yield from ((kind, name) for name in sorted(os.listdir(self.root / kind)) if not name.startswith("."))
 
     def _sound(self, kind: Kind, key: str) -> Run | None:
-        """Return a run, having looked at whether its weights are there in full."""
+        """Return a run whose weights are there in full; their checksum is compared when they are needed."""
         run = self._record(kind, key)
         if run is None:
             return None
-        # Their checksum is compared when they are needed; that they are there can be seen at once.
-        path = self._folder(kind, key) / WEIGHTS
+        path, wrong = self._folder(kind, key) / WEIGHTS, ""
         try:
             with _reading(path):
                 there = os.stat(path)
+            if not stat.S_ISREG(there.st_mode):
+                wrong = "it is not a file"
+            elif there.st_size != run.weights_bytes:
+                wrong = "it is cut off"
         except FileNotFoundError:
-            raise _Broken(f"{WEIGHTS} cannot be read (it is missing)") from None
-        if not stat.S_ISREG(there.st_mode):
-            raise _Broken(f"{WEIGHTS} cannot be read (it is not a file)")
-        if there.st_size != run.weights_bytes:
-            raise _Broken(f"{WEIGHTS} cannot be read (it is cut off)")
+            wrong = "it is missing"
+        if wrong:
+            raise Damaged(f"{WEIGHTS} cannot be read ({wrong})")
         return run
 
     def _record(self, kind: Kind, key: str) -> Run | None:
@@ -320,27 +279,17 @@ class Store:
         try:
             with _reading(path):
                 run = _parse(path, Run)
+            if run.key != key:
+                raise Damaged("it is not the record of this run")
         except FileNotFoundError:
             if os.path.isdir(path.parent):
-                raise _Broken(f"{RECORD} is missing") from None
+                raise Damaged(f"{RECORD} is missing") from None
             return None
-        except _Broken as error:
-            raise _Broken(f"{RECORD} cannot be read ({error})") from None
-        if run.key != key:
-            raise _Broken(f"{RECORD} cannot be read (it is not the record of this run)")
+        except Damaged as damage:
+            raise Damaged(f"{RECORD} cannot be read ({damage})") from None
         return run
 
     # Writing.
-
-    @staticmethod
-    def _replace(path: Path, record: BaseModel, *, beside: Path) -> None:
-        temporary = beside / _own_name()
-        try:
-            _write(temporary, record)
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _clear(self, left: Path) -> None:
         if left.is_symlink() or not left.is_dir():
@@ -354,11 +303,10 @@ class Store:
         shutil.rmtree(left, ignore_errors=True)
 
     def _set_aside(self, kind: Kind, key: str, reason: str) -> Damaged:
-        folder = self._folder(kind, key)
-        aside = self.root / "damaged"
+        folder, aside = self._folder(kind, key), self.root / "damaged"
         try:
             aside.mkdir(exist_ok=True)
-            number = sum(name.startswith(f"{kind}-{key[:16]}-") for name in os.listdir(aside))
+            number = 0
             while os.path.lexists(target := aside / f"{kind}-{key[:16]}-{number}"):
                 number += 1
             with contextlib.suppress(FileNotFoundError):  # another process set it aside
@@ -380,37 +328,13 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():  # both together make everything old, which is looked at least often
-                gc.freeze()
-                gc.unfreeze()
             gc.enable()
-
-
-def _why(error: Exception) -> str:
-    """Return what is wrong with a file, without the type of a check of ours."""
-    if isinstance(error, OSError):
-        return error.strerror or one_line(error)
-    return printable(str(error)) if isinstance(error, _Broken) else one_line(error)
 
 
 def _order(run: Run) -> tuple[Any, ...]:
     labels = run.labels
     at = (labels.dataset, labels.model, labels.manipulation, labels.recipe, _ROLES.index(labels.role))
     return (*at, labels.unlearner or "", labels.alpha or 0.0, labels.seed, run.key)
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Let pass that ``path`` isn't there; any other ``OSError`` proves no damage."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # and no link to what isn't there now
-            raise
-        raise Unreadable(
-            f"'{path}' is there and cannot be read ({error.strerror}). It stays where it is: make it readable, "
-            "or choose another folder with --runs DIR."
-        ) from None
 
 
 # Who a temporary file belongs to.
@@ -446,68 +370,56 @@ def _is_abandoned(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _regular(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file and nothing else: a FIFO would wait for a writer, and a device might never end.
+def _reading(path: Path) -> Iterator[None]:
+    """Let pass that ``path`` isn't there; any other ``OSError`` proves no damage."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # and no link to what isn't there now
+            raise
+        raise Unreadable(
+            f"'{path}' is there and cannot be read ({error.strerror}). It stays where it is: make it readable, "
+            "or choose another folder with --runs DIR."
+        ) from None
 
-    Raises:
-        _Broken: if it is something else.
-        OSError: if it can't be opened.
-    """
-    # Looked at before, since opening a device can do something, and after, since it may be another one by then.
+
+def _regular(path: Path) -> BufferedReader:
+    """Open a file and nothing else: a FIFO would wait for a writer, and a device might never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise _Broken("it is not a file")
-    flags = ("O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", "O_BINARY")
-    opened = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
-    with os.fdopen(opened, "rb") as file:
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            raise _Broken("it is not a file")
-        yield file
+        raise Damaged("it is not a file")
+    return open(path, "rb", opener=os.open)
 
 
-def _content(path: Path) -> bytes:
+def _parse(path: Path, schema: type[T]) -> T:
+    """Return what ``_write`` wrote; raises ``Damaged`` if it isn't that, ``Unreadable`` if another version wrote it."""
     with _regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > _LARGEST_RECORD:
             raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_RECORD >> 20} MiB")
-        return file.read(size)
-
-
-def _parse(path: Path, schema: type[T]) -> T:
-    """Return what ``_write`` wrote.
-
-    Raises:
-        _Broken: if it isn't that.
-        _Foreign: if another version of cutk wrote it.
-        OSError: if it can't be read.
-    """
-    content = _content(path)
+        content = file.read(size)
     try:
         plain = from_json(content, allow_inf_nan=False)
     except ValueError as error:
-        raise _Broken(f"it is not JSON: {one_line(error).removeprefix('ValueError: ')}") from None
+        raise Damaged(f"it is not JSON: {one_line(error).removeprefix('ValueError: ')}") from None
     if not isinstance(plain, dict):
-        raise _Broken("it is not a record")
-    version = plain.get("schema", 0)
+        raise Damaged("it is not a record")
+    version, another = plain.get("schema", 0), ""
     if isinstance(version, int) and version > SCHEMA:
-        raise _Foreign(
-            path,
-            f"written by a later cutk (its schema is {version}, and this one reads {SCHEMA}). Update cutk, or choose "
-            "another folder with --runs DIR.",
+        another = f"a later cutk (its schema is {version}, and this one reads {SCHEMA}). Update cutk, or choose another"
+    elif content.startswith(b"{\n") and not version and {"labels", "decided_by", "sha256"} <= plain.keys():
+        another = (
+            "cutk 0.1, whose records this one does not read. Report on it with cutk 0.1, or compute it again into "
+            "another"
         )
-    if content.startswith(b"{\n") and not version and {"labels", "decided_by", "sha256"} <= plain.keys():
-        raise _Foreign(
-            path,
-            "written by cutk 0.1, whose records this one does not read. Report on it with cutk 0.1, or compute it "
-            "again into another folder with --runs DIR.",
-        )
+    if another:
+        raise Unreadable(f"'{path}' was ", f"written by {another} folder with --runs DIR.")
     if not content.startswith((_HEAD % hashlib.sha256(content[_HEAD_LENGTH:]).hexdigest()).encode()):
-        raise _Broken("its checksum differs")
+        raise Damaged("its checksum differs")
     try:
         return schema.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _Broken(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise Damaged(": ".join([".".join(map(str, first["loc"])), first["msg"]]).removeprefix(": ")) from None
 
 
 def _write(path: Path, record: BaseModel) -> None:
@@ -518,3 +430,13 @@ def _write(path: Path, record: BaseModel) -> None:
         file.write((_HEAD % hashlib.sha256(body).hexdigest()).encode() + body)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _replace(path: Path, record: BaseModel, *, beside: Path) -> None:
+    temporary = beside / _own_name()
+    try:
+        _write(temporary, record)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from cutk.components import Sizes
 from cutk.errors import Caught, reason, traceback_of
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.observer import Observer
-from cutk.run.plan import Composed, Setup
+from cutk.run.plan import Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
 from cutk.run.store import Store
 from cutk.run.summary import Summarised, best_on_test, summarise
@@ -25,11 +25,7 @@ __all__ = ["Executor", "Results", "Serial", "Study"]
 
 
 class Executor(Protocol):
-    """Where jobs are done: whatever has the ``submit`` of ``concurrent.futures``.
-
-    Attributes:
-        slots: how many jobs it takes at once.
-    """
+    """Where jobs are done: whatever has the ``submit`` of ``concurrent.futures``; ``slots`` it does at once."""
 
     slots: int
 
@@ -56,11 +52,11 @@ class Serial:
 class Results:
     """What a study found.
 
+    ``runs`` are those that are there, in the plan's order. Of each the selected attempt is a record, or every one.
+
     Attributes:
         plan: the plan as it was run.
         environment: of this process.
-        runs: one for each cell that is there, in the plan's order.
-        records: one for each model that the plan asks for: of each run the selected attempt, or every one.
         failures: what gave no number.
         summaries: one for each manipulation and unlearner.
         computed: how many cells were computed, the others having been read.
@@ -77,79 +73,59 @@ class Results:
     @property
     def environments(self) -> list[Environment]:
         """Each environment that a run was computed in, once; this process's if there is no run."""
-        found = {run.environment.machine: run.environment for run in self.runs}
-        return list(found.values()) or [self.environment]
+        return list({run.environment.machine: run.environment for run in self.runs}.values()) or [self.environment]
 
     def document(self) -> dict[str, Any]:
         """Return everything as one document: what ``cutk bench --json`` prints."""
-        first, *others = self.environments
-        where = first.model_dump(mode="json")
-        if others:
-            where["others"] = [other.model_dump(mode="json") for other in others]
+        where, *others = (environment.model_dump(mode="json") for environment in self.environments)
         return {
             "cutk": version("cutk"),
             "schema": SCHEMA,
             "plan": self.plan,
-            "environment": where,
+            "environment": {**where, "others": others} if others else where,
             "records": [record.model_dump(mode="json") for record in self.records],
             "failures": [failed.model_dump(mode="json") for failed in self.failures],
             "summaries": [row.model_dump(mode="json") for row in self.summaries],
         }
 
 
+@dataclass
 class Study:
-    """A plan being carried out.
+    """A plan being carried out: its cells are computed by ``executor``, or read from ``store``.
 
-    Args:
-        setup: the plan, resolved.
-        store: where runs are kept.
-        observer: told how it goes.
-        executor: where cells are computed; in this process, one after the other, if not given.
-        inline: the files of plugins that aren't installed, for other processes.
-        blank: as for ``Worker``; such a study can't be run.
+    ``inline`` are the files of plugins that aren't installed, for other processes. With ``blank``, which is as for
+    ``Worker``, it can't be run.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
     """
 
-    def __init__(
-        self,
-        setup: Setup,
-        store: Store,
-        observer: Observer | None = None,
-        executor: Executor | None = None,
-        inline: Sequence[Path] = (),
-        *,
-        blank: bool = False,
-    ) -> None:
-        self.setup = setup
-        self.store = store
-        self.observer = observer or Observer()
-        self.executor: Executor = executor or Serial()
-        self.inline = tuple(inline)
-        self.worker = Worker(setup, store, self.observer, blank=blank)
+    setup: Setup
+    store: Store
+    observer: Observer = field(default_factory=Observer)
+    executor: Executor = field(default_factory=Serial)
+    inline: Sequence[Path] = ()
+    blank: InitVar[bool] = field(default=False, kw_only=True)
+
+    def __post_init__(self, blank: bool) -> None:
+        self.worker = Worker(self.setup, self.store, self.observer, blank=blank)
 
     @cached_property
     def cells(self) -> list[Cell]:
         """All cells of the plan, in the order in which they are started."""
-        return list(self._cells())
-
-    def _cells(self) -> Iterator[Cell]:
-        plan = self.setup.plan
-        alphas = dict.fromkeys(plan.alphas)
-        for composed in self.setup.manipulations:
-            for seed in plan.seed_list:
-                yield Training(composed.name, seed, "original")
-                yield Training(composed.name, seed, "gold")
-                for alpha in alphas:
-                    for unlearner in self.setup.unlearners:
-                        yield Unlearning(composed.name, seed, unlearner.name, alpha)
+        cells: list[Cell] = []
+        for manipulation in self.setup.manipulations:
+            for seed in self.setup.plan.seed_list:
+                about = manipulation.name, seed
+                cells += [Training(*about, "original"), Training(*about, "gold")]
+                for alpha in dict.fromkeys(self.setup.plan.alphas):
+                    cells += [Unlearning(*about, unlearner.name, alpha) for unlearner in self.setup.unlearners]
+        return cells
 
     def sizes(self, cell: Cell) -> Sizes:
         """Return what a cell's cost depends on."""
-        scenario = self.worker.scenario(cell.manipulation, cell.seed)
-        identified = len(scenario.identified(cell.alpha)) if isinstance(cell, Unlearning) else 0
-        options = self.worker.recipe.options
+        scenario, options = self.worker.scenario(cell.manipulation, cell.seed), self.worker.recipe.options
+        identified = len(self.worker.identified(cell)) if isinstance(cell, Unlearning) else 0
         return Sizes(len(scenario.train), identified, options.batch_size, options.steps)
 
     def run(self) -> Results:
@@ -160,28 +136,26 @@ class Study:
         """
         self.store.open()
         self.observer.started(len(self.cells))
-        done: dict[Cell, Done] = {}
-        failed: dict[Cell, Failure] = {}
+        came_of: dict[Cell, Done | Failure] = {}
         for cell, outcome in self._outcomes():
+            came_of[cell] = outcome
             if isinstance(outcome, Done):
-                done[cell] = outcome
                 self.observer.cell_finished(cell, outcome.read)
-                self._forget(cell)
-            else:
-                failed[cell] = self._failure(cell, outcome)
-                self.observer.cell_failed(cell, failed[cell].reason)
-        return self._results(done, failed)
+                self.store.forget_failure(self.worker.key(cell))
+                continue
+            with Caught():  # a scenario that can't be built has no key; that is what is being reported
+                self.store.note_failure(self.worker.key(cell), outcome)
+            self.observer.cell_failed(cell, outcome.reason)
+        return self._results(came_of)
 
-    def _outcomes(self) -> Iterator[tuple[Cell, Done | BaseException | Failure]]:
+    def _outcomes(self) -> Iterator[tuple[Cell, Done | Failure]]:
         """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
-        job = Job(self.setup.plan, self.inline, self.store.root, self.cells[0])
+        job = Job(self.setup.plan, tuple(self.inline), self.store.root, self.cells[0])
         adopt(self.worker, job)
-        dependents: dict[Training, list[int]] = {}
-        ready: list[int] = []
+        ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
+        dependents: dict[Cell, list[int]] = {}
         for position, cell in enumerate(self.cells):
-            if cell.needs is None:
-                heapq.heappush(ready, position)
-            else:
+            if cell.needs is not None:
                 dependents.setdefault(cell.needs, []).append(position)
         running: dict[Future[Done], Cell] = {}
         while ready or running:
@@ -190,61 +164,43 @@ class Study:
                 running[self.executor.submit(work, job._replace(cell=cell))] = cell
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                cell = running.pop(future)
-                error = future.exception()
-                yield cell, future.result() if error is None else error
-                if not isinstance(cell, Training):
-                    continue
+                cell, error = running.pop(future), future.exception()
+                if error is None:
+                    yield cell, future.result()
+                else:
+                    self.observer.error(error)
+                    yield cell, self._failure(cell, reason(error), traceback_of(error))
                 for position in dependents.pop(cell, ()):
                     if error is None:
                         heapq.heappush(ready, position)
                     else:
                         waiting = self.cells[position]
-                        yield waiting, self._failure_of(waiting, f"There is no original model: {reason(error)}")
+                        yield waiting, self._failure(waiting, f"There is no original model: {reason(error)}")
 
-    # What is reported.
-
-    def _failure_of(self, cell: Cell, why: str, trace: str = "") -> Failure:
+    def _failure(self, cell: Cell, why: str, trace: str = "") -> Failure:
         labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
         return Failure(what="cell", **labels, reason=why, traceback=trace)
 
-    def _failure(self, cell: Cell, outcome: BaseException | Failure) -> Failure:
-        """Return what is said of a cell that gave nothing, and keep it in the runs folder."""
-        if isinstance(outcome, Failure):
-            failure = outcome
-        else:
-            self.observer.error(outcome)
-            failure = self._failure_of(cell, reason(outcome), traceback_of(outcome))
-        with Caught():  # a scenario that can't be built has no key; that is what is being reported
-            self.store.note_failure(self.worker.key(cell), failure)
-        return failure
-
-    def _forget(self, cell: Cell) -> None:
-        self.store.forget_failure(self.worker.key(cell))
-
-    def names(self, composed: Composed) -> dict[str, str]:
+    def names(self, manipulation: str) -> dict[str, str]:
         """Return the metrics that the plan asks for of a manipulation, by their identity."""
-        cell = Training(composed.name, self.setup.plan.seed_list[0], "original")
-        return {measurement.identity: measurement.name for measurement in self.worker.measurements(cell)}
+        return {measurement.identity: measurement.name for measurement in self.worker.measurements[manipulation]}
 
-    def _results(self, done: dict[Cell, Done], failed: dict[Cell, Failure]) -> Results:
+    def _results(self, came_of: dict[Cell, Done | Failure]) -> Results:
         results = Results(self.setup.as_run(), self.worker.environment)
-        names = {composed.name: self.names(composed) for composed in self.setup.manipulations}
         for cell in self.cells:
-            if cell in failed:
-                results.failures.append(failed[cell])
-            if cell not in done:
+            outcome = came_of[cell]
+            if isinstance(outcome, Failure):
+                results.failures.append(outcome)
                 continue
-            run = done[cell].run
-            results.runs.append(run)
-            results.computed += not done[cell].read
-            shown = names[cell.manipulation]
-            results.failures += run.failures(shown)
-            results.records += self._records(run, shown)
+            names = self.names(cell.manipulation)
+            results.runs.append(outcome.run)
+            results.computed += not outcome.read
+            results.failures += outcome.run.failures(names)
+            results.records += self._records(outcome.run, names)
         summaries = {summary.name: summary.make for summary in self.setup.summaries}
         measured = {identity: metric for run in results.runs for identity, metric in run.measured.items()}
-        results.summaries, more = summarise(summaries, results.records, measured.values())
-        results.failures += more
+        results.summaries, failures = summarise(summaries, results.records, measured.values(), self.observer)
+        results.failures += failures
         if len(results.environments) > 1:
             self.observer.warning(
                 f"The runs in '{self.store.root}' were computed in {len(results.environments)} environments, which may "
@@ -256,7 +212,5 @@ class Study:
         plan = self.setup.plan
         oracle = best_on_test(run, names) if plan.oracle and run.unlearner else None
         for position, attempt in enumerate(run.attempts):
-            if attempt.error:
-                continue
-            if position in (run.selected, oracle) or plan.evaluate == "all":
+            if not attempt.error and (position in (run.selected, oracle) or plan.evaluate == "all"):
                 yield run.record_of(position, names, oracle=position == oracle)

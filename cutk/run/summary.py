@@ -7,11 +7,13 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cutk.components import Summary
 from cutk.errors import Caught
+from cutk.guard import watched
 from cutk.problem.truth import Curve
+from cutk.run.observer import Observer, tell_put_back
 from cutk.run.records import Failure, Measured, Record, Run
 
 __all__ = ["Stat", "Summarised", "best_on_test", "curve_of", "nothing_to_correct", "stat", "summarise"]
@@ -49,16 +51,9 @@ def stat(values: Sequence[float]) -> Stat | None:
 
 
 def nothing_to_correct(metric: str, original: Stat | None, gold: Stat | None, higher_is_better: bool = True) -> str:
-    """Say that a manipulation did no damage that could be undone: that the original is as good as gold.
+    """Say why a manipulation did no damage that could be undone, if it didn't: the original is as good as gold.
 
-    Args:
-        metric: what was measured, on the affected domain.
-        original: of the original model.
-        gold: of the gold model.
-        higher_is_better: the metric's direction.
-
-    Returns:
-        Why, or nothing if there is damage, or it can't be told.
+    ``metric`` was measured on the affected domain.
 
     >>> nothing_to_correct("accuracy", stat([0.93, 0.95]), stat([0.98, 1.0]))
     "Nothing to correct here: the original model's accuracy, 0.940, is at least 0.9 of gold's, 0.990."
@@ -74,23 +69,18 @@ def nothing_to_correct(metric: str, original: Stat | None, gold: Stat | None, hi
     return ""
 
 
-def _means(records: Sequence[Record]) -> dict[str, float]:
-    """Return each metric's mean over ``records``, for the metrics that all of them have."""
-    names = set.intersection(*(set(record.metrics) for record in records)) if records else set()
-    return {name: statistics.fmean(record.metrics[name] for record in records) for name in sorted(names)}
+def _means(records: Iterable[Record], seeds: Sequence[int]) -> dict[str, float]:
+    """Return each metric's mean over the records of ``seeds``, for the metrics that all of them have."""
+    mine = [record.metrics for record in records if record.seed in seeds]
+    names = set.intersection(*map(set, mine)) if mine else ()
+    return {name: statistics.fmean(metrics[name] for metrics in mine) for name in sorted(names)}
 
 
 def curve_of(at: Mapping[float, Sequence[Record]], original: Sequence[Record], gold: Sequence[Record]) -> Curve | None:
-    """Return one unlearner's results against α, averaged over seeds, and each seed's own.
+    """Return one unlearner's results against α (its records are ``at`` each), over the seeds and each seed's own.
 
-    Args:
-        at: its records at each α.
-        original: the records of the original model, one for each seed.
-        gold: those of the gold model.
-
-    Returns:
-        None where no seed has all of them: a seed that is missing anywhere is left out everywhere, since a mean over
-        other seeds would be another curve.
+    A seed that is missing anywhere is left out everywhere, since a mean over other seeds would be another curve; None
+    where no seed has all.
     """
     parts = [part for part in (original, gold, *at.values()) if part]
     seeds = sorted(set.intersection(*({record.seed for record in part} for part in parts))) if parts else []
@@ -98,10 +88,9 @@ def curve_of(at: Mapping[float, Sequence[Record]], original: Sequence[Record], g
     def over(wanted: Sequence[int], inner: tuple[Curve, ...] = ()) -> Curve:
         values: dict[str, dict[float, float]] = {}
         for alpha in sorted(at):
-            for name, value in _means([r for r in at[alpha] if r.seed in wanted]).items():
+            for name, value in _means(at[alpha], wanted).items():
                 values.setdefault(name, {})[alpha] = value
-        theirs, before = (_means([r for r in part if r.seed in wanted]) for part in (gold, original))
-        return Curve(values, theirs, before, inner)
+        return Curve(values, _means(gold, wanted), _means(original, wanted), inner)
 
     return over(seeds, tuple(over([seed]) for seed in seeds)) if seeds else None
 
@@ -109,15 +98,9 @@ def curve_of(at: Mapping[float, Sequence[Record]], original: Sequence[Record], g
 class Summarised(BaseModel):
     """What one unlearner comes to over all α.
 
-    Attributes:
-        metrics: the summaries by name; None where the curve of the means never gets there. There is none where there
-            was nothing to correct.
-        intervals: the worst and the best that a single seed gives, for summaries over several seeds; None stands for a
-            seed that never gets there.
-        note: why there is no summary.
+    ``metrics`` holds the summaries by name, None where the curve of the means never gets there; ``intervals`` the worst
+    and the best that a single seed gives, of several. ``note`` says why there is none: nothing was to be corrected.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     dataset: str
     manipulation: str
@@ -130,63 +113,66 @@ class Summarised(BaseModel):
 
 
 def summarise(
-    summaries: Mapping[str, Callable[[], Summary]], records: Iterable[Record], measured: Iterable[Measured]
+    summaries: Mapping[str, Callable[[], Summary]],
+    records: Iterable[Record],
+    measured: Iterable[Measured],
+    observer: Observer | None = None,
 ) -> tuple[list[Summarised], list[Failure]]:
-    """Compute summaries over α from the selected records, for each dataset, manipulation, model and unlearner.
+    """Return summaries over α of the selected records, for each dataset, manipulation, model and unlearner.
 
-    Args:
-        summaries: what makes each of them, by name.
-        records: all of them; those that no selector took are left out.
-        measured: what is known of their metrics.
-
-    Returns:
-        The summaries, and what failed.
+    What failed is returned beside them. ``summaries`` makes each of them, by name; ``measured`` is what is known of the
+    metrics. ``observer`` is told what a summary changed in the process, which is put back.
     """
     aims = {metric.name: metric.higher_is_better for metric in measured if metric.objective == "unlearning"}
-    settings: dict[tuple[str, ...], dict[tuple[str, str], dict[float | None, list[Record]]]] = {}
-    for r in records:
-        if r.selected:
-            of_setting = settings.setdefault((r.dataset, r.manipulation, r.model, r.recipe), {})
-            of_setting.setdefault((r.role, r.unlearner or ""), {}).setdefault(r.alpha, []).append(r)
-    result, failures = [], []
-    for (dataset, manipulation, model, recipe), methods in settings.items():
-        original, gold = (methods.get((role, ""), {}).get(None, []) for role in ("original", "gold"))
-        for (role, unlearner), by_alpha in methods.items():
-            at = {alpha: found for alpha, found in by_alpha.items() if alpha is not None}
-            if role != "unlearned" or (curve := curve_of(at, original, gold)) is None:
-                continue
-            where = {"dataset": dataset, "manipulation": manipulation, "model": model, "unlearner": unlearner}
-            metrics: dict[str, float | None] = {}
-            intervals, note = {}, ""
-            for name, make in summaries.items():
+    found = _curves(record for record in records if record.selected)
+    failures = []
+    for name, make in summaries.items():
+        with watched(draws=False) as changed:
+            for row, curve in found:
                 with Caught() as caught:
-                    summary = make()
-                    if not all(needed in curve.gold and needed in curve.values for needed in summary.of):
-                        continue
-                    if unneeded := _unneeded(summary, curve, aims):
-                        note = unneeded
-                        continue
-                    value, *own = (_number(summary.summarise(of)) for of in (curve, *curve.seeds))
-                    metrics[name] = value
-                    if len(own) > 1:
-                        intervals[name] = _worst_and_best(own, summary.higher_is_better)
+                    _summarise(name, make(), row, curve, aims)
                 if caught.error is not None:
+                    where = {part: getattr(row, part) for part in ("dataset", "manipulation", "model", "unlearner")}
                     about = {"metric": name, "reason": caught.reason, "traceback": caught.traceback}
                     failures.append(Failure(what="summary", role="unlearned", **where, **about))
-            result.append(Summarised(**where, recipe=recipe, metrics=metrics, intervals=intervals, note=note))
-    return result, failures
+        tell_put_back(observer or Observer(), f"The summary '{name}'", changed)
+    return [row for row, _ in found], failures
 
 
-def _unneeded(summary: Summary, curve: Curve, aims: Mapping[str, bool]) -> str:
-    """Say why a summary of how far the damage was undone means nothing: where there was none."""
-    for name in (name for name in summary.of if name in aims):
+def _curves(records: Iterable[Record]) -> list[tuple[Summarised, Curve]]:
+    """Return a row to fill and the curve that it is of, for each unlearner in each setting."""
+    settings: dict[tuple[str, ...], dict[str, dict[float | None, list[Record]]]] = {}
+    for r in records:
+        of_setting = settings.setdefault((r.dataset, r.manipulation, r.model, r.recipe), {})
+        of_setting.setdefault(r.unlearner or r.role, {}).setdefault(r.alpha, []).append(r)
+    found = []
+    for (dataset, manipulation, model, recipe), methods in settings.items():
+        original, gold = (methods.pop(role, {}).get(None, []) for role in ("original", "gold"))
+        for unlearner, by_alpha in methods.items():
+            at = {alpha: those for alpha, those in by_alpha.items() if alpha is not None}
+            if (curve := curve_of(at, original, gold)) is not None:
+                about = {"dataset": dataset, "manipulation": manipulation, "model": model, "recipe": recipe}
+                found.append((Summarised(**about, unlearner=unlearner), curve))
+    return found
+
+
+def _summarise(name: str, summary: Summary, row: Summarised, curve: Curve, aims: Mapping[str, bool]) -> None:
+    """Fill in one summary of one curve, unless it needs what wasn't measured or there was nothing to correct."""
+    if not all(needed in curve.gold and needed in curve.values for needed in summary.of):
+        return
+    for aim in (aim for aim in summary.of if aim in aims):
         original, gold = (
-            stat([part[name] for seed in curve.seeds if name in (part := getattr(seed, reference))])
+            stat([part[aim] for seed in curve.seeds if aim in (part := getattr(seed, reference))])
             for reference in ("original", "gold")
         )
-        if reason := nothing_to_correct(name, original, gold, aims[name]):
-            return reason
-    return ""
+        if note := nothing_to_correct(aim, original, gold, aims[aim]):
+            row.note = note
+            return
+    value, *own = (_number(summary.summarise(of)) for of in (curve, *curve.seeds))
+    row.metrics[name] = value
+    if len(own) > 1:
+        there = sorted((v for v in own if v is not None), reverse=not summary.higher_is_better)
+        row.intervals[name] = (there[0] if len(there) == len(own) else None), (there[-1] if there else None)
 
 
 def _number(value: float | None) -> float | None:
@@ -195,19 +181,10 @@ def _number(value: float | None) -> float | None:
     raise ValueError(f"expected a finite number or None, got {value}")
 
 
-def _worst_and_best(values: Sequence[float | None], higher_is_better: bool) -> tuple[float | None, float | None]:
-    there = sorted((value for value in values if value is not None), reverse=not higher_is_better)
-    if not there:
-        return None, None
-    return (None if len(there) < len(values) else there[0]), there[-1]
-
-
 def best_on_test(run: Run, identities: Iterable[str]) -> int | None:
-    """Return the position of the attempt that is best on the test set, for the oracle's row.
+    """Return the position of the attempt that is best on the test set in the mean of its objectives.
 
-    Args:
-        run: an unlearner's run.
-        identities: the metrics that take part. Of these the objectives count, in their mean.
+    ``identities`` are the metrics that take part.
     """
     signs = {i: 1 if m.higher_is_better else -1 for i in identities if (m := run.measured.get(i)) and m.objective}
     values: dict[int, float] = {}

@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from cutk.components import Dataset, Score, Unlearner
+from cutk.components import Corruption, Manipulation, Surrogate
 from cutk.cost import Cost, measured
-from cutk.data.samples import Splits
+from cutk.data.batches import TrainSet
+from cutk.data.samples import Samples, Splits
 from cutk.errors import Caught, CellError, UsageError
 from cutk.guard import watched
-from cutk.learning.recipe import Recipe, require_finite
+from cutk.learning.recipe import Recipe
 from cutk.machine import choose_device, choose_precision, describe_machine
 from cutk.plugins.registry import load_registry
-from cutk.problem.identification import all_but
 from cutk.problem.scenario import Scenario
-from cutk.problem.task import Log, Task
-from cutk.problem.truth import Evaluation, accuracy
+from cutk.problem.task import Log
+from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
-from cutk.run.measuring import Measurement, described, measure, unmeasured
-from cutk.run.observer import Observer
-from cutk.run.plan import Chosen, Plan, Setup, resolve
+from cutk.run.measuring import Measurement, measure, unmeasured
+from cutk.run.observer import Observer, tell_put_back
+from cutk.run.plan import Chosen, Composed, Plan, Setup, resolve
 from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search
 from cutk.run.store import Damaged, Store, key_of
 
-__all__ = ["Done", "Job", "Spoilt", "Worker", "admitted", "adopt", "work"]
+__all__ = ["Done", "Job", "Worker", "adopt", "work"]
 
-# Outputs are compared on so many training samples to see that a returned model is its weights and nothing more.
-_PROBED = 64
-
-
-class Spoilt(CellError):  # noqa: N818  # it says what happened
-    """A method has written to what others share: whatever is computed from it now would be wrong."""
+# Surrogates of so many scenarios are kept: one of large models, made anew for each of many seeds, wouldn't fit.
+_SURROGATES = 32
+Computed = tuple[
+    list[Attempt], int, nn.Module, dict[str, Scalars]
+]  # as ``Run`` calls them; the model is the selected one
 
 
 class Job(NamedTuple):
-    """One cell and all that another process needs to compute it: plain data.
-
-    Attributes:
-        plan: the plan that the cell is of.
-        inline: the files of plugins that aren't installed.
-        runs: the runs folder, absolute.
-        cell: the cell.
-    """
+    """One cell and all that another process needs to compute it: plain data. ``runs`` is the runs folder, absolute."""
 
     plan: Plan
     inline: tuple[Path, ...]
@@ -67,47 +61,48 @@ class Done(NamedTuple):
 class Worker:
     """Opens a plan's data once and computes its cells.
 
-    Everything that the user could have got wrong is checked on construction, before anything is written.
-
-    Args:
-        setup: the plan, resolved.
-        store: where runs are kept.
-        observer: told how it goes.
-        blank: go without the data where they aren't there and their sizes are known, which is enough to tell a cost.
+    Everything that the user could have got wrong is checked on construction, before anything is written. With
+    ``blank``, it goes without the data where they aren't there and their sizes are known, which is enough to tell a
+    cost.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
     """
 
     def __init__(self, setup: Setup, store: Store, observer: Observer | None = None, *, blank: bool = False) -> None:
-        self.setup = setup
-        self.store = store
-        self.observer = observer or Observer()
+        self.setup, self.store, self.observer = setup, store, observer or Observer()
         device = choose_device(setup.plan.device)
         self.recipe: Recipe = setup.recipe.make().on(device, choose_precision(setup.plan.precision, device))
         self.environment = Environment(
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
         )
-        self.blank = False
-        self.splits: Splits = self._load_data(or_blank=blank)
-        self._fingerprint = self.splits.fingerprint()
-        self._scenario: tuple[tuple[str, int], Scenario] | None = None
+        # What is measured of a cell's models: each metric, and on each part of a composition by itself.
+        self.measurements = {composed.name: _measurements(composed, setup.metrics) for composed in setup.manipulations}
+        self._parts = {composed.name: composed.parts for composed in setup.manipulations}
+        self._scenario: tuple[tuple[str, int], Scenario, str] | None = None
+        self._asked: set[float] = set()
+        self._surrogates: dict[tuple[str, int, str], dict[Any, nn.Module]] = {}
         self._trained: dict[Training, Trained] = {}
-        self._identified: dict[Unlearning, tuple[str, int]] = {}
+        self._found: dict[Unlearning, str] = {}
+        self.blank = False
+        self.splits = self._load_data(or_blank=blank)
+        self._fingerprint = self.splits.fingerprint()
         for composed in setup.manipulations:
-            with _deferred():
-                scenario = self.scenario(composed.name, setup.plan.seed_list[0])
-                with self._watching(f"The identification '{setup.identification.name}'"):
-                    for alpha in setup.plan.alphas:
-                        scenario.identified(alpha)
-                with _blaming(setup.model), self._watching(f"The model '{setup.model.name}'"):
+            # A component's failure is left to the cells that need it; what the user got wrong is said at once.
+            with suppress(CellError):
+                seed = setup.plan.seed_list[0]
+                scenario = self.scenario(composed.name, seed)
+                for alpha in setup.plan.alphas:
+                    self.identified(Unlearning(composed.name, seed, "", alpha))
+                with self._calling(setup.model):
                     scenario.check_model(setup.model.name)
 
     def _load_data(self, *, or_blank: bool = False) -> Splits:
-        dataset: Dataset = self.setup.dataset.make()
+        dataset = self.setup.dataset.make()
         try:
-            with _blaming(self.setup.dataset), self._watching(f"The dataset '{self.setup.dataset.name}'"):
-                return dataset.load()
+            with self._calling(self.setup.dataset):
+                splits: Splits = dataset.load()
+                return splits
         except UsageError as error:
             sizes = dataset.sizes() if or_blank else None
             if sizes is None:
@@ -116,38 +111,108 @@ class Worker:
             self.blank = True
             return Splits.blank(sizes)
 
+    @contextmanager
+    def _calling(self, *chosen: Chosen) -> Iterator[None]:
+        """Let components work: put back what they change in the process, and name them in one line if they fail."""
+        kind, names = chosen[0].entry.kind, " or ".join(f"'{c.name}'" for c in chosen)
+        with Caught() as caught, watched(draws=False) as changed:
+            yield
+        tell_put_back(self.observer, f"The {kind} {names}", changed)
+        if isinstance(caught.error, UsageError):
+            raise caught.error
+        if caught.error is not None:
+            those = " or ".join(f"'{c.name}' of {c.entry.provider.requirement}" for c in chosen)
+            raise CellError(f"The {kind} {those} failed: {caught.reason}") from caught.error
+
+    # What a cell is about.
+
     def scenario(self, manipulation: str, seed: int) -> Scenario:
         """Return the problem behind a cell; one is held at a time, since each holds the whole training set."""
         if self._scenario is None or self._scenario[0] != (manipulation, seed):
             self._scenario = None
-            parts = self._parts(manipulation)
-            with _blaming(*parts), self._watching(f"The manipulation '{manipulation}'"):
+            self._asked.clear()
+            parts = self._parts[manipulation]
+            with self._calling(*parts):
                 scenario = Scenario(
                     self.splits,
-                    [(part.name, part.make()) for part in parts],
+                    [(part.name, self._manipulation(part, manipulation, seed)) for part in parts],
                     self.setup.model.make(),
                     self.recipe,
                     seed,
                     validation_fraction=self.setup.plan.validation_fraction,
                     identification=self.setup.identification.make(),
                 )
-                scenario.truth  # noqa: B018  # a manipulation may say of test samples whether they are affected
-            self._scenario = (manipulation, seed), scenario
+                # This asks a manipulation, too: of test samples, whether they are affected.
+                self._scenario = (manipulation, seed), scenario, _content(scenario)
         return self._scenario[1]
 
-    def _parts(self, manipulation: str) -> tuple[Chosen, ...]:
-        return next(composed.parts for composed in self.setup.manipulations if composed.name == manipulation)
+    def _manipulation(self, part: Chosen, composed: str, seed: int) -> Manipulation:
+        """Return a manipulation that trains each of its surrogates once, however often its scenario is made anew."""
+        manipulation: Manipulation = part.make()
+        if manipulation.trains:
+            while len(self._surrogates) > _SURROGATES:
+                del self._surrogates[next(iter(self._surrogates))]
+            known = self._surrogates.setdefault((composed, seed, part.name), {})
+            corrupt: Any = manipulation.corrupt
+
+            def remembering(train: Samples, generator: Any, surrogate: Any = None) -> Corruption:
+                result: Corruption = corrupt(train, generator, _Remembered(surrogate, known))
+                return result
+
+            manipulation.corrupt = remembering  # type: ignore[method-assign]
+        return manipulation
+
+    def identified(self, cell: Unlearning) -> Tensor:
+        """Return S_f, int64 ``[n]``, sorted."""
+        scenario = self.scenario(cell.manipulation, cell.seed)
+        if cell.alpha not in self._asked:
+            chosen = self.setup.identification
+            with self._calling(chosen):
+                scenario.identified(cell.alpha)
+            self._require_intact(f"The identification '{chosen.name}'")
+            self._asked.add(cell.alpha)
+        return scenario.identified(cell.alpha)
+
+    def _restored(self) -> bool:
+        """Read the data again if somebody has written to what is shared; say whether that was so."""
+        if self._scenario is None or _content(self._scenario[1]) == self._scenario[2]:
+            return False
+        self._scenario = None
+        self.splits = self._load_data()
+        return True
+
+    def _require_intact(self, who: str) -> None:
+        if self._restored():
+            raise CellError(f"{who} wrote to the samples, which every method shares. Work on a copy.")
+
+    def _unlearner(self, cell: Unlearning) -> Chosen:
+        return next(chosen for chosen in self.setup.unlearners if chosen.name == cell.unlearner)
 
     # What a run is called.
 
+    def decided_by(self, cell: Cell) -> Trained | Unlearned:
+        """Return everything that decides what a cell gives."""
+        if isinstance(cell, Training):
+            return self._decides_training(cell)
+        found = replace(cell, unlearner="")
+        if found not in self._found:
+            self._found[found] = hashlib.sha256(self.identified(cell).numpy().tobytes()).hexdigest()[:16]
+        return Unlearned(
+            original=self._decides_training(cell.needs),
+            unlearner=self._unlearner(cell).identity,
+            identification=self.setup.identification.identity,
+            identified=self._found[found],
+            selector=self.setup.selector.identity,
+            alpha=cell.alpha,
+        )
+
     def _decides_training(self, cell: Training) -> Trained:
         if cell not in self._trained:
-            scenario = self.scenario(cell.manipulation, cell.seed)
             self._trained[cell] = Trained(
                 role=cell.role,
                 data=self._fingerprint,
-                corruption=scenario.fingerprint(),
-                manipulation=[part.identity for part in self._parts(cell.manipulation)],
+                corruption=self.scenario(cell.manipulation, cell.seed).fingerprint(),
+                manipulation=[part.identity for part in self._parts[cell.manipulation]],
                 model=self.setup.model.identity,
                 recipe=self.setup.recipe.identity,
                 validation_fraction=self.setup.plan.validation_fraction,
@@ -158,47 +223,22 @@ class Worker:
             )
         return self._trained[cell]
 
-    def decided_by(self, cell: Cell) -> Trained | Unlearned:
-        """Return everything that decides what a cell gives."""
-        if isinstance(cell, Training):
-            return self._decides_training(cell)
-        return Unlearned(
-            original=self._decides_training(cell.needs),
-            unlearner=self._unlearner(cell).identity,
-            identification=self.setup.identification.identity,
-            identified=self._found(cell)[0],
-            selector=self.setup.selector.identity,
-            alpha=cell.alpha,
-        )
-
     def key(self, cell: Cell) -> str:
         """Return the name that a cell's run has in the store."""
-        return key_of(self.decided_by(cell).model_dump(mode="json"))
+        return key_of(self.decided_by(cell))
 
-    def _found(self, cell: Unlearning) -> tuple[str, int]:
-        """Return a hash of S_f, and its size."""
-        about = Unlearning(cell.manipulation, cell.seed, "", cell.alpha)
-        if about not in self._identified:
-            scenario = self.scenario(cell.manipulation, cell.seed)
-            with self._watching(f"The identification '{self.setup.identification.name}'"):
-                identified = scenario.identified(cell.alpha)
-            self._identified[about] = hashlib.sha256(identified.numpy().tobytes()).hexdigest()[:16], len(identified)
-        return self._identified[about]
-
-    def _unlearner(self, cell: Unlearning) -> Chosen:
-        return next(chosen for chosen in self.setup.unlearners if chosen.name == cell.unlearner)
-
-    def labels(self, cell: Cell) -> Labels:
-        """Return what a cell's run is called."""
-        scenario = self.scenario(cell.manipulation, cell.seed)
-        return Labels(
+    def _called(self, cell: Cell) -> dict[str, Any]:
+        """Return what of a run this plan decides by the names that it uses."""
+        chosen = self._unlearner(cell) if isinstance(cell, Unlearning) else self.setup.model
+        labels = Labels(
             **cell.labels,
             dataset=self.setup.dataset.name,
             model=self.setup.model.name,
             recipe=self.setup.recipe.name,
-            manipulated=len(scenario.corruption.manipulated),
-            identified=self._found(cell)[1] if isinstance(cell, Unlearning) else None,
+            manipulated=len(self.scenario(cell.manipulation, cell.seed).corruption.manipulated),
+            identified=len(self.identified(cell)) if isinstance(cell, Unlearning) else None,
         )
+        return {"labels": labels, "provider": chosen.entry.provider.requirement}
 
     # How a cell is computed.
 
@@ -215,10 +255,8 @@ class Worker:
         """
         try:
             return self._obtain(cell)
-        except Spoilt:
-            # What is in memory isn't what it was: the data are read again.
-            self._scenario = None
-            self.splits = self._load_data()
+        except BaseException:
+            self._restored()
             raise
 
     def _obtain(self, cell: Cell) -> Done:
@@ -229,20 +267,15 @@ class Worker:
         attempts, selected, model, prepared = self._train(cell) if isinstance(cell, Training) else self._unlearn(cell)
         computed = Run(
             key=self.key(cell),
-            labels=self.labels(cell),
             decided_by=self.decided_by(cell),
-            provider=self._provider(cell),
             attempts=attempts,
             selected=selected,
             prepared=prepared,
-            measured={m.identity: described(m) for m in self.measurements(cell)},
+            measured={m.identity: m.described() for m in self.measurements[cell.manipulation]},
             environment=self.environment,
+            **self._called(cell),
         )
         return Done(self.store.write(computed, model.state_dict(), replace=run is not None), False)
-
-    def _provider(self, cell: Cell) -> str:
-        chosen = self._unlearner(cell) if isinstance(cell, Unlearning) else self.setup.model
-        return chosen.entry.provider.requirement
 
     def _read(self, cell: Cell) -> Run | None:
         try:
@@ -250,17 +283,17 @@ class Worker:
         except Damaged as damage:
             self.observer.warning(f"Damaged run: {damage}; it is computed again.")
             return None
-        # Names and options of components decide it; how this plan calls them, it may have been called otherwise.
-        return run.model_copy(update={"labels": self.labels(cell), "provider": self._provider(cell)}) if run else None
+        return run and run.model_copy(update=self._called(cell))
 
-    def _train(self, cell: Training) -> tuple[list[Attempt], int, nn.Module, dict[str, Scalars]]:
+    def _train(self, cell: Training) -> Computed:
         scenario = self.scenario(cell.manipulation, cell.seed)
         train = scenario.train_original if cell.role == "original" else scenario.train_gold
         with watched() as changed:
-            model, cost = measured(self.recipe.device, lambda: train(Log(self.observer.progress)))
-        self._note(changed, f"The model '{self.setup.model.name}'")
+            model, cost = measured(self.recipe.device, partial(train, Log(self.observer.progress)))
+        tell_put_back(self.observer, f"The model '{self.setup.model.name}'", changed)
         attempt = Attempt(seconds=cost.seconds, passes=cost.passes, peak_bytes=cost.peak_bytes)
-        measure(self.measurements(cell), self._evaluation(cell, model), attempt, self._note)
+        self._measure(cell, model, attempt)
+        self._require_intact("A metric")
         return [attempt], 0, model, {}
 
     def _original(self, cell: Unlearning) -> nn.Module:
@@ -273,96 +306,77 @@ class Worker:
 
     def _weights(self, cell: Cell) -> nn.Module | None:
         """Return a stored cell's model, or None if it is damaged and out of the way now."""
-        model = self.scenario(cell.manipulation, cell.seed).build()
         try:
-            model.load_state_dict(self.store.weights(cell.kind, self.key(cell)))
+            weights = self.store.weights(cell.kind, self.key(cell))
         except Damaged as damage:
             self.observer.warning(f"Damaged run: {damage}; it is computed again.")
             return None
-        return self.recipe.place(model).eval()
-
-    def _unlearn(self, cell: Unlearning) -> tuple[list[Attempt], int, nn.Module, dict[str, Scalars]]:
         scenario = self.scenario(cell.manipulation, cell.seed)
-        original = self._original(cell)
-        before = self.recipe.predict(original, scenario.train, scenario.identified(cell.alpha))
+        with self._calling(self.setup.model):
+            model = scenario.build()
+            model.load_state_dict(weights)
+            return self.recipe.place(model).eval()
+
+    def _unlearn(self, cell: Unlearning) -> Computed:
+        scenario, identified = self.scenario(cell.manipulation, cell.seed), self.identified(cell)
         selector = self.setup.selector.make()
-        if selector.assumes_wrong_labels and scenario.labels_look_right(scenario.identified(cell.alpha)) > 0.5:
+        if selector.assumes_wrong_labels and scenario.labels_look_right(identified) > 0.5:
             self.observer.warning(
                 f"{cell.manipulation}: most identified samples have their correct label, and the selector "
                 f"'{self.setup.selector.name}' rewards predicting them otherwise. Consider another: --select NAME."
             )
-        problem = _Problem(self, scenario, cell, original, before)
-        chosen = self._unlearner(cell)
-        component: type[Unlearner] = chosen.entry.component  # type: ignore[assignment]
-        search = Search(
-            component,
-            chosen.points,
-            selector,
-            problem,
-            seed=scenario.unlearning_seed(),
-            device=self.recipe.device,
-        )
+        search = Search(self._unlearner(cell), selector, scenario, self._original(cell), cell.alpha, self.observer)
+        every = self.setup.plan.evaluate == "all"
 
         def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
-            evaluation = self._evaluation(cell, model, before, _cost_of(attempt), scalars)
-            measure(self.measurements(cell), evaluation, attempt, self._note)
+            if not every:  # reading all samples takes a while: once for each point would be too often
+                self._require_intact("It")
+            self._measure(cell, model, attempt, search.before, scalars)
 
-        every = self.setup.plan.evaluate == "all"
-        attempts, selected, model = search.run(judge, judge_all=every, progress=self.observer.progress)
-        problem.require_intact()
+        attempts, selected, model = search.run(judge, judge_all=every)
+        self._require_intact("It, or a metric," if every else "A metric")
         return attempts, selected, model, search.prepared
 
     # What a model is worth.
 
-    def measurements(self, cell: Cell) -> list[Measurement]:
-        """Return what is measured of a cell's models: each metric, and on each part of a composition by itself."""
-        parts = self._parts(cell.manipulation)
-        whole = [Measurement(metric) for metric in self.setup.metrics]
-        if len(parts) == 1:
-            return whole
-        divided = [m for m in self.setup.metrics if getattr(m.entry.component, "by_domain", False)]
-        return whole + [Measurement(metric, part.name) for part in parts for metric in divided]
-
-    def _evaluation(
+    def _measure(
         self,
         cell: Cell,
         model: nn.Module,
+        attempt: Attempt,
         before: Tensor | None = None,
-        cost: Cost | None = None,
         scalars: Scalars | None = None,
-    ) -> Evaluation:
-        scenario = self.scenario(cell.manipulation, cell.seed)
-        return Evaluation(
-            scenario.truth,
-            model,
-            self.recipe,
-            identified=scenario.identified(cell.alpha) if isinstance(cell, Unlearning) else None,
-            identified_before=before,
-            cost=cost,
-            scalars=scalars or {},
-        )
+    ) -> None:
+        """Measure what ``attempt`` lacks; ``before`` is what the original predicted of S_f."""
+        known: dict[str, Any] = {}
+        if isinstance(cell, Unlearning):
+            cost = None
+            if attempt.seconds is not None:
+                cost = Cost(attempt.seconds, attempt.passes, attempt.peak_bytes)
+            known = {"identified": self.identified(cell), "identified_before": before, "cost": cost}
+        truth = self.scenario(cell.manipulation, cell.seed).truth
+        evaluation = Evaluation(truth, model, self.recipe, scalars=scalars or {}, **known)
+        measure(self.measurements[cell.manipulation], evaluation, attempt, self.observer)
 
     def _with_all_metrics(self, cell: Cell, run: Run) -> Run | None:
         """Return a stored run with what this plan measures and an earlier one didn't; None if it has to be computed."""
-        measurements = self.measurements(cell)
+        measurements = self.measurements[cell.manipulation]
         if self._lacks_points(cell, run):
             return None
         if not unmeasured(measurements, run.chosen):
             return run
-        model = self._weights(cell)
+        model, before = self._weights(cell), None
         if model is None:
             return None
-        before = cost = None
         if isinstance(cell, Unlearning):
-            scenario = self.scenario(cell.manipulation, cell.seed)
-            before = self.recipe.predict(self._original(cell), scenario.train, scenario.identified(cell.alpha))
-            cost = _cost_of(run.chosen)
+            train = self.scenario(cell.manipulation, cell.seed).train
+            before = self.recipe.predict(self._original(cell), train, self.identified(cell))
         attempts = [attempt.model_copy(deep=True) for attempt in run.attempts]
         chosen = attempts[run.selected]
-        scalars = run.prepared.get(chosen.state, {}) | chosen.scalars
-        measure(measurements, self._evaluation(cell, model, before, cost, scalars), chosen, self._note)
-        described_now = {m.identity: described(m) for m in measurements}
-        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | described_now})
+        self._measure(cell, model, chosen, before, run.prepared.get(chosen.state, {}) | chosen.scalars)
+        self._require_intact("A metric")
+        now = {m.identity: m.described() for m in measurements}
+        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | now})
         self.store.update(complete)
         return complete
 
@@ -370,138 +384,47 @@ class Worker:
         """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
         if self.setup.plan.evaluate != "all":
             return False
-        measurements = self.measurements(cell)
         others = [a for position, a in enumerate(run.attempts) if position != run.selected and not a.error]
-        return any(unmeasured(measurements, attempt, retry=False) for attempt in others)
-
-    @contextmanager
-    def _watching(self, who: str) -> Iterator[None]:
-        """Put back what a component changes outside what it was given, and say so."""
-        with watched(draws=False) as changed:
-            yield
-        self._note(changed, who)
-
-    def _note(self, changed: Sequence[str], who: str) -> None:
-        if changed:
-            self.observer.warning(f"{who} changed {', '.join(changed)}; that was put back.")
+        return any(unmeasured(self.measurements[cell.manipulation], attempt, retry=False) for attempt in others)
 
 
-def admitted(model: object, scenario: Scenario, probe: Tensor) -> nn.Module:
-    """Return the architecture with a returned model's weights: what is measured is what is kept.
-
-    Args:
-        model: what a method returned.
-        scenario: the problem that it was given.
-        probe: int64 ``[n]``: the training samples on which outputs are compared.
-
-    Raises:
-        CellError: if the returned model is something else than its architecture with other weights.
-    """
-    if not isinstance(model, nn.Module):
-        raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
-    require_finite(model.eval(), "after unlearning")
-    recipe, built = scenario.recipe, scenario.build()
-    advice = "Return task.original, changed in place, or a task.fresh() that was trained"
-    try:
-        built.load_state_dict(model.state_dict())
-    except RuntimeError as error:
-        raise CellError(
-            "unlearn() returned a model whose weights don't fit the architecture "
-            f"({' '.join(str(error).split())[:160]}). {advice}; what was added to it has to be taken off."
-        ) from None
-    built = recipe.place(built).eval()
-    ours, theirs = (recipe.logits(m, scenario.train, probe) for m in (built, model))
-    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
-        raise CellError(
-            "unlearn() returned a model that computes something else than the architecture with its weights "
-            f"(a hook, a wrapper, a replaced forward?). {advice}, without them: weights are all that is kept."
-        )
-    return built
+def _measurements(composed: Composed, metrics: Iterable[Chosen]) -> list[Measurement]:
+    whole = [Measurement(metric) for metric in metrics]
+    divided = [m for m in metrics if len(composed.parts) > 1 and getattr(m.entry.component, "by_domain", False)]
+    return whole + [Measurement(metric, part.name) for part in composed.parts for metric in divided]
 
 
-class _Problem:
-    """A cell's problem as a search sees it."""
-
-    def __init__(
-        self, worker: Worker, scenario: Scenario, cell: Unlearning, original: nn.Module, before: Tensor
-    ) -> None:
-        self._worker = worker
-        self._scenario = scenario
-        self._cell = cell
-        self._original = original
-        self._before = before
-        identified = scenario.identified(cell.alpha)
-        self._retained = all_but(identified, len(scenario.train))
-        self._probe = torch.cat([identified[: _PROBED // 2], self._retained[: _PROBED // 2]])
-        self._told: set[str] = set()
-
-    def task(self, *, silent: bool) -> Task:
-        return self._scenario.task(
-            self._original, self._cell.alpha, Log(None if silent else self._worker.observer.progress)
-        )
-
-    def admit(self, model: object) -> nn.Module:
-        return admitted(model, self._scenario, self._probe)
-
-    def score(self, model: nn.Module, measures: Sequence[str]) -> Score:
-        recipe, train, validation = self._worker.recipe, self._scenario.train, self._scenario.validation
-        identified = self._scenario.identified(self._cell.alpha)
-        now = recipe.predict(model, train, identified)
-        known: Mapping[str, Callable[[], float | None]] = {
-            "validation_accuracy": lambda: (
-                None if validation is None else accuracy(recipe.predict(model, validation), validation.labels)
-            ),
-            "changed_fraction": lambda: float((now != self._before).double().mean()),
-            "identified_accuracy": lambda: accuracy(now, train.labels[identified]),
-            "retained_accuracy": lambda: accuracy(
-                recipe.predict(model, train, self._retained), train.labels[self._retained]
-            ),
-        }
-        return Score(**{name: known[name]() for name in measures})
-
-    def changed(self, what: Sequence[str], who: str = "") -> None:
-        """Say once of each thing that a method, or ``who``, changed it."""
-        new = [name for name in what if name not in self._told]
-        self._told.update(new)
-        self._worker._note(new, who or f"The unlearner '{self._cell.unlearner}'")
-
-    def failed(self, error: BaseException) -> None:
-        self._worker.observer.error(error)
-
-    def require_intact(self) -> None:
-        """Refuse what was computed if the method wrote to the samples.
-
-        Raises:
-            Spoilt: if so.
-        """
-        sets = [each for each in (self._scenario.train, self._scenario.validation) if each is not None]
-        if not all(each.intact for each in sets):
-            raise Spoilt("It wrote to the samples, which every method shares. Work on a copy.")
+def _digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
-def _cost_of(attempt: Attempt) -> Cost | None:
-    return None if attempt.seconds is None else Cost(attempt.seconds, attempt.passes, attempt.peak_bytes)
+def _content(scenario: Scenario) -> str:
+    """Return a hash of all samples that methods, metrics and identifications are handed and share."""
+    truth = scenario.truth
+    sets: list[TrainSet | None] = [scenario.train, scenario.validation, truth.affected, truth.retain]
+    sets += [domain.affected for domain in truth.domains]
+    intact = all(each.intact for each in sets if each is not None)
+    samples: list[Samples] = [each for each in (truth.samples, truth.held_out) if each is not None]
+    return f"{intact} {_digest(tensor for each in samples for tensor in (each.x, each.labels, each.ids))}"
 
 
-@contextmanager
-def _blaming(*chosen: Chosen) -> Iterator[None]:
-    """Turn an error of a component into one line that names it, its provider and where it happened."""
-    with Caught() as caught:
-        yield
-    if isinstance(caught.error, UsageError):
-        raise caught.error
-    if caught.error is not None:
-        those = " or ".join(f"'{c.name}' of {c.entry.provider.requirement}" for c in chosen)
-        raise CellError(f"The {chosen[0].entry.kind} {those} failed: {caught.reason}") from caught.error
+class _Remembered(Surrogate):
+    """A surrogate that trains the same on the same samples once, and gives a copy whenever it is asked again."""
 
+    def __init__(self, surrogate: Surrogate, known: dict[Any, nn.Module]) -> None:
+        self._surrogate, self._known = surrogate, known
 
-@contextmanager
-def _deferred() -> Iterator[None]:
-    """Leave a component's failure to the cells that need it; what the user got wrong is said at once."""
-    try:
-        yield
-    except CellError:
-        return
+    def train(self, samples: Samples, steps: int | None = None) -> nn.Module:
+        about = steps, _digest((samples.x, samples.labels))
+        if about not in self._known:
+            self._known[about] = self._surrogate.train(samples, steps)
+        return copy.deepcopy(self._known[about])
+
+    def set_of(self, samples: Samples) -> TrainSet:
+        return self._surrogate.set_of(samples)
 
 
 _OPEN: dict[str, Worker] = {}
@@ -523,6 +446,5 @@ def work(job: Job) -> Done:
     """Compute a job's cell, in whatever process this is; its plan is opened once."""
     name = _name_of(job)
     if name not in _OPEN:
-        setup = resolve(job.plan, load_registry(inline=job.inline))
-        adopt(Worker(setup, Store(job.runs)), job)
+        adopt(Worker(resolve(job.plan, load_registry(inline=job.inline)), Store(job.runs)), job)
     return _OPEN[name].work(job.cell)

@@ -17,8 +17,7 @@ from cutk.components import Sizes, Unlearner
 from cutk.options import Options
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Task
-from cutk.run.search import expand_grid
-from cutk.run.worker import admitted
+from cutk.run.search import admitted, expand_grid
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import NotJudged, Unmet, check
 from cutk.testing.states import difference

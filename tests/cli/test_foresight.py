@@ -21,7 +21,7 @@ def pass_takes(monkeypatch):
             asked.append(enough)
             return seconds
 
-        monkeypatch.setattr("cutk.run.estimate.seconds_per_pass", measured)
+        monkeypatch.setattr("cutk.report.estimate.seconds_per_pass", measured)
         return asked
 
     return set_to
@@ -81,5 +81,5 @@ def test_a_broken_model_is_left_to_its_cells(study, monkeypatch):
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("cutk.run.estimate.synchronise", fail)
+    monkeypatch.setattr("cutk.report.estimate.synchronise", fail)
     assert remark_if_long(broken) == ""

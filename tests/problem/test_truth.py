@@ -139,3 +139,32 @@ def test_outputs_that_are_not_finite_give_no_class(scenario, recipe):
 def test_an_accuracy_of_nothing_is_none():
     assert cutk.accuracy(torch.zeros(0), torch.zeros(0)) is None
     assert cutk.class_accuracies(torch.tensor([0, 1]), torch.tensor([0, 2]), "abc") == {"a": 1.0, "c": 0.0}
+
+
+def test_a_model_is_copied_anew_only_where_it_was_changed(scenario, recipe):
+    model = scenario.build().eval()
+    evaluation = cutk.Evaluation(scenario.truth, model, recipe)
+
+    def given():
+        return evaluation.on(scenario.truth.domains[0]).private().model
+
+    first = given()
+    assert first is not model
+    assert given() is first
+    changes = [
+        lambda m: next(m.parameters()).data.zero_(),
+        lambda m: m.train(),
+        lambda m: m.register_forward_hook(lambda *_: None),
+        lambda m: setattr(m, "forward", None),
+        lambda m: next(m.parameters()).requires_grad_(False),
+        lambda m: setattr(m[1], "p", 0.5),
+        lambda m: m.double(),
+        lambda m: sum(p.sum() for p in m.parameters()).backward(),
+    ]
+    for change in changes:
+        change(first)
+        again = given()
+        assert again is not first
+        assert all(torch.equal(v, model.state_dict()[name]) for name, v in again.state_dict().items())
+        assert not again.training
+        first = again

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from cutk.report.dry_run import duration, print_dry_run
+from cutk.report.estimate import CellCost
 from cutk.run.cells import Training, Unlearning
-from cutk.run.estimate import CellCost
 
 COSTS = [
     CellCost(Training("badnet", 0, "original"), 1, 10.0, 0.4, False),

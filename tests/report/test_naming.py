@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from cutk.report.naming import natural, slug, slugs, told_apart
+from cutk.report.naming import distinct, natural, slug, slugs
 
 
-def test_told_apart_only_as_far_as_needed():
+def test_distinct_only_as_far_as_needed():
     traits = {1: {"a": "1", "provider": "x"}, 2: {"a": "2", "provider": "y"}, 3: {"a": "2", "provider": "z"}}
-    assert told_apart({1: "m", 2: "m", 3: "n"}, traits, last=("provider",)) == {1: "m [a=1]", 2: "m [a=2]", 3: "n"}
-    named = told_apart(dict.fromkeys((1, 2, 3), "m"), traits, last=("provider",))
+    assert distinct({1: "m", 2: "m", 3: "n"}, traits) == {1: "m [a=1]", 2: "m [a=2]", 3: "n"}
+    named = distinct(dict.fromkeys((1, 2, 3), "m"), traits)
     assert named == {1: "m [a=1, provider=x]", 2: "m [a=2, provider=y]", 3: "m [a=2, provider=z]"}
-    assert told_apart({1: "m", 2: "m"}, {1: {}, 2: {}}) == {1: "m", 2: "m #2"}
+    assert distinct({1: "m", 2: "m"}, {1: {}, 2: {}}) == {1: "m", 2: "m #2"}
 
 
 def test_names_sort_as_people_count():

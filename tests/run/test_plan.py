@@ -60,7 +60,7 @@ def test_a_plan_that_is_none_is_refused_in_one_line(tmp_path, registry, content)
         ({"select": "no-such"}, "no-such"),
         ({"identification": "no-such"}, "no-such"),
         ({"manipulations": ["badnet+badnet"]}, "each part once"),
-        ({"manipulations": ["badnet+"]}, "manipulation"),
+        ({"manipulations": ["badnet+"]}, "Manipulation: a name is missing"),
         ({"options": {"label-swap": {"count": 2}}}, "does not use it"),
     ],
 )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from cutk import Summary
 from cutk.problem.truth import Curve
+from cutk.run.observer import Observer
 from cutk.run.records import Measured, Record
 from cutk.run.summary import Stat, curve_of, nothing_to_correct, stat, summarise
 
@@ -175,3 +178,24 @@ def test_a_summary_that_is_no_number_fails(value):
 def test_a_summary_of_what_was_not_measured_is_absent():
     (found,), failures = summarised([*references((0,)), at(0, 1.0, 0.6, metrics={})])
     assert (found.metrics, failures) == ({}, [])
+
+
+def test_what_a_summary_changes_is_named_and_put_back():
+    class Patching(Highest):
+        """Seeds chance anew."""
+
+        def summarise(self, curve):
+            os.environ["PATCHED"] = "1"
+            return super().summarise(curve)
+
+    class Told(Observer):
+        def __init__(self):
+            self.warnings = []
+
+        def warning(self, text):
+            self.warnings.append(text)
+
+    told = Told()
+    summarise({"patching": Patching}, [*references(), at(0, 1.0, 0.6), at(1, 1.0, 0.8)], (AIM,), told)
+    assert told.warnings == ["The summary 'patching' changed the environment variables; that was put back."]
+    assert "PATCHED" not in os.environ

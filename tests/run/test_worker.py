@@ -364,3 +364,122 @@ def test_a_metric_that_writes_changes_no_other_and_no_model(bench, setup_of, hav
         ]
 
     assert values(written) == values(alone) == values(again)
+
+
+@pytest.mark.parametrize("which", ["retain", "affected", "samples", "held_out", "train"])
+def test_a_metric_that_writes_to_samples_spoils_its_own_cell_alone(bench, setup_of, having, stripped, which):
+    class Writing(cutk.Metric):
+        """Writes to the samples while it judges gold."""
+
+        name = "writing"
+        calls: list[int] = []  # noqa: RUF012
+
+        def compute(self, evaluation):
+            self.calls.append(1)
+            if len(self.calls) == 2:
+                samples = getattr(evaluation.truth, which)
+                x = samples._x if isinstance(samples, cutk.TrainSet) else samples.x
+                x.numpy()[0] = 0
+            return 0.5
+
+    setup = setup_of(alphas=[1.0], unlearners=["none"], options={})
+    alone, _ = bench(setup, "alone")
+    results, _ = bench(replace(setup, metrics=(*setup.metrics, *having(setup, metrics=[(Writing,)]).metrics)), "both")
+    (failure,) = results.failures
+    assert (failure.role, failure.reason) == (
+        "gold",
+        "A metric wrote to the samples, which every method shares. Work on a copy.",
+    )
+    for record in results.records:
+        record.metrics.pop("writing")
+    assert stripped(results.records) == [r for r in stripped(alone.records) if r["role"] != "gold"]
+
+
+class WritingIdentification(cutk.Identification):
+    """Finds the first sample, and blackens it."""
+
+    name = "writing"
+
+    def identify(self, truth, alpha, generator):
+        truth.samples.x[0] = 0
+        return torch.tensor([0])
+
+
+def test_an_identification_that_writes_to_samples_fails_what_needs_it(bench, setup_of, having, stripped):
+    setup = setup_of(alphas=[1.0], unlearners=["none"], options={})
+    alone, _ = bench(setup, "alone")
+    entry = replace(setup.identification.entry, name="writing", component=WritingIdentification)
+    writing = replace(setup.identification, entry=entry, points=(WritingIdentification.Options(),))
+    results, _ = bench(replace(setup, identification=writing), "written")
+    (failure,) = results.failures
+    assert failure.unlearner == "none"
+    assert failure.reason.startswith("The identification 'writing' wrote to the samples")
+    assert stripped(results.records) == stripped(alone.records)[:2]
+
+
+class PatchingModel(cutk.Model):
+    """Patches what trains whenever it is built, and can't be built any more when it has been often enough."""
+
+    name = "patching"
+    left = 100
+
+    def build(self, shape, num_classes):
+        _patch()
+        PatchingModel.left -= 1
+        if PatchingModel.left < 0:
+            raise KeyError("not today")
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], num_classes))
+
+
+def test_a_model_that_patches_or_fails_when_it_is_built_is_named(bench, setup_of):
+    setup = setup_of(alphas=[1.0], unlearners=["none"], options={})
+    entry = replace(setup.model.entry, name="patching", component=PatchingModel)
+    mine = replace(setup.model, entry=entry, points=(PatchingModel.Options(),))
+    threads, step = torch.get_num_threads(), torch.optim.SGD.step
+    results, watcher = bench(replace(setup, model=mine))
+    assert results.failures == []
+    assert (torch.get_num_threads(), torch.optim.SGD.step) == (threads, step)
+    assert any("The model" in text and "SGD.step" in text for text in watcher.warnings)
+    PatchingModel.left = 1  # to see that it fits the data
+    results, _ = bench(replace(setup, model=mine, unlearners=setup_of(unlearners=["cf"], options={}).unlearners))
+    assert [record.role for record in results.records] == ["original", "gold"]
+    (failure,) = results.failures
+    assert failure.reason.startswith(f"The model 'patching' of {entry.provider.requirement} failed: KeyError")
+
+
+class TrainingAdversary(cutk.Manipulation):
+    """Mislabels what a model of its own is least sure of."""
+
+    name = "training"
+    trains = True
+
+    def corrupt(self, train, generator, surrogate):
+        model = surrogate.train(train, steps=3)
+        with torch.no_grad():
+            logits = torch.cat([model(batch.x) for batch in surrogate.set_of(train).batches()])
+            for parameter in model.parameters():
+                parameter.zero_()
+        some = logits.max(1).values.argsort()[:20].sort().values
+        labels = train.labels.clone()
+        labels[some] = (labels[some] + 1) % len(train.classes)
+        return cutk.Corruption(train.changed(labels=labels), some)
+
+
+def test_an_adversary_trains_its_model_once(setup_of, having, tmp_path, monkeypatch):
+    from cutk.run.store import Store
+    from cutk.run.worker import Worker
+
+    setup = setup_of(alphas=[1.0], seeds=2)
+    fit, fits = cutk.Recipe.fit, []
+
+    def counted(self, *args, **kwargs):
+        fits.append(kwargs["steps"])
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(cutk.Recipe, "fit", counted)
+    worker = Worker(having(setup, manipulations=[(TrainingAdversary,), *setup.manipulations]), Store(tmp_path))
+    made = [worker.scenario("training", 0).fingerprint()]
+    for manipulation, seed in (("training", 1), ("badnet", 0), ("training", 0)):
+        made.append(worker.scenario(manipulation, seed).fingerprint())
+    assert made[0] == made[-1] != made[1]
+    assert fits == [3, 3]

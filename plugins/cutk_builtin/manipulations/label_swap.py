@@ -63,9 +63,11 @@ class LabelSwap(cutk.Manipulation):
         try:
             labels[chosen] = exchange(labels[chosen], generator)
         except ValueError as error:
+            remedy = "Change label-swap.count or label-swap.fraction."
+            if len(train.classes) == 2:
+                remedy = "Of two classes, interclass-confusion and asymmetric-noise mislabel as many as they are told."
             raise cutk.UsageError(
-                f"label-swap: its {count} samples cannot all get another label by exchange: {error}. "
-                "Change label-swap.count or label-swap.fraction."
+                f"label-swap: its {count} samples cannot all get another label by exchange: {error}. {remedy}"
             ) from None
         return cutk.Corruption(train.changed(labels=labels), manipulated=chosen)
 

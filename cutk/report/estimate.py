@@ -44,16 +44,15 @@ def _work(unlearner: Chosen | None, sizes: Sizes) -> float | None:
     if unlearner is None:
         return sizes.steps * sizes.batch_size / sizes.train
     component: Any = unlearner.entry.component
-    told = [component.passes(options, sizes) for options in unlearner.points]
-    known = [cost for cost in told if cost is not None]
-    if len(known) < len(told):
-        return None
-    # Points that agree on what prepare reads share its result.
-    states = {
-        tuple(getattr(options, name) for name in component.prepared_by): cost[0]
-        for options, cost in zip(unlearner.points, known, strict=True)
-    }
-    return float(sum(states.values()) + sum(cost[1] for cost in known))
+    prepare: dict[tuple[Any, ...], float] = {}  # points that agree on what it reads share its result
+    work = 0.0
+    for options in unlearner.points:
+        cost = component.passes(options, sizes)
+        if cost is None:
+            return None
+        prepare[tuple(getattr(options, name) for name in component.prepared_by)] = cost[0]
+        work += cost[1]
+    return float(sum(prepare.values()) + work)
 
 
 def cost_of(study: Study, cell: Cell, sizes: Sizes, *, stored: bool) -> CellCost:
@@ -67,8 +66,7 @@ def cost_of(study: Study, cell: Cell, sizes: Sizes, *, stored: bool) -> CellCost
     scored = points * (validation + sizes.identified) if unlearner else 0
     # The affected domain and the rest, S_m and S_f.
     measured = (points if plan.evaluate == "all" else 1) * (2 * len(splits.test) + 2 * sizes.identified)
-    evaluation = FORWARD * (scored + measured) / sizes.train
-    return CellCost(cell, points, _work(unlearner, sizes), evaluation, stored)
+    return CellCost(cell, points, _work(unlearner, sizes), FORWARD * (scored + measured) / sizes.train, stored)
 
 
 def cell_costs(study: Study) -> list[CellCost]:
@@ -78,15 +76,11 @@ def cell_costs(study: Study) -> list[CellCost]:
 
 
 def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
-    """Measure on this machine how long a pass over S_tr takes, forward and backward: some seconds' work.
+    """Measure on this machine how long a pass over S_tr of ``cell`` takes, forward and backward: some seconds' work.
 
     A few training steps are timed, the first of them (which sets things up) apart. Where a step on eight samples is
-    quick the recipe's own batch size is used, which takes less for each sample; otherwise eight are scaled up.
-
-    Args:
-        study: what is to be run.
-        cell: on whose data.
-        enough: what eight samples at a time stay below need not be measured better.
+    quick the recipe's own batch size is used, which takes less for each sample; otherwise eight are scaled up. What
+    they show to be below ``enough`` isn't measured better.
     """
     recipe, scenario = study.worker.recipe, study.worker.scenario(cell.manipulation, cell.seed)
     model = recipe.place(scenario.build())

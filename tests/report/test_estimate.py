@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from cutk.run.estimate import cell_costs
+from cutk.report.estimate import cell_costs
+from cutk.run.observer import Observer
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -11,11 +12,19 @@ def test_each_prepared_state_is_counted(setup_of, tmp_path):
     assert (cost.points, cost.work) == (4, 2.0)
 
 
-def test_a_cost_can_be_told_before_the_data_are_there(setup_of, tmp_path, watcher_class):
+class Warned(Observer):
+    def __init__(self):
+        self.warnings = []
+
+    def warning(self, text):
+        self.warnings.append(text)
+
+
+def test_a_cost_can_be_told_before_the_data_are_there(setup_of, tmp_path):
     root = {"cifar10": {"root": str(tmp_path)}}
     plan = {"dataset": "cifar10", "model": "convnet-small", "alphas": [1.0], "unlearners": ["rewod"]}
     setup = setup_of(**plan, options={**root, "convnet-small": {"width": 1}}, recipe={"steps": 475, "batch_size": 100})
-    watcher = watcher_class()
+    watcher = Warned()
     costs = cell_costs(Study(setup, Store(tmp_path), watcher, blank=True))
     assert [cost.work for cost in costs] == [1.0, 1.0, 1.0]  # 475 · 100 of 47,500, each a pass
     assert not any(cost.stored for cost in costs)
