@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -182,11 +182,13 @@ _MALFORMED = (
 
 def _unreadable(expected: Path) -> Path | None:
     """Return the first on the way to ``expected``, or within it, that is there and may not be read."""
-    listed = os.path.isdir(expected) and os.access(expected, os.R_OK | os.X_OK)
+    # As who runs this, which needn't be who started it.
+    allowed = partial(os.access, effective_ids=os.access in os.supports_effective_ids)
+    listed = os.path.isdir(expected) and allowed(expected, os.R_OK | os.X_OK)
     inside = sorted(expected.iterdir()) if listed else []
     for path in (*reversed(expected.parents), expected, *inside):
         needed = os.X_OK if os.path.isdir(path) else os.R_OK
-        if os.path.exists(path) and not os.access(path, needed):
+        if os.path.exists(path) and not allowed(path, needed):
             return path
     return None
 
