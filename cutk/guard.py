@@ -422,7 +422,7 @@ class _Snapshot:
         """Take what isn't in it yet; of modules, those whose name starts with ``under``."""
         for owner in _owners(under):
             if id(owner) not in self._attributes:
-                self._attributes[id(owner)] = (owner, dict(vars(owner)))
+                self._attributes[id(owner)] = (owner, vars(owner).copy())  # at the speed of C
         # Asking torch while it is being imported, as when it imports NumPy, ends the process.
         halfway = under != "torch" and _is_being_imported(sys.modules.get("torch"))
         for name, state in _STATES.items():
@@ -461,13 +461,13 @@ class _Snapshot:
 
 
 @contextlib.contextmanager
-def watched(*, draws: bool = True) -> Iterator[list[str]]:
+def watched(*, draws: bool = True, trusted: bool = False) -> Iterator[list[str]]:
     """Yield a list that names, once the block has ended, all that it changed in the process; it is put back.
 
     ``STATES`` lists what is watched; besides, functions and methods of Python's, NumPy's and torch's modules that take
     part in every training, and all of cutk's: ``torch.optim.sgd.SGD.step`` is how one that was replaced is named. A
     module that is imported in the block counts from then on. ``draws`` says whether to name random states, too, that
-    were drawn from.
+    were drawn from. What is ``trusted``, being called often and tested to leave nothing, isn't watched.
 
     >>> with watched() as changed:
     ...     os.environ["CUTK_EXAMPLE"] = "1"
@@ -475,6 +475,9 @@ def watched(*, draws: bool = True) -> Iterator[list[str]]:
     (['the environment variables'], False)
     """
     changed: list[str] = []
+    if trusted:
+        yield changed
+        return
     snapshot = _Snapshot()
     sys.meta_path.insert(0, snapshot)
     try:

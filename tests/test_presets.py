@@ -22,7 +22,7 @@ def content_of(name):
     return layer(read_preset("default", REGISTRY), read_preset(name, REGISTRY))
 
 
-def on_fake_data(name, samples=1200):
+def on_fake_data(name, samples, *, few=False):
     """The preset's plan on noise of the shape of its data, with a network as deep as is bearable."""
     content = content_of(name)
     classes = CLASSES.get(content["dataset"], 10)
@@ -33,10 +33,14 @@ def on_fake_data(name, samples=1200):
     options["fake"] = fake
     if "interclass-confusion" in content["manipulations"]:
         options["interclass-confusion"] = {"classes": ["0", "1"], "count": 10}
+    if few and "badnet" in content["manipulations"]:
+        options["badnet"] = {"count": 20}
     if content.get("model") == "wide-resnet":
         options["wide-resnet"] = {"depth": 10, "width": 1}
     elif content.get("model") == "resnet9":
         options["resnet9"] = {"width": 0.1}
+    elif few:
+        options["convnet-small"] = {"width": 4}
     return layer(content, {"dataset": "fake", "options": options})
 
 
@@ -51,7 +55,7 @@ def test_a_preset_resolves_for_its_own_data(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_dry_run(name, tmp_path):
     # As many images as it takes for a tenth of the smallest manipulation to be one.
-    plan = Plan.parse(on_fake_data(name, samples=8000))
+    plan = Plan.parse(layer(on_fake_data(name, samples=8000), {"seeds": 1}))
     costs = cell_costs(Study(resolve(plan, REGISTRY), Store(tmp_path / "runs")))
     assert len(costs) == len(plan.manipulations) * len(plan.seed_list) * (2 + len(METHODS) * len(plan.alphas))
     assert all(cost.work is not None and cost.evaluation > 0 for cost in costs)
@@ -66,7 +70,9 @@ EXPERIMENTS = [name for name in PRESETS if name.startswith(("paper/", "authors-c
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_of_the_paper_runs_two_steps(name, tmp_path):
     quick = {"alphas": [1.0], "seeds": 1, "search": "default", "recipe": {"steps": 2, "batch_size": 16}}
-    results = Study(resolve(Plan.parse(layer(on_fake_data(name), quick)), REGISTRY), Store(tmp_path)).run()
+    results = Study(
+        resolve(Plan.parse(layer(on_fake_data(name, 300, few=True), quick)), REGISTRY), Store(tmp_path)
+    ).run()
     assert results.failures == []
     assert [r.unlearner or r.role for r in results.records] == ["original", "gold", *METHODS]
 

@@ -17,6 +17,7 @@ from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
+from cutk.plugins.discovery import HOME
 from cutk.plugins.registry import Entry, Registry
 from cutk.plugins.sources import source_of
 from cutk.run.records import Identity
@@ -220,6 +221,11 @@ class Chosen:
     def name(self) -> str:
         """How the user calls it."""
         return self.entry.name
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is built in."""
+        return self.entry.provider.distribution == HOME
 
     def make(self) -> Any:
         """Construct the component with the options of the first point."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,20 @@ def bench(tmp_path):
     def go(setup, runs="runs"):
         watcher = Watcher()
         return Study(setup, Store(tmp_path / runs), watcher).run(), watcher
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return what a setup gives by itself, computed once for all tests that compare with it."""
+    known = {}
+
+    def go(setup):
+        name = setup.plan.model_dump_json()
+        if name not in known:
+            known[name] = Study(setup, Store(tmp_path_factory.mktemp("undisturbed"))).run()
+        return copy.deepcopy(known[name])
 
     return go
 

@@ -80,9 +80,9 @@ class Meddling(cutk.Unlearner):
 
 
 @pytest.mark.parametrize("what", [name[1:] for name in vars(Meddling) if name[:1] == "_" and name[:2] != "__"])
-def test_what_a_method_changes_changes_no_other_method(bench, setup_of, having, stripped, what, tmp_path):
+def test_what_a_method_changes_changes_no_other_method(undisturbed, bench, setup_of, having, stripped, what, tmp_path):
     setup = setup_of(alphas=[0.5], seeds=2, unlearners=["cf", "ssd"], options={"cf": {"steps": 5}})
-    alone, _ = bench(setup, "alone")
+    alone = undisturbed(setup)
     results, watcher = bench(having(setup, unlearners=[(Meddling, {"what": what}), *setup.unlearners]), "both")
     assert results.failures == []
     others = [record for record in results.records if record.unlearner != "meddling"]
@@ -93,7 +93,9 @@ def test_what_a_method_changes_changes_no_other_method(bench, setup_of, having, 
 
 @pytest.mark.parametrize("way", ["item", "data", "numpy"])
 @pytest.mark.parametrize("which", ["train", "validation"])
-def test_samples_that_a_method_writes_to_spoil_its_own_cell_alone(bench, setup_of, having, stripped, way, which):
+def test_samples_that_a_method_writes_to_spoil_its_own_cell_alone(
+    undisturbed, bench, setup_of, having, stripped, way, which
+):
     class Writing(cutk.Unlearner):
         """Writes to the samples."""
 
@@ -110,7 +112,7 @@ def test_samples_that_a_method_writes_to_spoil_its_own_cell_alone(bench, setup_o
             return task.original
 
     setup = setup_of(alphas=[0.5])
-    alone, _ = bench(setup, "alone")
+    alone = undisturbed(setup)
     results, _ = bench(having(setup, unlearners=[(Writing,), *setup.unlearners]), "both")
     (failure,) = results.failures
     assert (failure.unlearner, failure.what) == ("writing", "cell")
@@ -329,10 +331,10 @@ class Zeroing(cutk.Metric):
         return 0.5
 
 
-def test_a_manipulation_changes_no_other(bench, setup_of, having, stripped):
+def test_a_manipulation_changes_no_other(undisturbed, bench, setup_of, having, stripped):
     setup = setup_of(seeds=1, unlearners=["cf"])
     both = having(setup, manipulations=[(PatchingManipulation,), *setup.manipulations])
-    alone, _ = bench(setup, "alone")
+    alone = undisturbed(setup)
     beside, watcher = bench(both, "beside")
     there = [record for record in beside.records if record.manipulation == setup.manipulations[0].name]
     assert stripped(there) == stripped(alone.records)
@@ -349,12 +351,12 @@ def test_a_selector_changes_no_method(bench, setup_of, having):
     assert any("selector 'patching'" in t for t in watcher.warnings)
 
 
-def test_a_metric_that_writes_changes_no_other_and_no_model(bench, setup_of, having, stripped):
+def test_a_metric_that_writes_changes_no_other_and_no_model(undisturbed, bench, setup_of, having, stripped):
     setup = setup_of(seeds=1, unlearners=["cf"])
     zeroing = having(setup, metrics=[(Zeroing,)]).metrics
     first = replace(setup, metrics=(*zeroing, *setup.metrics))
     written, _ = bench(first, "written")
-    alone, _ = bench(setup, "alone")
+    alone = undisturbed(setup)
     again, _ = bench(setup, "written")  # the originals that are read are what they were
 
     def values(results):
@@ -367,7 +369,9 @@ def test_a_metric_that_writes_changes_no_other_and_no_model(bench, setup_of, hav
 
 
 @pytest.mark.parametrize("which", ["retain", "affected", "samples", "held_out", "train"])
-def test_a_metric_that_writes_to_samples_spoils_its_own_cell_alone(bench, setup_of, having, stripped, which):
+def test_a_metric_that_writes_to_samples_spoils_its_own_cell_alone(
+    undisturbed, bench, setup_of, having, stripped, which
+):
     class Writing(cutk.Metric):
         """Writes to the samples while it judges gold."""
 
@@ -383,7 +387,7 @@ def test_a_metric_that_writes_to_samples_spoils_its_own_cell_alone(bench, setup_
             return 0.5
 
     setup = setup_of(alphas=[1.0], unlearners=["none"], options={})
-    alone, _ = bench(setup, "alone")
+    alone = undisturbed(setup)
     results, _ = bench(replace(setup, metrics=(*setup.metrics, *having(setup, metrics=[(Writing,)]).metrics)), "both")
     (failure,) = results.failures
     assert (failure.role, failure.reason) == (
@@ -405,9 +409,9 @@ class WritingIdentification(cutk.Identification):
         return torch.tensor([0])
 
 
-def test_an_identification_that_writes_to_samples_fails_what_needs_it(bench, setup_of, having, stripped):
+def test_an_identification_that_writes_to_samples_fails_what_needs_it(undisturbed, bench, setup_of, having, stripped):
     setup = setup_of(alphas=[1.0], unlearners=["none"], options={})
-    alone, _ = bench(setup, "alone")
+    alone = undisturbed(setup)
     entry = replace(setup.identification.entry, name="writing", component=WritingIdentification)
     writing = replace(setup.identification, entry=entry, points=(WritingIdentification.Options(),))
     results, _ = bench(replace(setup, identification=writing), "written")
