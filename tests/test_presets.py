@@ -32,7 +32,7 @@ def on_fake_data(name, samples, *, few=False):
     options = {method: {**given.get(method, {}), "steps": 2} for method in ("cf", "badt", "scrub")}
     options["fake"] = fake
     if "interclass-confusion" in content["manipulations"]:
-        options["interclass-confusion"] = {"classes": ["0", "1"], "count": 10}
+        options["interclass-confusion"] = {"classes": ["0", "1"], "count": 4 if few else 10}
     if few and "badnet" in content["manipulations"]:
         options["badnet"] = {"count": 20}
     if content.get("model") == "wide-resnet":
