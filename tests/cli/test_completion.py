@@ -92,7 +92,7 @@ def third_party(tmp_path, monkeypatch):
         ("cutk bench -o ssd.selec", ["ssd.selection_weight="]),
         ("cutk bench -o ss", ["ssd.batch_size=", "ssd.dampening=", "ssd.fisher=", "ssd.selection_weight="]),
         ("cutk bench -o ssd.dampening=1", []),
-        ("cutk bench -o cifar", ["cifar10.", "cifar100."]),
+        ("cutk bench -o cifar1", ["cifar10.", "cifar100."]),
         ("cutk bench -o nobody.", []),
         ("cutk presets show laptop/digi", ["laptop/digits"]),
         ("cutk plugins show badn", ["badnet"]),

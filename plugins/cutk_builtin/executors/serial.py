@@ -16,9 +16,12 @@ class Inline:
     slots = 1
 
     def submit(self, function: Callable[..., Any], job: Any, /) -> Future[Any]:
-        """Do it; what it raises passes through, since it is the user who interrupts."""
+        """Do it; what the user does (Ctrl-C) passes through."""
         future: Future[Any] = Future()
-        future.set_result(function(job))
+        try:
+            future.set_result(function(job))
+        except Exception as error:
+            future.set_exception(error)
         return future
 
 
