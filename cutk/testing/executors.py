@@ -21,7 +21,7 @@ TOLD = 3
 # The job whose function fails.
 FAILING = 3
 # Seconds that a job may take, its worker's start included, and that what was started may take to end.
-PATIENCE, GRACE = 120.0, 20.0
+PATIENCE, GRACE = 120.0, 5.0
 
 Told = tuple[str, tuple[Any, ...]]
 
@@ -92,7 +92,7 @@ class TriedExecutor(Subject):
 
     def decided(self, result: _Tried) -> Any:
         """Return what jobs gave, how many are done at once, and what was told of each."""
-        return result.slots, result.results, sorted(result.told)
+        return result.slots, sorted(result.results.items()), sorted(result.told)
 
 
 @check(

@@ -59,9 +59,7 @@ def run_of(cell: Cell) -> Run:
         provider="tiny==1",
         attempts=[Attempt(seconds=0.5, passes=2.0, metrics={METRIC: 0.75}, scalars={"loss": [1.0, 0.5]})],
         selected=0,
-        environment=Environment(
-            torch="2", python="3", device="cpu", hardware="a machine", threads=1, precision="fp32"
-        ),
+        environment=Environment(torch="2", python="3", device="cpu", hardware="a machine", threads=1, precision="fp32"),
     )
 
 

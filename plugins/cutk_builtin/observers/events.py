@@ -20,8 +20,8 @@ class Events(cutk.Observer):
     """Writes each event to a file as it happens, as a line of JSON.
 
     Every line has ``order``, which counts from 0, ``seconds`` since the study began and ``event``, the name; of a cell
-    the ``cell``, its labels. The rest is the event's own: ``cells``, ``done`` and ``total``, ``name``, ``step`` and
-    ``value``, ``key``, ``read`` and ``seconds_taken``, ``reason``, ``text``. Lines of an earlier study stay in the file.
+    the ``cell``, its labels. The rest is the event's own: ``cells``; ``done`` and ``total``; ``name``, ``step`` and
+    ``value``; ``key``, ``read`` and ``seconds_taken``; ``reason``; ``text``. Lines of earlier studies stay in the file.
     """
 
     name = "events"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import cutk
 
-RELEASED = threading.Event()
+SLOTS = itertools.count(1)
 
 
 class AtOnce:
@@ -126,7 +126,7 @@ BROKEN = {
     "sharing_is_a_number": [type("Sharing", (Direct,), {"__doc__": Direct.__doc__, "sharing": 0.5})],
     "nothing_works_on": [opening(swallows), opening(leaves_a_thread)],
     "same_seed_gives_the_same": [
-        pooling(slots=property(lambda self, count=itertools.count(1): next(count))),
+        pooling(slots=property(lambda _self: next(SLOTS))),
     ],
     "nothing_global_is_left": [opening(changes_folder)],
 }

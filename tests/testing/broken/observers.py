@@ -5,6 +5,8 @@ import os
 
 import cutk
 
+COUNT = itertools.count()
+
 
 class Counting(cutk.Observer):
     """Counts what it is told of each cell."""
@@ -64,9 +66,14 @@ def touch(_self, _cell, run, _read):
     run.attempts[0].metrics["mine"] = 1.0
 
 
-def counted(_self, _cell, run, _read, count=itertools.count()):
+def counted(
+    _self,
+    _cell,
+    run,
+    _read,
+):
     # The run has it until the end of the round.
-    run.attempts[0].options["count"] = next(count)
+    run.attempts[0].options["count"] = next(COUNT)
 
 
 class Latest(Counting):
