@@ -24,7 +24,7 @@ from cutk.kinds import KINDS, Kind
 PROJECT = "cutk"
 # Of what plugins build on: the hooks, the base classes, and what they are handed. The first number changes when a
 # plugin may have to, the second when there is more to use.
-API_VERSION = "2.0"
+API_VERSION = "2.1"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

@@ -19,7 +19,7 @@ __all__ = ["CHECKS", "SUBJECT", "TriedObserver", "run_of"]
 
 ORIGINAL, GOLD = Training("tiny-harm", 0, "original"), Training("tiny-harm", 0, "gold")
 LOW, HIGH = Unlearning("tiny-harm", 0, "tiny-method", 0.5), Unlearning("tiny-harm", 0, "tiny-method", 1.0)
-METRIC = "corrected_accuracy"
+METRIC = "tiny-metric"
 
 
 def run_of(cell: Cell) -> Run:

@@ -95,9 +95,9 @@ def test_a_file_that_is_not_there(run, tmp_path, missing):
         ("raise SystemExit(3)", "it calls sys.exit(3) when imported"),
         ("class Odd(BaseException): pass\nraise Odd('no')", "Odd: no (bad.py:2: raise Odd('no'))"),
         ("x = 1", "it provides nothing: expected a hook such as cutk_unlearners with @cutk.hookimpl"),
-        (METHOD + "CUTK_API = '2.7'", "it needs cutk's plugin API 2.7, and this cutk has 2.0. Update cutk."),
-        (METHOD + "CUTK_API = '3.0'", "it needs cutk's plugin API 3.0, and this cutk has 2.0. Update cutk."),
-        (METHOD + "CUTK_API = '0.9'", "it needs cutk's plugin API 0.9, and this cutk has 2.0. Update the plugin."),
+        (METHOD + "CUTK_API = '2.7'", "it needs cutk's plugin API 2.7, and this cutk has 2.1. Update cutk."),
+        (METHOD + "CUTK_API = '3.0'", "it needs cutk's plugin API 3.0, and this cutk has 2.1. Update cutk."),
+        (METHOD + "CUTK_API = '0.9'", "it needs cutk's plugin API 0.9, and this cutk has 2.1. Update the plugin."),
         (METHOD + "CUTK_API = 1", "its CUTK_API is 1; expected a version such as '2.0'"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_plugin_for_the_first_api_is_taken_with_a_remark(file):
     registry = load_registry(ALONE, inline=[file])
     assert registry.get("unlearner", "mine")
     assert [remark.reason for remark in registry.remarks] == [
-        "it is written for cutk's plugin API 1.0; what 2.0 calls otherwise still works"
+        "it is written for cutk's plugin API 1.0; what 2.1 calls otherwise still works"
     ]
 
 
