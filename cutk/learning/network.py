@@ -66,10 +66,10 @@ def operations(network: nn.Module, x: Tensor) -> float:
     counts: list[float] = []
 
     def count(layer: nn.Module, _: object, output: object) -> None:
-        weights = [p for p in layer.parameters(recurse=False) if p.ndim >= 2]
         if isinstance(output, Tensor):
-            places = output.numel() / len(output) / (output.shape[1] if output.ndim > 2 else output.shape[-1])
-            counts.append(sum(2 * weight.numel() * places for weight in weights))
+            for weight in layer.parameters(recurse=False):
+                if weight.ndim >= 2:  # the first one counts the channels of the output, wherever they lie
+                    counts.append(2 * weight.numel() * output.numel() / len(output) / len(weight))
 
     handles = [module.register_forward_hook(count) for module in network.modules()]
     try:

@@ -98,7 +98,7 @@ def test_a_file_that_is_not_there(run, tmp_path, missing):
         (METHOD + "CUTK_API = '2.7'", "it needs cutk's plugin API 2.7, and this cutk has 2.1. Update cutk."),
         (METHOD + "CUTK_API = '3.0'", "it needs cutk's plugin API 3.0, and this cutk has 2.1. Update cutk."),
         (METHOD + "CUTK_API = '0.9'", "it needs cutk's plugin API 0.9, and this cutk has 2.1. Update the plugin."),
-        (METHOD + "CUTK_API = 1", "its CUTK_API is 1; expected a version such as '2.0'"),
+        (METHOD + "CUTK_API = 1", "its CUTK_API is 1; expected a version such as '2.1'"),
     ],
 )
 def test_a_broken_file_is_named_in_a_line_and_the_rest_goes_on(tmp_path, source, reason):
