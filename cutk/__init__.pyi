@@ -52,7 +52,10 @@ from cutk.problem.truth import Evaluation as Evaluation
 from cutk.problem.truth import Truth as Truth
 from cutk.problem.truth import accuracy as accuracy
 from cutk.problem.truth import class_accuracies as class_accuracies
+from cutk.run.executor import Executor as Executor
+from cutk.run.executor import Pool as Pool
 from cutk.run.observer import Observer as Observer
+from cutk.run.observer import Send as Send
 
 __version__: str
 __all__: list[str]

@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Never
 
+import torch
+
 from cutk.errors import UsageError, suggestion
 from cutk.plugins.registry import load_registry
 from cutk.report.benchmark import Report, contents_of
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
 from cutk.run.plan import Plan, layer, over_default, require_types, resolve
+from cutk.run.records import Run
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -32,7 +35,10 @@ PathLike = str | os.PathLike[str]
 class _Telling(Observer):
     """Tells a plain function how many cells are done."""
 
+    name = "function"
+
     def __init__(self, tell: Callable[[int, int, str], None]) -> None:
+        super().__init__()
         self._tell = tell
         self._done = self._cells = 0
 
@@ -42,7 +48,7 @@ class _Telling(Observer):
     def cell_started(self, cell: Cell) -> None:
         self._tell(self._done, self._cells, str(cell))
 
-    def cell_finished(self, cell: Cell, read: bool) -> None:
+    def cell_finished(self, cell: Cell, run: Run, read: bool) -> None:
         self._done += 1
         self._tell(self._done, self._cells, str(cell))
 
@@ -77,6 +83,9 @@ def bench(
     validation_fraction: float | None = None,
     device: str | None = None,
     precision: str | None = None,
+    threads: int | Literal["auto"] | None = None,
+    executor: str | None = None,
+    observers: Sequence[str] | str | None = None,
     recipe: Mapping[str, Any] | str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     runs: PathLike | None = "runs",
@@ -107,6 +116,9 @@ def bench(
         validation_fraction: of the training set, in [0, 1), where the dataset brings no validation samples.
         device: such as ``cpu`` or ``cuda:1``; ``auto`` asks the machine.
         precision: ``fp32``, ``bf16`` or ``auto``.
+        threads: of each worker; ``auto`` takes as many as pay off.
+        executor: where cells are computed: ``serial``, ``processes:4``.
+        observers: who is told how it goes, besides ``progress``.
         recipe: the name of a recipe, or its options, with its ``name`` among them if it isn't the plan's.
         options: of components by name: ``{"ssd": {"dampening": 1}}``.
         runs: folder in which results are kept and from which finished ones are read; with None they go with the report.
@@ -122,7 +134,7 @@ def bench(
         name = next(iter(unknown))
         raise UsageError(f"cutk.bench() has no argument '{name}'.{suggestion(name, _ENTRIES)} See: help(cutk.bench)")
     given = {name: value for name, value in arguments.items() if value is not None and name in Plan.model_fields}
-    for name in ("manipulations", "unlearners", "metrics", "summaries", "alphas"):
+    for name in ("manipulations", "unlearners", "metrics", "summaries", "observers", "alphas"):
         if name in given:
             given[name] = _listed(given[name])
     if isinstance(recipe, str):
@@ -138,6 +150,7 @@ def bench(
     setup = resolve(Plan.parse(content), registry)
     # A method may change the current folder.
     root = Path(tempfile.mkdtemp(prefix="cutk-") if runs is None else runs).expanduser().absolute()
+    threads_before = torch.get_num_threads()
     try:
         observer = Observer() if progress is None else _Telling(progress)
         study = Study(setup, Store(root), observer, inline=inline)
@@ -147,6 +160,8 @@ def bench(
         if runs is None:
             shutil.rmtree(root, ignore_errors=True)
         raise
+    finally:
+        torch.set_num_threads(threads_before)
 
 
 _ENTRIES = [*Plan.model_fields, "runs", "plugins", "progress"]

@@ -322,6 +322,8 @@ _STATES = {
         "multiprocessing",
         lambda processes: processes.get_start_method(allow_none=True),
         lambda processes, before: processes.set_start_method(before, force=True),
+        # Whoever starts one in a way of their own has the default written down.
+        lambda before, now: now in (before, before or sys.modules["multiprocessing"].get_all_start_methods()[0]),
     ),
 }
 STATES = tuple(_STATES)

@@ -57,6 +57,8 @@ _TABLE = (
     Kind("selector", "selectors", flag="--select", help="Rule that chooses among the points of a grid"),
     Kind("metric", "metrics", several=True, help="Measure this, too"),
     Kind("summary", "summaries", several=True, flag="--metric"),
+    Kind("executor", "executors", home="cutk.run.executor", help="Where cells are computed"),
+    Kind("observer", "observers", several=True, home="cutk.run.observer", help="Is told how it goes, too"),
 )
 KINDS = {kind.name: kind for kind in _TABLE}
 KIND_NAMES = tuple(KINDS)

@@ -52,6 +52,22 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bf16" if fast else "fp32"
 
 
+# Floating-point operations of a training step for each thread that computes it. With fewer, waking the thread costs
+# more than it helps, and many times more where another process wants the same processors.
+_WORTH_A_THREAD = 8e9
+
+
+def choose_threads(asked: int | str, work: float, sharing: int = 1) -> int:
+    """Return how many threads compute: as many as ``asked``, or for ``auto`` as many as pay off.
+
+    The number decides the last bits of a result, so it follows from the machine and from the ``work`` of a training
+    step, in floating-point operations, and from no stopwatch. So many workers are ``sharing`` the machine.
+    """
+    if asked != "auto":
+        return int(asked)
+    return max(1, min(int(work // _WORTH_A_THREAD), torch.get_num_threads() // sharing))
+
+
 def choose_layout(device: torch.device) -> torch.memory_format:
     """Return the memory layout in which ``device`` convolves fastest: channels last for oneDNN and tensor cores."""
     fast = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -116,6 +116,7 @@ def test_the_readme_lists_every_metric(registry):
     [
         *(("manipulations", "manipulation"), ("identifications", "identification"), ("unlearners", "unlearner")),
         *(("selection rules", "selector"), ("recipes", "recipe"), ("datasets", "dataset")),
+        *(("executors", "executor"), ("observers", "observer")),
     ],
 )
 def test_the_readme_lists_every_component(registry, row, kind):

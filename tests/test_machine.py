@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cutk
-from cutk.machine import choose_device, choose_precision, describe_machine
+from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine
 
 
 def test_precision_is_chosen_by_asking_the_machine(monkeypatch):
@@ -36,3 +36,13 @@ def test_the_machine_is_described_in_plain_values():
     assert described["threads"] == torch.get_num_threads()
     assert described["capability"] == torch.backends.cpu.get_cpu_capability()
     assert all(isinstance(value, str | int) for value in described.values())
+
+
+def test_threads_are_as_many_as_pay_off_and_workers_leave(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert choose_threads(3, 0.0, sharing=100) == 3
+    assert choose_threads("auto", 0.0) == choose_threads("auto", 1e9) == 1
+    assert choose_threads("auto", 30e9) == 3
+    assert choose_threads("auto", 1e15) == 8
+    assert choose_threads("auto", 1e15, sharing=3) == 2
+    assert choose_threads("auto", 1e15, sharing=100) == 1

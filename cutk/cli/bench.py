@@ -87,7 +87,7 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
             over[kind.plural if kind.several else _flag(kind)] = list(given) if kind.several else given
     if options["alpha"]:
         over["alphas"] = options["alpha"]
-    for entry in ("seeds", "search", "evaluate", "oracle", "device", "precision"):
+    for entry in ("seeds", "search", "evaluate", "oracle", "device", "precision", "threads"):
         if options[entry] is not None:
             over[entry] = options[entry]
     if options["seed"]:
@@ -196,6 +196,9 @@ class _Bench(Command):
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="auto asks the machine.")
 @click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Of each worker; as many as pay off if not given."
+)
+@click.option(
     "--runs",
     type=click.Path(),
     callback=_folder,
@@ -279,6 +282,8 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
 
     debugger = None
     if options["pdb"]:
+        if not setup.executor.entry.component.here:  # type: ignore[attr-defined]
+            raise UsageError(f"--pdb needs the error in this process, and '{setup.executor.name}' computes in others.")
         from cutk.cli.debugging import PostMortem
 
         debugger = PostMortem()

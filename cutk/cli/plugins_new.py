@@ -22,7 +22,7 @@ __all__ = ["new", "requirement"]
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "plugin"
 # What the templates call otherwise.
-_TAKEN = frozenset({"Any", "Mapping", "Tensor"})
+_TAKEN = frozenset({"Any", "Future", "Mapping", "Path", "Tensor", "Workers"})
 
 
 def requirement(version: str) -> str:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from cutk.cli.messages import say, visible
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
+
+if TYPE_CHECKING:
+    from cutk.run.records import Run
 
 __all__ = ["PlainObserver", "RichObserver", "watching"]
 
@@ -26,11 +39,13 @@ OnError = Callable[[BaseException], None] | None
 class PlainObserver(Observer):
     """One line for each cell, for logs and pipes."""
 
+    name = "lines"
+
     def __init__(self, on_error: OnError = None) -> None:
+        super().__init__()
         self._on_error = on_error
         self._done = self._cells = 0
-        self._spoke = 0.0
-        self._cell = ""
+        self._spoke: dict[Cell, float] = {}
 
     def started(self, cells: int) -> None:
         """Remember how many there are."""
@@ -38,22 +53,24 @@ class PlainObserver(Observer):
 
     def cell_started(self, cell: Cell) -> None:
         """Start the clock."""
-        self._cell, self._spoke = str(cell), time.monotonic()
+        self._spoke[cell] = time.monotonic()
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, cell: Cell, done: int, total: int) -> None:
         """Say so now and then."""
-        if time.monotonic() - self._spoke > _QUIET and done < total:
-            self._spoke = time.monotonic()
-            say(f"[{self._done + 1}/{self._cells}] {self._cell}: {done} of {total}")
+        if time.monotonic() - self._spoke.get(cell, math.inf) > _QUIET and done < total:
+            self._spoke[cell] = time.monotonic()
+            say(f"[{self._done + 1}/{self._cells}] {cell}: {done} of {total}")
 
-    def cell_finished(self, cell: Cell, read: bool) -> None:
+    def cell_finished(self, cell: Cell, run: Run, read: bool) -> None:
         """Say that it is there."""
         self._done += 1
+        self._spoke.pop(cell, None)
         say(f"[{self._done}/{self._cells}] {cell}{' (read)' if read else ''}")
 
     def cell_failed(self, cell: Cell, reason: str) -> None:
         """Say why."""
         self._done += 1
+        self._spoke.pop(cell, None)
         say(f"[{self._done}/{self._cells}] {cell}: failed: {reason}")
 
     def warning(self, text: str) -> None:
@@ -67,20 +84,24 @@ class PlainObserver(Observer):
 
 
 class RichObserver(Observer):
-    """A bar for the cells and one for the current cell."""
+    """A bar for all cells, with the time that is left, and one for each that is being computed."""
+
+    name = "bars"
 
     def __init__(self, console: Console, on_error: OnError = None) -> None:
+        super().__init__()
         self._on_error = on_error
         self._bars = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
         )
         self._all = self._bars.add_task("cells", total=None)
-        self._one = self._bars.add_task("", total=None, visible=False)
+        self._cells: dict[Cell, TaskID] = {}
 
     def __enter__(self) -> RichObserver:
         self._bars.start()
@@ -94,16 +115,23 @@ class RichObserver(Observer):
         self._bars.update(self._all, total=cells)
 
     def cell_started(self, cell: Cell) -> None:
-        """Show its name."""
-        self._bars.reset(self._one, description=escape(visible(str(cell))), total=None, visible=True)
+        """Show a bar of its own."""
+        if cell not in self._cells:
+            self._cells[cell] = self._bars.add_task(escape(visible(str(cell))), total=None)
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, cell: Cell, done: int, total: int) -> None:
         """Move its bar."""
-        self._bars.update(self._one, completed=done, total=total)
+        if cell in self._cells:
+            self._bars.update(self._cells[cell], completed=done, total=total)
 
-    def cell_finished(self, cell: Cell, read: bool) -> None:
-        """Move the bar."""
+    def _end(self, cell: Cell) -> None:
+        if cell in self._cells:
+            self._bars.remove_task(self._cells.pop(cell))
         self._bars.advance(self._all)
+
+    def cell_finished(self, cell: Cell, run: Run, read: bool) -> None:
+        """Take its bar away."""
+        self._end(cell)
 
     def _print(self, colour: str, word: str, text: str) -> None:
         self._bars.console.print(f"[{colour}]{word}[/{colour}] {escape(visible(text))}", highlight=False)
@@ -111,7 +139,7 @@ class RichObserver(Observer):
     def cell_failed(self, cell: Cell, reason: str) -> None:
         """Print the reason above the bars."""
         self._print("red", "failed", f"{cell}: {reason}")
-        self._bars.advance(self._all)
+        self._end(cell)
 
     def warning(self, text: str) -> None:
         """Print it above the bars."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cutk.data.batches import TrainSet
 from cutk.errors import CellError
 
-__all__ = ["copy_own_state", "initialised", "last_layers", "layers"]
+__all__ = ["copy_own_state", "initialised", "last_layers", "layers", "operations"]
 
 # A network that is initialised with samples is shown so many at most.
 SHOWN = 5000
@@ -55,6 +55,30 @@ def last_layers(model: nn.Module, count: int) -> list[nn.Module]:
     if not 1 <= count <= len(grouped):
         raise CellError(f"The model has {len(grouped)} layers; expected 1 to {len(grouped)} of them, got {count}.")
     return list(itertools.chain.from_iterable(grouped[-count:]))
+
+
+def operations(network: nn.Module, x: Tensor) -> float:
+    """Return how many floating-point operations a forward pass takes for each sample of ``x``, ``[n, *shape]``.
+
+    Counted are layers with a weight of two or more dimensions: two for each of its numbers, at each of the places
+    (pixels, tokens) where it is applied.
+    """
+    counts: list[float] = []
+
+    def count(layer: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            for weight in layer.parameters(recurse=False):
+                if weight.ndim >= 2:  # the first one counts the channels of the output, wherever they lie
+                    counts.append(2 * weight.numel() * output.numel() / len(output) / len(weight))
+
+    handles = [module.register_forward_hook(count) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            network.eval()(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(counts)
 
 
 def initialised(network: nn.Module, train: TrainSet, indices: Tensor | None = None) -> nn.Module:

@@ -25,13 +25,17 @@ class Log:
 
     Args:
         on_progress: called as ``on_progress(done, total)``, and sealed: whoever watches knows more than a method may.
+        on_scalar: called as ``on_scalar(name, step, value)``, and sealed likewise.
 
     Attributes:
         scalars: what was logged under each name, in order.
     """
 
-    def __init__(self, on_progress: Progress | None = None) -> None:
+    def __init__(
+        self, on_progress: Progress | None = None, on_scalar: Callable[[str, int, float], None] | None = None
+    ) -> None:
         self._watcher = None if on_progress is None else Sealed(on_progress)
+        self._listener = None if on_scalar is None else Sealed(on_scalar)
         self.scalars: dict[str, list[float]] = {}
 
     def progress(self, done: int, total: int) -> None:
@@ -40,15 +44,19 @@ class Log:
             unseal(self._watcher)(done, total)
 
     def anew(self, *, silent: bool = False) -> Log:
-        """Return an empty log with the same watcher, or with none."""
+        """Return an empty log with the same watchers, or with none."""
         log = Log()
-        log._watcher = None if silent else self._watcher
+        if not silent:
+            log._watcher, log._listener = self._watcher, self._listener
         return log
 
     def scalar(self, name: str, value: float | Tensor) -> None:
         """Keep one value of a named curve; a tensor of one element will do."""
         number = value.item() if isinstance(value, Tensor) else float(value)
-        self.scalars.setdefault(name, []).append(number)
+        curve = self.scalars.setdefault(name, [])
+        curve.append(number)
+        if self._listener is not None:
+            unseal(self._listener)(name, len(curve) - 1, number)
 
     def curve(self, name: str, values: Tensor) -> None:
         """Keep a whole curve at once (``[n]``), say the counts of a histogram."""

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from cutk.components import Component
+from cutk.errors import Caught
 from cutk.run.cells import Cell
 
-__all__ = ["Observer", "tell_put_back"]
+if TYPE_CHECKING:
+    from cutk.run.records import Run
+
+__all__ = ["Observer", "Observers", "Relay", "tell_put_back"]
 
 
-class Observer:
-    """Is told how a study is getting on. This one keeps it to itself."""
+class Observer(Component):
+    """Is told how a study is getting on, in the study's own process. This one keeps it to itself.
+
+    With several workers, what it is told of one cell may come between what it is told of another.
+    """
+
+    kind = "observer"
+    required = ()
 
     def started(self, cells: int) -> None:
         """``cells`` of them are about to be computed or read."""
@@ -18,10 +31,13 @@ class Observer:
     def cell_started(self, cell: Cell) -> None:
         """A cell is about to be computed."""
 
-    def progress(self, done: int, total: int) -> None:
-        """So much of the current cell is done."""
+    def progress(self, cell: Cell, done: int, total: int) -> None:
+        """So much of a cell is done."""
 
-    def cell_finished(self, cell: Cell, read: bool) -> None:
+    def scalar(self, cell: Cell, name: str, step: int, value: float) -> None:
+        """A method logged a value of a curve; ``step`` counts its values from 0."""
+
+    def cell_finished(self, cell: Cell, run: Run, read: bool) -> None:
         """A cell is there; ``read`` says that it was there before."""
 
     def cell_failed(self, cell: Cell, reason: str) -> None:
@@ -31,7 +47,68 @@ class Observer:
         """Something went wrong that could be mended, or that a reader of the results has to know."""
 
     def error(self, error: BaseException) -> None:
-        """An error of a component, with its traceback, before it becomes a line of a record."""
+        """An error of a component, before it becomes a line of a record; only where this process computes."""
+
+    def finished(self) -> None:
+        """All cells are there or have failed, or the study was given up."""
+
+
+# What is told, by the methods' names.
+TOLD = ("started", "cell_started", "progress", "scalar", "cell_finished", "cell_failed", "warning", "error", "finished")
+Send = Callable[[str, tuple[Any, ...]], None]
+
+
+class Relay(Observer):
+    """Passes on what a worker is told, as a method's name and plain arguments."""
+
+    name = "relay"
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self._send = send
+
+    def cell_started(self, cell: Cell) -> None:
+        """Pass it on."""
+        self._send("cell_started", (cell,))
+
+    def progress(self, cell: Cell, done: int, total: int) -> None:
+        """Pass it on."""
+        self._send("progress", (cell, done, total))
+
+    def scalar(self, cell: Cell, name: str, step: int, value: float) -> None:
+        """Pass it on."""
+        self._send("scalar", (cell, name, step, value))
+
+    def warning(self, text: str) -> None:
+        """Pass it on."""
+        self._send("warning", (text,))
+
+
+class Observers(Observer):
+    """Several, told one after the other; one that fails is told nothing more, and the first one that it failed."""
+
+    name = "observers"
+
+    def __init__(self, first: Observer, others: Sequence[Observer]) -> None:
+        super().__init__()
+        self._first, self._others = first, list(others)
+        self._turn = threading.RLock()  # workers are heard in threads of their own
+        for name in TOLD:
+            setattr(self, name, self._telling(name))
+
+    def _telling(self, name: str) -> Callable[..., None]:
+        def tell(*arguments: Any) -> None:
+            with self._turn:
+                getattr(self._first, name)(*arguments)
+                for observer in list(self._others):
+                    with Caught() as caught:
+                        getattr(observer, name)(*arguments)
+                    if caught.error is not None:
+                        self._others.remove(observer)
+                        said = f"The observer '{observer.name}' failed, and is told no more: {caught.reason}"
+                        self._first.warning(said)
+
+        return tell
 
 
 def tell_put_back(observer: Observer, who: str, changed: Sequence[str]) -> None:

@@ -54,6 +54,9 @@ class Plan(BaseModel):
     validation_fraction: float = Field(0.05, ge=0, lt=1)
     device: str = "auto"
     precision: str = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field("auto", description="of each worker")
+    executor: str = Field(description="where cells are computed")
+    observers: tuple[str, ...] = ()
     recipe: dict[str, Any] = Field({}, description="its name, and its options")
     options: dict[str, dict[str, Any]] = {}
 
@@ -166,11 +169,11 @@ def over_default(content: Mapping[str, Any] | str | None, registry: Registry) ->
 
 
 def _selected(content: Mapping[str, Any]) -> set[str]:
-    names = {content.get(one, "") for one in ("dataset", "model", "identification", "select")}
+    names = {content.get(one, "") for one in ("dataset", "model", "identification", "select", "executor")}
     names.add(content.get("recipe", {}).get("name", ""))
     for manipulation in content.get("manipulations", ()):
         names.update(str(manipulation).split("+"))
-    return names.union(*(content.get(many, ()) for many in ("unlearners", "metrics", "summaries")))
+    return names.union(*(content.get(many, ()) for many in ("unlearners", "metrics", "summaries", "observers")))
 
 
 # What of a recipe suits another one, too.
@@ -269,12 +272,15 @@ class Setup:
     selector: Chosen
     metrics: tuple[Chosen, ...]
     summaries: tuple[Chosen, ...]
+    executor: Chosen
+    observers: tuple[Chosen, ...]
 
     @property
     def _chosen(self) -> list[Chosen]:
-        one = (self.dataset, self.identification, self.model, self.recipe, self.selector)
+        one = (self.dataset, self.identification, self.model, self.recipe, self.selector, self.executor)
         parts = (part for composed in self.manipulations for part in composed.parts)
-        return list(dict.fromkeys((*one, *parts, *self.unlearners, *self.metrics, *self.summaries)))
+        several = (*self.unlearners, *self.metrics, *self.summaries, *self.observers)
+        return list(dict.fromkeys((*one, *parts, *several)))
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
@@ -322,6 +328,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         "selector": [plan.select],
         "metric": [name for name in plan.metrics if name not in over_alpha],
         "summary": [*plan.summaries, *(name for name in plan.metrics if name in over_alpha)],
+        "executor": [plan.executor],
+        "observer": plan.observers,
     }
     entries = {kind: [registry.get(kind, name) for name in dict.fromkeys(those)] for kind, those in names.items()}
     used = {name for those in entries.values() for entry in those for name in (entry.name, entry.family)}
@@ -345,13 +353,14 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 
     if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
         raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
-    ones = {kind: of(kind)[0] for kind in ("dataset", "identification", "model", "recipe", "selector")}
+    ones = {kind: of(kind)[0] for kind in ("dataset", "identification", "model", "recipe", "selector", "executor")}
     return Setup(
         plan=plan,
         manipulations=tuple(composed(name) for name in dict.fromkeys(plan.manipulations)),
         unlearners=of("unlearner"),
         metrics=of("metric"),
         summaries=of("summary"),
+        observers=of("observer"),
         **ones,
     )
 

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ from cutk.problem.identification import all_but
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log, Task
 from cutk.problem.truth import accuracy
+from cutk.run.cells import Unlearning
 from cutk.run.observer import Observer, tell_put_back
 from cutk.run.records import Attempt, Scalars
 
@@ -117,20 +119,20 @@ class Search:
     """Every point of an unlearner's grid, each on a task of its own, and the selector's choice among them.
 
     A point's result doesn't depend on the others: each call starts with the same random state, on copies of all that
-    could be written to. The method is told of S_f at ``alpha``. ``before`` is what the original predicts of S_f,
-    int64 ``[n]``; ``prepared`` holds the curves that ``prepare`` logged, for each state.
+    could be written to. The method is told of S_f at the α of ``cell``. ``before`` is what the original predicts of
+    S_f, int64 ``[n]``; ``prepared`` holds the curves that ``prepare`` logged, for each state.
     """
 
     unlearner: Chosen
     selector: Selector
     scenario: Scenario
     original: nn.Module
-    alpha: float
+    cell: Unlearning
     observer: Observer
 
     def __post_init__(self) -> None:
         self.points = self.unlearner.points
-        self.identified = self.scenario.identified(self.alpha)
+        self.identified = self.scenario.identified(self.cell.alpha)
         self.retained = all_but(self.identified, len(self.scenario.train))
         self.before = self.scenario.recipe.predict(self.original, self.scenario.train, self.identified)
         self.prepared: dict[str, Scalars] = {}
@@ -151,8 +153,11 @@ class Search:
     def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
         """Let a method work on a task of its own; return what it gave, what that cost, and what it logged."""
         # Only a single long computation tells its own progress; of many short ones the number done is told.
-        log = Log(None if len(self.points) > 1 else self.observer.progress)
-        task = self.scenario.task(self.original, self.alpha, log)
+        log = Log(
+            None if len(self.points) > 1 else partial(self.observer.progress, self.cell),
+            partial(self.observer.scalar, self.cell),
+        )
+        task = self.scenario.task(self.original, self.cell.alpha, log)
         with watched() as changed, isolated_rng(self.scenario.unlearning_seed()):
             result, cost = measured(self.scenario.recipe.device, lambda: work(task))
         self._tell(f"The unlearner '{self.unlearner.name}'", changed)
@@ -247,7 +252,7 @@ class Search:
                 if self._choice(scores) == position:
                     kept = position, model
             if len(self.points) > 1:
-                self.observer.progress(position + 1, len(self.points))
+                self.observer.progress(self.cell, position + 1, len(self.points))
         if kept is None:
             raise CellError(
                 f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"

@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cutk.components import Sizes
-from cutk.errors import Caught, reason, traceback_of
+from cutk.errors import Caught, one_line, traceback_of
 from cutk.run.cells import Cell, Training, Unlearning
-from cutk.run.observer import Observer
+from cutk.run.jobs import Failed, Job, adopt, work
+from cutk.run.observer import TOLD, Observer, Observers
 from cutk.run.plan import Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
 from cutk.run.store import Store
 from cutk.run.summary import Summarised, best_on_test, summarise
-from cutk.run.worker import Done, Job, Worker, adopt, work
+from cutk.run.worker import Done, Worker
 
-__all__ = ["Executor", "Results", "Serial", "Study"]
-
-
-class Executor(Protocol):
-    """Where jobs are done: whatever has the ``submit`` of ``concurrent.futures``; ``slots`` it does at once."""
-
-    slots: int
-
-    def submit(self, function: Callable[[Job], Done], job: Job, /) -> Future[Done]:
-        """Take a job and return what will hold its result."""
-
-
-class Serial:
-    """Does each job at once, in this process."""
-
-    slots = 1
-
-    def submit(self, function: Callable[[Job], Done], job: Job, /) -> Future[Done]:
-        """Do the job; what it raises is kept for whoever asks, but for a keyboard interrupt."""
-        future: Future[Done] = Future()
-        with Caught() as caught:
-            future.set_result(function(job))
-        if caught.error is not None:
-            future.set_exception(caught.error)
-        return future
+__all__ = ["Results", "Study"]
 
 
 @dataclass
@@ -91,10 +68,10 @@ class Results:
 
 @dataclass
 class Study:
-    """A plan being carried out: its cells are computed by ``executor``, or read from ``store``.
+    """A plan being carried out: its cells are computed where its executor says, or read from ``store``.
 
-    ``inline`` are the files of plugins that aren't installed, for other processes. With ``blank``, which is as for
-    ``Worker``, it can't be run.
+    ``observer`` is told before the plan's own observers. ``inline`` are the files of plugins that aren't installed, for
+    other processes. With ``blank``, which is as for ``Worker``, it can't be run.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
@@ -103,11 +80,11 @@ class Study:
     setup: Setup
     store: Store
     observer: Observer = field(default_factory=Observer)
-    executor: Executor = field(default_factory=Serial)
     inline: Sequence[Path] = ()
     blank: InitVar[bool] = field(default=False, kw_only=True)
 
     def __post_init__(self, blank: bool) -> None:
+        self.observer = Observers(self.observer, [chosen.make() for chosen in self.setup.observers])
         self.worker = Worker(self.setup, self.store, self.observer, blank=blank)
 
     @cached_property
@@ -137,49 +114,55 @@ class Study:
         self.store.open()
         self.observer.started(len(self.cells))
         came_of: dict[Cell, Done | Failure] = {}
-        for cell, outcome in self._outcomes():
-            came_of[cell] = outcome
-            if isinstance(outcome, Done):
-                self.observer.cell_finished(cell, outcome.read)
-                self.store.forget_failure(self.worker.key(cell))
-                continue
-            with Caught():  # a scenario that can't be built has no key; that is what is being reported
-                self.store.note_failure(self.worker.key(cell), outcome)
-            self.observer.cell_failed(cell, outcome.reason)
+        try:
+            for cell, outcome in self._outcomes():
+                if isinstance(outcome, Done):
+                    came_of[cell] = outcome
+                    self.observer.cell_finished(cell, outcome.run, outcome.read)
+                    self.store.forget_failure(outcome.run.key)
+                    continue
+                labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
+                failure = Failure(what="cell", **labels, reason=outcome.reason, traceback=outcome.traceback)
+                came_of[cell] = failure
+                with Caught():  # a scenario that can't be built has no key; that is what is being reported
+                    self.store.note_failure(self.worker.key(cell), failure)
+                self.observer.cell_failed(cell, outcome.reason)
+        finally:
+            self.observer.finished()
         return self._results(came_of)
 
-    def _outcomes(self) -> Iterator[tuple[Cell, Done | Failure]]:
+    def _outcomes(self) -> Iterator[tuple[Cell, Done | Failed]]:
         """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
-        job = Job(self.setup.plan, tuple(self.inline), self.store.root, self.cells[0])
+        # Workers elsewhere use as many threads as this process would, for the same last bits.
+        plan = self.setup.plan.model_copy(update={"threads": self.worker.environment.threads})
+        job = Job(plan, tuple(self.inline), self.store.root, self.setup.providers(), self.cells[0])
         adopt(self.worker, job)
         ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
         dependents: dict[Cell, list[int]] = {}
         for position, cell in enumerate(self.cells):
             if cell.needs is not None:
                 dependents.setdefault(cell.needs, []).append(position)
-        running: dict[Future[Done], Cell] = {}
-        while ready or running:
-            while ready and len(running) < self.executor.slots:
-                cell = self.cells[heapq.heappop(ready)]
-                running[self.executor.submit(work, job._replace(cell=cell))] = cell
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                cell, error = running.pop(future), future.exception()
-                if error is None:
-                    yield cell, future.result()
-                else:
-                    self.observer.error(error)
-                    yield cell, self._failure(cell, reason(error), traceback_of(error))
-                for position in dependents.pop(cell, ()):
-                    if error is None:
-                        heapq.heappush(ready, position)
-                    else:
-                        waiting = self.cells[position]
-                        yield waiting, self._failure(waiting, f"There is no original model: {reason(error)}")
+        running: dict[Future[Done | Failed], Cell] = {}
+        with self.setup.executor.make().open(self._hear) as pool:
+            while ready or running:
+                while ready and len(running) < pool.slots:
+                    cell = self.cells[heapq.heappop(ready)]
+                    running[pool.submit(work, job._replace(cell=cell))] = cell
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    cell, lost = running.pop(future), future.exception()
+                    outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
+                    yield cell, outcome
+                    for position in dependents.pop(cell, ()):
+                        if isinstance(outcome, Done):
+                            heapq.heappush(ready, position)
+                        else:
+                            yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
 
-    def _failure(self, cell: Cell, why: str, trace: str = "") -> Failure:
-        labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
-        return Failure(what="cell", **labels, reason=why, traceback=trace)
+    def _hear(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Tell the observers what a worker elsewhere has to tell."""
+        if name in TOLD:
+            getattr(self.observer, name)(*arguments)
 
     def names(self, manipulation: str) -> dict[str, str]:
         """Return the metrics that the plan asks for of a manipulation, by their identity."""

@@ -8,47 +8,39 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from cutk.chance import isolated_rng
 from cutk.components import Corruption, Manipulation, Surrogate
 from cutk.cost import Cost, measured
 from cutk.data.batches import TrainSet
 from cutk.data.samples import Samples, Splits
 from cutk.errors import Caught, CellError, UsageError
 from cutk.guard import watched
+from cutk.learning.network import operations
 from cutk.learning.recipe import Recipe
-from cutk.machine import choose_device, choose_precision, describe_machine
-from cutk.plugins.registry import load_registry
+from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.observer import Observer, tell_put_back
-from cutk.run.plan import Chosen, Composed, Plan, Setup, resolve
+from cutk.run.plan import Chosen, Composed, Setup
 from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search
 from cutk.run.store import Damaged, Store, key_of
 
-__all__ = ["Done", "Job", "Worker", "adopt", "work"]
+__all__ = ["Done", "Worker"]
 
 # Surrogates of so many scenarios are kept: one of large models, made anew for each of many seeds, wouldn't fit.
 _SURROGATES = 32
 Computed = tuple[
     list[Attempt], int, nn.Module, dict[str, Scalars]
 ]  # as ``Run`` calls them; the model is the selected one
-
-
-class Job(NamedTuple):
-    """One cell and all that another process needs to compute it: plain data. ``runs`` is the runs folder, absolute."""
-
-    plan: Plan
-    inline: tuple[Path, ...]
-    runs: Path
-    cell: Cell
 
 
 class Done(NamedTuple):
@@ -73,9 +65,6 @@ class Worker:
         self.setup, self.store, self.observer = setup, store, observer or Observer()
         device = choose_device(setup.plan.device)
         self.recipe: Recipe = setup.recipe.make().on(device, choose_precision(setup.plan.precision, device))
-        self.environment = Environment(
-            **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
-        )
         # What is measured of a cell's models: each metric, and on each part of a composition by itself.
         self.measurements = {composed.name: _measurements(composed, setup.metrics) for composed in setup.manipulations}
         self._parts = {composed.name: composed.parts for composed in setup.manipulations}
@@ -87,6 +76,10 @@ class Worker:
         self.blank = False
         self.splits = self._load_data(or_blank=blank)
         self._fingerprint = self.splits.fingerprint()
+        torch.set_num_threads(choose_threads(setup.plan.threads, self._step(), setup.executor.make().sharing))
+        self.environment = Environment(
+            **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
+        )
         for composed in setup.manipulations:
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
             with suppress(CellError):
@@ -110,6 +103,16 @@ class Worker:
             self.observer.warning(f"Costs are told from the published sizes alone: {error}")
             self.blank = True
             return Splits.blank(sizes)
+
+    def _step(self) -> float:
+        """Return the floating-point operations of a training step, forward and backward; 0 if they can't be told."""
+        samples = self.splits.train
+        dtype = torch.int64 if samples.form == "tokens" else torch.float32
+        forward = 0.0
+        with Caught(), watched(draws=False), isolated_rng(0):  # a model that fails is named where it is needed
+            network = self.setup.model.make().build(samples.shape, len(samples.classes))
+            forward = operations(network, torch.zeros(2, *samples.shape, dtype=dtype))
+        return 3 * forward * float(self.recipe.options.batch_size)
 
     @contextmanager
     def _calling(self, *chosen: Chosen) -> Iterator[None]:
@@ -289,7 +292,8 @@ class Worker:
         scenario = self.scenario(cell.manipulation, cell.seed)
         train = scenario.train_original if cell.role == "original" else scenario.train_gold
         with watched() as changed:
-            model, cost = measured(self.recipe.device, partial(train, Log(self.observer.progress)))
+            log = Log(partial(self.observer.progress, cell), partial(self.observer.scalar, cell))
+            model, cost = measured(self.recipe.device, partial(train, log))
         tell_put_back(self.observer, f"The model '{self.setup.model.name}'", changed)
         attempt = Attempt(seconds=cost.seconds, passes=cost.passes, peak_bytes=cost.peak_bytes)
         self._measure(cell, model, attempt)
@@ -325,7 +329,7 @@ class Worker:
                 f"{cell.manipulation}: most identified samples have their correct label, and the selector "
                 f"'{self.setup.selector.name}' rewards predicting them otherwise. Consider another: --select NAME."
             )
-        search = Search(self._unlearner(cell), selector, scenario, self._original(cell), cell.alpha, self.observer)
+        search = Search(self._unlearner(cell), selector, scenario, self._original(cell), cell, self.observer)
         every = self.setup.plan.evaluate == "all"
 
         def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
@@ -425,26 +429,3 @@ class _Remembered(Surrogate):
 
     def set_of(self, samples: Samples) -> TrainSet:
         return self._surrogate.set_of(samples)
-
-
-_OPEN: dict[str, Worker] = {}
-
-
-def _name_of(job: Job) -> str:
-    return key_of(
-        {"plan": job.plan.model_dump(mode="json"), "inline": list(map(str, job.inline)), "runs": str(job.runs)}
-    )
-
-
-def adopt(worker: Worker, job: Job) -> None:
-    """Let ``work`` compute cells of the job's plan with ``worker`` in this process."""
-    _OPEN.clear()  # a worker holds a dataset; one at a time
-    _OPEN[_name_of(job)] = worker
-
-
-def work(job: Job) -> Done:
-    """Compute a job's cell, in whatever process this is; its plan is opened once."""
-    name = _name_of(job)
-    if name not in _OPEN:
-        adopt(Worker(resolve(job.plan, load_registry(inline=job.inline)), Store(job.runs)), job)
-    return _OPEN[name].work(job.cell)

@@ -239,6 +239,13 @@ BAD = {
     "stray setting": (("-u", "ssd", "steps=3"), "Unexpected argument 'steps=3'"),
     "runs folder without a name": ((*SSD, "--runs", ""), "--runs: expected a folder, got nothing."),
     "runs folder is a file": ((*SSD, "--runs", "/dev/null/runs"), "Runs folder '/dev/null/runs' cannot be written to"),
+    "unknown executor": ((*SSD, "--executor", "process"), "Unknown executor 'process'. Did you mean 'processes'?"),
+    "unknown observer": ((*SSD, "--observer", "event"), "Unknown observer 'event'. Did you mean 'events'?"),
+    "no workers": ((*SSD, "--executor", "processes:0"), "Option 'processes:0.workers': expected an integer ≥ 1 and ≤ 1024 or none, got '0'."),
+    "workers no number": ((*SSD, "--executor", "processes:x"), "got 'x'."),
+    "no threads": ((*SSD, "--threads", "0"), "Invalid value for '--threads': 0 is not in the range"),
+    "threads no number": ((*SSD, "--threads", "many"), "Invalid value for '--threads'"),
+    "a debugger elsewhere": ((*SSD, "--pdb", "--executor", "processes:2"), "--pdb needs the error in this process, and 'processes:2' computes in others."),
     "unreadable plan": ((*SSD, "--preset", "nowhere.toml"), "Plan 'nowhere.toml' cannot be read"),
 }  # fmt: skip
 # Another model has no use for the tiny plan's option of convnet-small, and without --recipe "more" is a stray.

@@ -84,6 +84,8 @@ def third_party(tmp_path, monkeypatch):
         ("cutk bench --identification unif", ["uniform"]),
         ("cutk bench --select pap", ["paper"]),
         ("cutk bench --recipe ad", ["adamw"]),
+        ("cutk bench --executor pro", ["processes"]),
+        ("cutk bench --observer ev", ["events"]),
         ("cutk bench --recipe adamw bet", ["beta1=", "beta2="]),
         ("cutk bench --recipe steps=3 momen", ["momentum="]),
         ("cutk bench --recipe t_mu", ["t_mult="]),

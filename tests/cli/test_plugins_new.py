@@ -25,6 +25,8 @@ NAMES = {
     "recipe": "my-recipe",
     "selector": "my-rule",
     "summary": "my-summary",
+    "executor": "my-cluster",
+    "observer": "my-log",
 }
 
 
@@ -135,6 +137,9 @@ def test_what_is_written_is_a_beginning_of_a_benchmark(written, env, shell, pyth
     plan = json.loads(done.stdout)["plan"]
     assert plan["recipe"]["name"] == NAMES["recipe"]
     assert (plan["identification"], plan["select"]) == (NAMES["identification"], NAMES["selector"])
+    assert (plan["executor"], plan["observers"]) == (NAMES["executor"], [NAMES["observer"]])
+    lines = [json.loads(line) for line in (written / "my-log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["role"] for line in lines] == ["original", "gold", "unlearned"]
     assert NAMES["summary"] in json.loads(done.stdout)["summaries"][0]["metrics"]
 
 

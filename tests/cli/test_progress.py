@@ -23,10 +23,10 @@ def watch(observer):
     observer.started(len(CELLS))
     for cell in CELLS:
         observer.cell_started(cell)
-        observer.progress(1, 2)
-    observer.cell_finished(CELLS[0], True)
+        observer.progress(cell, 1, 2)
+    observer.cell_finished(CELLS[0], None, True)
     observer.cell_failed(CELLS[1], "it broke \x1b[31m")
-    observer.cell_finished(CELLS[2], False)
+    observer.cell_finished(CELLS[2], None, False)
     observer.warning("mind the gap")
 
 
@@ -46,8 +46,8 @@ def test_a_long_cell_says_now_and_then_how_far_it_is(capsys, monkeypatch):
     observer = PlainObserver()
     observer.started(2)
     observer.cell_started(CELLS[2])
-    observer.progress(3, 50)
-    observer.progress(50, 50)
+    observer.progress(CELLS[2], 3, 50)
+    observer.progress(CELLS[2], 50, 50)
     assert capsys.readouterr().err == "[1/2] badnet, seed 0: ssd at α = 0.5: 3 of 50\n"
 
 

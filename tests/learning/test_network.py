@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import cutk
-from cutk.learning.network import copy_own_state, initialised, last_layers, layers
+from cutk.learning.network import copy_own_state, initialised, last_layers, layers, operations
 
 
 class Tokens(nn.Module):
@@ -82,3 +82,13 @@ def test_a_network_is_initialised_with_samples_evenly_spaced(plain_set, monkeypa
     monkeypatch.setattr("cutk.learning.network.SHOWN", 3)
     assert torch.equal(initialised(Shown(), train, torch.tensor([0, 2, 3, 4, 5])).shown, whole.x[[0, 3, 5]])
     assert isinstance(initialised(nn.Flatten(), train), nn.Flatten)
+
+
+def test_operations_are_two_for_each_weight_at_each_place():
+    conv = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+    assert operations(conv, torch.zeros(2, 3, 4, 4)) == 2 * (3 * 8 * 9 * 16 + 128 * 5)
+    grouped = nn.Conv2d(4, 8, 3, groups=2, stride=2, padding=1)
+    assert operations(grouped, torch.zeros(2, 4, 8, 8)) == 2 * (2 * 8 * 9 * 16)
+    # Of tokens, a linear layer's channels come last.
+    assert operations(nn.Linear(6, 7), torch.zeros(2, 10, 6)) == 2 * 6 * 7 * 10
+    assert not conv[0]._forward_hooks

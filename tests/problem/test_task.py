@@ -196,7 +196,8 @@ def test_a_copy_of_a_training_set_works_and_one_in_another_process_is_refused(ta
 
 def test_a_log_tells_its_watcher_and_keeps_curves():
     told = []
-    log = Log(lambda done, total: told.append((done, total)))
+    heard = []
+    log = Log(lambda done, total: told.append((done, total)), lambda *value: heard.append(value))
     log.progress(1, 3)
     log.anew().progress(2, 3)
     log.anew(silent=True).progress(3, 3)
@@ -205,4 +206,7 @@ def test_a_log_tells_its_watcher_and_keeps_curves():
     log.curve("counts", torch.tensor([1, 2]))
     assert told == [(1, 3), (2, 3)]
     assert log.scalars == {"loss": [0.5, 0.25], "counts": [1.0, 2.0]}
+    log.anew().scalar("loss", 0.125)
+    log.anew(silent=True).scalar("loss", 0.0)
+    assert heard == [("loss", 0, 0.5), ("loss", 1, 0.25), ("loss", 0, 0.125)]
     assert log.anew().scalars == {}

@@ -16,12 +16,13 @@ from cutk.run.study import Study
 
 class Watcher(Observer):
     def __init__(self):
+        super().__init__()
         self.computed, self.read, self.failed, self.warnings, self.trained, self.errors = [], [], [], [], [], []
 
     def cell_started(self, cell):
         self.trained.append(str(cell))
 
-    def cell_finished(self, cell, read):
+    def cell_finished(self, cell, run, read):
         (self.read if read else self.computed).append(str(cell))
 
     def cell_failed(self, cell, reason):

@@ -474,8 +474,8 @@ def test_damage_is_reported_and_computed_again(bench, setup_of, tmp_path, what, 
 
 def test_a_stopped_run_goes_on_where_it_was(setup_of, tmp_path, watcher_class):
     class Stopping(watcher_class):
-        def cell_finished(self, cell, read):
-            super().cell_finished(cell, read)
+        def cell_finished(self, cell, run, read):
+            super().cell_finished(cell, run, read)
             if len(self.computed) == 3:
                 raise KeyboardInterrupt
 

@@ -1,0 +1,94 @@
+"""One cell as plain data, and computing it in whatever process."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+from cutk.errors import Caught, CellError, UsageError, one_line
+from cutk.plugins.registry import load_registry
+from cutk.run.cells import Cell
+from cutk.run.observer import Observer, Relay, Send
+from cutk.run.plan import Plan, Setup, resolve
+from cutk.run.store import Store, key_of
+from cutk.run.worker import Done, Worker
+
+__all__ = ["Failed", "Job", "adopt", "work"]
+
+
+class Job(NamedTuple):
+    """One cell and all that another process needs to compute it."""
+
+    plan: Plan
+    inline: tuple[Path, ...]  # plugins that aren't installed, absolute
+    runs: Path  # the runs folder, absolute
+    providers: dict[str, str]  # the version of each distribution that takes part
+    cell: Cell
+
+
+class Failed(NamedTuple):
+    """Why a cell gave no run, in one line and at length."""
+
+    reason: str
+    traceback: str = ""
+
+
+# A worker holds a dataset: one at a time.
+_OPEN: dict[str, Worker] = {}
+
+
+def _name_of(job: Job) -> str:
+    about = {"plan": job.plan.model_dump(mode="json"), "providers": job.providers}
+    return key_of({**about, "inline": list(map(str, job.inline)), "runs": str(job.runs)})
+
+
+def adopt(worker: Worker, job: Job) -> None:
+    """Let ``work`` compute cells of the job's plan with ``worker`` in this process."""
+    _OPEN.clear()
+    _OPEN[_name_of(job)] = worker
+
+
+def _opened(job: Job) -> Worker:
+    """Return this process's worker for a plan, opened with its first job."""
+    name = _name_of(job)
+    if name not in _OPEN:
+        adopt(Worker(_here(job), Store(job.runs)), job)
+    return _OPEN[name]
+
+
+def _here(job: Job) -> Setup:
+    """Return a job's plan with the components of this process.
+
+    Raises:
+        CellError: if it lacks one, or has another version than the study.
+    """
+    host = platform.node() or "this machine"
+    try:
+        setup = resolve(job.plan, load_registry(inline=job.inline))
+    except UsageError as error:
+        raise CellError(f"The worker on '{host}' can't carry out the plan: {one_line(error)}") from None
+    for provider, version in setup.providers().items():
+        if version != job.providers.get(provider, version):
+            raise CellError(
+                f"The worker on '{host}' has {provider} {version}, and the study has {job.providers[provider]}. "
+                "Install the same on both."
+            )
+    return setup
+
+
+def work(job: Job, send: Send | None = None) -> Done | Failed:
+    """Compute a job's cell, or say why there is no run of it; raises nothing but what interrupts it.
+
+    ``send`` passes on what the study's observers are to be told; in the study's own process they are told directly.
+    """
+    observer: Observer | None = None
+    with Caught() as caught:
+        worker = _opened(job)
+        if send is not None:
+            worker.observer = Relay(send)
+        observer = worker.observer
+        return worker.work(job.cell)
+    if observer is not None and caught.error is not None:
+        observer.error(caught.error)
+    return Failed(caught.reason, caught.traceback)

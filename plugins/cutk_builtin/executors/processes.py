@@ -1,0 +1,237 @@
+"""Worker processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import AuthenticationError, get_context
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+import cutk
+
+# How often a job is tried whose process is killed under it.
+TRIES = 3
+# Seconds until a worker that ends, or one that waits for being heard, is given up.
+PATIENCE = 30.0
+
+
+class Ear:
+    """Hears worker processes, each over a connection of its own: one that is killed spoils nobody else's.
+
+    Args:
+        hear: called with what they send.
+    """
+
+    def __init__(self, hear: cutk.Send) -> None:
+        self._hear = hear
+        self.key = os.urandom(32)
+        self._listener = Listener(authkey=self.key)
+        self.address = self._listener.address
+        self._processes: set[int] = set()
+        self._closed = self._killing = False
+        self._threads: list[threading.Thread] = []
+        self._begin(self._accept)
+
+    def _begin(self, function: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _accept(self) -> None:
+        while not self._closed:
+            with contextlib.suppress(OSError, EOFError, AuthenticationError):
+                self._begin(self._listen, self._listener.accept())
+
+    def _listen(self, connection: Connection) -> None:
+        with contextlib.suppress(EOFError, OSError), connection:
+            process = connection.recv()
+            self._processes.add(process)
+            if self._killing:
+                self.kill()
+            try:
+                while True:
+                    name, arguments = connection.recv()
+                    if name:
+                        self._hear(name, arguments)
+                    else:  # it asks whether it was heard so far
+                        connection.send(None)
+            finally:
+                self._processes.discard(process)
+
+    def kill(self) -> None:
+        """End the processes, whatever they are at, and those that are only about to begin as soon as they do."""
+        self._killing = True
+        for process in list(self._processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Hear what was sent, and listen no more."""
+        self._closed = True
+        with contextlib.suppress(OSError, EOFError, AuthenticationError):
+            Client(self.address, authkey=self.key).close()  # so that the thread that waits sees it
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+
+class _Mouth:
+    """A worker process's end of the connection."""
+
+    def __init__(self, address: Any, key: bytes) -> None:
+        self._connection, self._turn = Client(address, authkey=key), threading.Lock()
+        self._heard = threading.Event()
+        self._connection.send(os.getpid())
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def _receive(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._connection.recv()
+                self._heard.set()
+        os._exit(1)  # nobody waits for what is done here
+
+    def send(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Tell something."""
+        with self._turn, contextlib.suppress(OSError):
+            self._connection.send((name, arguments))
+
+    def wait(self) -> None:
+        """Return when all that was sent has been heard, so that no result comes before what led to it."""
+        self._heard.clear()
+        self.send("", ())
+        self._heard.wait(PATIENCE)
+
+
+_mouth: _Mouth | None = None
+
+
+def _begin(address: Any, key: bytes) -> None:
+    """Prepare a worker process."""
+    global _mouth
+    # The study's process decides what an interrupt means. What is printed here is no result.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    _mouth = _Mouth(address, key)
+
+
+def _do(function: Callable[..., Any], job: Any) -> Any:
+    mouth = _mouth
+    if mouth is None:
+        raise cutk.CellError("This process isn't a worker.")
+    try:
+        return function(job, mouth.send)
+    finally:
+        mouth.wait()
+
+
+class Workers:
+    """Processes that do a job each; one that is killed is replaced, and its job done again."""
+
+    def __init__(self, count: int, ear: Ear) -> None:
+        self.slots = count
+        self._ear = ear
+        self._all: list[ProcessPoolExecutor] = []
+        self._idle: list[ProcessPoolExecutor] = []
+        self._closed = False
+
+    def _new(self) -> ProcessPoolExecutor:
+        # A pool for each process, since a pool that loses one ends them all. Not by forking: torch's threads don't
+        # survive it.
+        pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (self._ear.address, self._ear.key))
+        self._all.append(pool)
+        return pool
+
+    def submit(self, function: Callable[..., Any], job: Any, /) -> Future[Any]:
+        """Take a job."""
+        outer: Future[Any] = Future()
+        self._start(outer, function, job, 1)
+        return outer
+
+    def _start(self, outer: Future[Any], function: Callable[..., Any], job: Any, tries: int) -> None:
+        pool = self._idle.pop() if self._idle else self._new()
+        try:
+            inner = pool.submit(_do, function, job)
+        except BrokenProcessPool:  # it was killed while it had nothing to do
+            return self._start(outer, function, job, tries)
+        return inner.add_done_callback(partial(self._ended, pool, outer, function, job, tries))
+
+    def _ended(
+        self,
+        pool: ProcessPoolExecutor,
+        outer: Future[Any],
+        function: Callable[..., Any],
+        job: Any,
+        tries: int,
+        inner: Future[Any],
+    ) -> None:
+        error = None if inner.cancelled() else inner.exception()
+        if not isinstance(error, BrokenProcessPool):
+            self._idle.append(pool)  # before anybody hears of the result, and has the next job
+        if inner.cancelled() or self._closed:
+            outer.cancel()
+        elif error is None:
+            outer.set_result(inner.result())
+        elif not isinstance(error, BrokenProcessPool):
+            outer.set_exception(error)
+        elif tries < TRIES:
+            self._start(outer, function, job, tries + 1)
+        else:
+            said = f"Its worker process was killed {TRIES} times, most often for want of memory. Try fewer workers."
+            outer.set_exception(cutk.CellError(said))
+
+    def close(self, *, kill: bool) -> None:
+        """Take no more jobs, and end the processes: when they are done, or at once."""
+        self._closed = True
+        if kill:
+            self._ear.kill()
+        for pool in self._all:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Processes(cutk.Executor):
+    """Computes cells in several processes on this machine, which share its processors."""
+
+    name = "processes"
+    variant = "workers"
+
+    class Options(cutk.Options):
+        """How many."""
+
+        workers: int | None = cutk.option(None, ge=1, le=1024, help="processes; one for each processor if not given")
+
+    @property
+    def sharing(self) -> int:
+        """As many as there are."""
+        if self.options.workers:
+            return int(self.options.workers)
+        # Containers and schedulers let a process use some of the processors alone, and not every system tells.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @contextmanager
+    def open(self, hear: cutk.Send) -> Iterator[Workers]:
+        """Start processes as they are needed."""
+        ear = Ear(hear)
+        workers, done = Workers(self.sharing, ear), False
+        try:
+            yield workers
+            done = True
+        finally:
+            workers.close(kill=not done)
+            ear.close()
+
+
+@cutk.hookimpl
+def cutk_executors() -> list[type[cutk.Executor]]:
+    """Provide ``processes``."""
+    return [Processes]

@@ -1,0 +1,162 @@
+"""Cells in this process and in others: the same results, whatever happens to the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+ENV = {"CUTK_PLUGINS": "", "OMP_NUM_THREADS": "1"}
+CUTK = (sys.executable, "-m", "cutk")
+LEAST = ("bench", "-d", "fake", "--seeds", "1", "--recipe", "steps=3", "--alpha", "0.5,1")
+# What a method does to its process, where it is told to; two tests wait for events, none for a time.
+METHOD = '''
+import os
+import pathlib
+import signal
+import sys
+import time
+
+import cutk
+
+
+class Wild(cutk.Unlearner):
+    """Does what it is told to the process that it is in."""
+
+    name = "wild"
+
+    class Options(cutk.Options):
+        """What."""
+
+        how: str = cutk.option("nothing", help="what it does")
+
+    def unlearn(self, task, state=None):
+        print("printed by a method")
+        task.log.progress(1, 2)
+        task.log.scalar("loss", 0.5)
+        few = len(task.identified) <= 10
+        if self.options.how == "warn":
+            os.environ["WILD"] = "1"
+        if self.options.how == "always" and few:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.options.how == "once" and few:
+            try:
+                pathlib.Path(os.environ["MARK"]).touch(exist_ok=False)
+            except FileExistsError:
+                return task.original
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.options.how == "wait":
+            print("waiting", os.getpid(), file=sys.stderr, flush=True)
+            signal.pause()
+        return task.original
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [Wild]
+'''
+
+
+@pytest.fixture
+def wild(tmp_path, shell):
+    """Run the command as a process, with a method of which the built-in plugins know nothing."""
+    (tmp_path / "wild.py").write_text(METHOD)
+
+    def go(how, *more, runs="runs"):
+        command = (*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", f"wild.how={how}", "--runs", runs, *more)
+        return shell(*command, "--json", cwd=tmp_path, env={**ENV, "MARK": str(tmp_path / "mark")})
+
+    return go
+
+
+def records(done):
+    """Return what a command printed, without what a clock or a gauge measured."""
+    found = json.loads(done.stdout)
+    for record in found["records"]:
+        record.pop("seconds")
+        record["metrics"].pop("unlearn_seconds", None)
+    return {record["key"]: record for record in found["records"]}
+
+
+def weights(folder):
+    return {path.parent.name: path.read_bytes() for path in folder.glob("*/*/weights.safetensors")}
+
+
+def test_processes_give_what_one_process_gives_bit_for_bit_and_tell_it(wild, tmp_path):
+    serial = wild("warn", "-u", "cf", runs="one")
+    both = wild("warn", "-u", "cf", "--executor", "processes:2", "--observer", "events", runs="two")
+    assert (serial.returncode, both.returncode) == (0, 0), serial.stderr + both.stderr
+    assert records(both) == records(serial)
+    assert len(records(both)) == 6
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    # What a worker prints is no result, and what it has to say is said here.
+    assert both.stderr.count("printed by a method") == 2
+    assert "Warning: The unlearner 'wild' changed the environment variables; that was put back." in both.stderr
+    assert "[6/6] " in both.stderr
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    mine = {"role": "unlearned", "manipulation": "badnet", "seed": 0, "unlearner": "wild", "alpha": 1.0}
+    assert [event["event"] for event in events if event.get("cell") == mine] == [
+        *("cell_started", "progress", "scalar", "cell_finished"),
+    ]
+    assert any(event["event"] == "warning" for event in events)
+
+
+def test_a_worker_that_is_killed_is_replaced(wild):
+    done = wild("once", "--executor", "processes:2")
+    assert done.returncode == 0, done.stderr
+    assert len(records(done)) == 4
+
+
+def test_a_method_that_kills_its_process_every_time_costs_its_own_cell(wild):
+    done = wild("always", "--executor", "processes:2")
+    assert done.returncode == 1, done.stderr
+    (failure,) = json.loads(done.stdout)["failures"]
+    assert (failure["unlearner"], failure["alpha"]) == ("wild", 0.5)
+    assert failure["reason"].startswith("Its worker process was killed 3 times")
+    assert len(records(done)) == 3
+
+
+def is_there(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # One that nobody has waited for is over nevertheless.
+    with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+        return file.read().rpartition(") ")[2][0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_ctrl_c_ends_the_workers(tmp_path):
+    (tmp_path / "wild.py").write_text(METHOD)
+    process = subprocess.Popen(
+        [*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", "wild.how=wait", "--executor", "processes:2"],
+        cwd=tmp_path,
+        env={**os.environ, **ENV},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    limit = threading.Timer(600, process.kill)
+    limit.start()
+    waiting = []
+    for line in process.stderr:
+        if line.startswith("waiting"):
+            waiting.append(int(line.split()[1]))
+        if len(waiting) == 2:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    limit.cancel()
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in err
+    assert "Traceback" not in err
+    assert [each for each in waiting if is_there(each)] == []
