@@ -14,7 +14,7 @@ def test_a_kind_is_where_the_table_says_it_is():
     for kind in KINDS.values():
         assert issubclass(kind.base, Component)
         assert kind.base.kind == kind.name
-        assert kind.base.required
+        assert kind.base.required or kind.name == "observer"  # which hears what it wants to
         assert kind.hook == f"cutk_{kind.plural}"
         assert getattr(cutk, kind.base.__name__) is kind.base
     assert [KINDS[name].option for name in ("recipe", "selector", "summary")] == ["--recipe", "--select", "--metric"]
