@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	@echo '  cutk bench --unlearner ssd --unlearner rewod'
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ def built(tmp_path_factory):
     return wheel, sdist
 
 
+@pytest.mark.xdist_group("built")
 def test_the_wheel_holds_core_built_ins_and_data(built):
     names = set(zipfile.ZipFile(built[0]).namelist())
     for name in (
@@ -60,6 +61,7 @@ def test_the_wheel_holds_core_built_ins_and_data(built):
     assert "ssd = cutk_builtin.unlearners.ssd" in entry_points
 
 
+@pytest.mark.xdist_group("built")
 def test_the_sdist_holds_what_a_packager_needs(built):
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -76,6 +78,7 @@ def pip(shell, tmp_path, target, *packages):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.xdist_group("built")
 def test_the_wheel_works_where_it_is_installed(built, shell, tmp_path):
     pip(shell, tmp_path, tmp_path / "site", built[0])
     code = "import cutk; from cutk.cli import main; print(cutk.__file__, flush=True); main(['plugins', 'list'])"

@@ -49,6 +49,7 @@ def row(output, name, alpha=""):
     return [float(number) for number in re.findall(r"(\d\.\d+) ±", line)]
 
 
+@pytest.mark.xdist_group("demo")  # which runs once
 def test_the_readme_shows_what_the_demo_prints(demo):
     assert demo.returncode == 0, demo.stderr
     _, _, after = README.partition("<!-- output: cutk bench --unlearner ssd -->\n```text\n")
@@ -56,6 +57,7 @@ def test_the_readme_shows_what_the_demo_prints(demo):
     assert skeleton(shown) == skeleton(demo.stdout)
 
 
+@pytest.mark.xdist_group("demo")
 def test_the_demo_shows_what_the_paper_found(demo):
     original, gold = row(demo.stdout, "original"), row(demo.stdout, "gold")
     healed = row(demo.stdout, "ssd", "0.1")

@@ -28,6 +28,7 @@ def site(tmp_path_factory):
     return folder / "site"
 
 
+@pytest.mark.xdist_group("examples")
 def test_every_example_is_listed_as_ok(site, shell, python, tmp_path):
     done = shell(python, "-m", "cutk", "plugins", "list", cwd=tmp_path, env={"PYTHONPATH": str(site), "COLUMNS": "140"})
     for name in ("blended", "healing", "negative-gradient"):
@@ -36,6 +37,7 @@ def test_every_example_is_listed_as_ok(site, shell, python, tmp_path):
         assert line.split()[-1] == "ok"
 
 
+@pytest.mark.xdist_group("examples")
 def test_every_example_passes_its_own_tests_and_the_check(site, shell, python, tmp_path):
     env = {"PYTHONPATH": str(site)}
     tests = [path / "tests" for path in DISTRIBUTIONS]
@@ -46,6 +48,7 @@ def test_every_example_passes_its_own_tests_and_the_check(site, shell, python, t
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("examples")
 def test_the_examples_work_together(site, shell, python, tmp_path):
     done = shell(
         *(python, "-m", "cutk", "bench", "-d", "fake", "--alpha", "1", "--seeds", "1", "--json"),

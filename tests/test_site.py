@@ -144,6 +144,7 @@ def test_a_mistake_fails_the_build(build, mistakes):
         assert said in printed
 
 
+@pytest.mark.xdist_group("site")
 def test_every_page_is_in_the_navigation_and_on_the_site(site):
     navigation = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     for name in PAGES:
@@ -155,6 +156,7 @@ def test_every_page_is_in_the_navigation_and_on_the_site(site):
 PUBLIC = [f"cutk.{name}" for name in cutk.__all__] + [f"cutk.testing.{name}" for name in cutk.testing.__all__]
 
 
+@pytest.mark.xdist_group("site")
 def test_the_reference_has_every_public_name(site):
     anchors = {
         anchor
@@ -164,6 +166,7 @@ def test_the_reference_has_every_public_name(site):
     assert sorted(set(PUBLIC) - anchors) == []
 
 
+@pytest.mark.xdist_group("site")
 def test_the_reference_describes_every_public_name(site):
     for page in (site / "reference").glob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -172,12 +175,14 @@ def test_the_reference_describes_every_public_name(site):
             assert "<p>" in after.partition("<h")[0] or "<p>" in after[:8000], name
 
 
+@pytest.mark.xdist_group("site")
 def test_the_site_needs_no_network(site):
     for page in site.glob("**/*.html"):
         text = page.read_text(encoding="utf-8")
         assert re.findall(r'<(?:script|link|img|iframe)\b[^>]*?(?:src|href)="(https?:[^"]+)"', text) == [], page
 
 
+@pytest.mark.xdist_group("site")
 def test_no_tool_is_published(site):
     assert list(site.glob("**/*.py")) == []
 
