@@ -54,7 +54,7 @@ class Observer(Component):
 
 
 # What is told, by the methods' names.
-TOLD = ("started", "cell_started", "progress", "scalar", "cell_finished", "cell_failed", "warning", "error", "finished")
+TOLD = tuple(name for name, value in vars(Observer).items() if callable(value))
 Send = Callable[[str, tuple[Any, ...]], None]
 
 

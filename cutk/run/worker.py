@@ -76,7 +76,9 @@ class Worker:
         self.blank = False
         self.splits = self._load_data(or_blank=blank)
         self._fingerprint = self.splits.fingerprint()
-        torch.set_num_threads(choose_threads(setup.plan.threads, self._step(), setup.executor.make().sharing))
+        asked = setup.plan.threads  # a number, in every worker process of a study: then no network is built for it
+        work = self._step() if asked == "auto" else 0.0
+        torch.set_num_threads(choose_threads(asked, work, setup.executor.make().sharing))
         self.environment = Environment(
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
         )
