@@ -11,7 +11,7 @@ from cutk.plugins.registry import load_registry
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer, Relay, Send
 from cutk.run.plan import Plan, Setup, resolve
-from cutk.run.store import Store, key_of
+from cutk.run.store import Store
 from cutk.run.worker import Done, Worker
 
 __all__ = ["Failed", "Job", "adopt", "work"]
@@ -35,26 +35,19 @@ class Failed(NamedTuple):
 
 
 # A worker holds a dataset: one at a time.
-_OPEN: dict[str, Worker] = {}
-
-
-def _name_of(job: Job) -> str:
-    about = {"plan": job.plan.model_dump(mode="json"), "providers": job.providers}
-    return key_of({**about, "inline": list(map(str, job.inline)), "runs": str(job.runs)})
+_OPEN: list[tuple[Job, Worker]] = []
 
 
 def adopt(worker: Worker, job: Job) -> None:
     """Let ``work`` compute cells of the job's plan with ``worker`` in this process."""
-    _OPEN.clear()
-    _OPEN[_name_of(job)] = worker
+    _OPEN[:] = [(job, worker)]
 
 
 def _opened(job: Job) -> Worker:
     """Return this process's worker for a plan, opened with its first job."""
-    name = _name_of(job)
-    if name not in _OPEN:
+    if not _OPEN or _OPEN[0][0]._replace(cell=job.cell) != job:
         adopt(Worker(_here(job), Store(job.runs)), job)
-    return _OPEN[name]
+    return _OPEN[0][1]
 
 
 def _here(job: Job) -> Setup:
