@@ -84,6 +84,7 @@ def bench(
     device: str | None = None,
     precision: str | None = None,
     threads: int | Literal["auto"] | None = None,
+    isolate: bool | None = None,
     executor: str | None = None,
     observers: Sequence[str] | str | None = None,
     recipe: Mapping[str, Any] | str | None = None,
@@ -117,6 +118,7 @@ def bench(
         device: such as ``cpu`` or ``cuda:1``; ``auto`` asks the machine.
         precision: ``fp32``, ``bf16`` or ``auto``.
         threads: of each worker; ``auto`` takes as many as pay off.
+        isolate: whether each method works in a process that never had what only the evaluator knows.
         executor: where cells are computed: ``serial``, ``processes:4``.
         observers: who is told how it goes, besides ``progress``.
         recipe: the name of a recipe, or its options, with its ``name`` among them if it isn't the plan's.

@@ -88,7 +88,7 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
             over[kind.plural if kind.several else _flag(kind)] = list(given) if kind.several else given
     if options["alpha"]:
         over["alphas"] = options["alpha"]
-    for entry in ("seeds", "search", "evaluate", "oracle", "device", "precision", "threads"):
+    for entry in ("seeds", "search", "evaluate", "oracle", "device", "precision", "threads", "isolate"):
         if options[entry] is not None:
             over[entry] = options[entry]
     if options["seed"]:
@@ -200,6 +200,12 @@ class _Bench(Command):
     "--threads", type=click.IntRange(1, 1024), metavar="N", help="Of each worker; as many as pay off if not given."
 )
 @click.option(
+    "--isolate",
+    is_flag=True,
+    default=None,
+    help="Run each method in a process that never had the test set, clean labels or S_m.",
+)
+@click.option(
     "--runs",
     type=click.Path(),
     callback=_folder,
@@ -284,6 +290,8 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
 
     debugger = None
     if options["pdb"]:
+        if setup.plan.isolate:
+            raise UsageError("--pdb needs the error in this process, and --isolate has methods work in others.")
         if not setup.executor.entry.component.here:  # type: ignore[attr-defined]
             raise UsageError(f"--pdb needs the error in this process, and '{setup.executor.name}' computes in others.")
         from cutk.cli.debugging import PostMortem

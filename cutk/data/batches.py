@@ -147,6 +147,7 @@ class TrainSet(ABC):
     form: Form  # what the samples are: images, features or tokens
     shape: Shape  # shape of one sample: channels, height and width of an image
     augmentation: Augmentation  # what augment=True applies
+    normalisation: Normalisation  # what is subtracted from a sample, and what that is divided by
     device: torch.device  # where the batches come out
     generator: torch.Generator  # where shuffling and augmentation draw from by default
     drawn: int = 0  # how many samples have come out of batches() so far: what a method costs, counted
@@ -163,7 +164,7 @@ class TrainSet(ABC):
         generator: torch.Generator | None,
     ) -> None:
         self.labels, self.num_classes = labels, num_classes
-        self.form, self.shape = form, shape
+        self.form, self.shape, self.normalisation = form, shape, normalisation
         self.augmentation = augmentation if form == "images" and augmentation else Augmentation()
         self.device = torch.device(device)
         self.generator = generator or torch.Generator().manual_seed(0)
@@ -353,6 +354,20 @@ class ResidentTrainSet(TrainSet):
     def intact(self) -> bool:
         """Whether the samples are what they were: nobody has written to them, by whatever way."""
         return self._hashed() == self._hash
+
+    @property
+    def x(self) -> Tensor:
+        """The samples as they are read without augmentation: ``[N, *shape]``, on the device, shared."""
+        return self._x
+
+    @property
+    def has_overlays(self) -> bool:
+        """Whether triggers are laid over samples after augmentation."""
+        return self._overlaid is not None
+
+    def augmented(self, index: Tensor, generator: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+        """Return the samples at ``index`` (int64 ``[n]``, on the device) as ``batches`` does, not normalised yet."""
+        return self._augmented(self._x[index], index, generator, mirrored)
 
     def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in itertools.chain.from_iterable(passes):

@@ -213,8 +213,9 @@ class Scenario:
                 f"float32 [2, {classes}] for two of them, got {came}. Choose another with --model."
             )
 
-    def _task(self, original: nn.Module, identified: Tensor, log: Log | None) -> Task:
-        task = Task(
+    def _problem(self, original: nn.Module, identified: Tensor, log: Log | None) -> Task:
+        initialisation, order = self.sealed_seeds()
+        return Task(
             original,
             self.train,
             identified,
@@ -222,9 +223,12 @@ class Scenario:
             build=self._build,
             validation=self.validation,
             log=log,
-            initialisation_seed=self._seed("initialisation"),
-            order_seed=self._seed("order"),
+            initialisation_seed=initialisation,
+            order_seed=order,
         )
+
+    def _task(self, original: nn.Module, identified: Tensor, log: Log | None) -> Task:
+        task = self._problem(original, identified, log)
         return task.private(self.unlearning_seed(), task.log)
 
     def train_original(self, log: Log | None = None) -> nn.Module:
@@ -256,6 +260,14 @@ class Scenario:
     def task(self, original: nn.Module, alpha: float, log: Log | None = None) -> Task:
         """Return the problem that a method is given: private copies, and S_f."""
         return self._task(original, self.identified(alpha), log)
+
+    def problem(self, original: nn.Module, alpha: float, log: Log | None = None) -> Task:
+        """Return what private copies for methods are made of: it shares the original and the recipe with others."""
+        return self._problem(original, self.identified(alpha), log)
+
+    def sealed_seeds(self) -> tuple[int, int]:
+        """Return what a ``Task`` is given and doesn't show: the seeds of initialisation and order."""
+        return self._seed("initialisation"), self._seed("order")
 
     def unlearning_seed(self) -> int:
         """Return what a method's own chance is seeded with."""

@@ -46,7 +46,7 @@ def adopt(worker: Worker, job: Job) -> None:
 def _opened(job: Job) -> Worker:
     """Return this process's worker for a plan, opened with its first job."""
     if not _OPEN or _OPEN[0][0]._replace(cell=job.cell) != job:
-        adopt(Worker(_here(job), Store(job.runs)), job)
+        adopt(Worker(_here(job), Store(job.runs), inline=job.inline), job)
     return _OPEN[0][1]
 
 

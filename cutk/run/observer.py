@@ -13,7 +13,7 @@ from cutk.run.cells import Cell
 if TYPE_CHECKING:
     from cutk.run.records import Run
 
-__all__ = ["Observer", "Observers", "Relay", "tell_put_back"]
+__all__ = ["Observer", "Observers", "PutBack", "Relay", "tell_put_back"]
 
 
 class Observer(Component):
@@ -115,3 +115,17 @@ def tell_put_back(observer: Observer, who: str, changed: Sequence[str]) -> None:
     """Warn of what a component changed in the process."""
     if changed:
         observer.warning(f"{who} changed {', '.join(changed)}; that was put back.")
+
+
+class PutBack:
+    """Warns once of each thing that a method, or whoever is about it, changed in the process."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._told: set[str] = set()
+
+    def __call__(self, who: str, changed: Sequence[str]) -> None:
+        """Tell of what is new among ``changed``."""
+        new = [name for name in changed if name not in self._told]
+        self._told.update(new)
+        tell_put_back(self._observer, who, new)

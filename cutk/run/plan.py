@@ -55,6 +55,7 @@ class Plan(BaseModel):
     device: str = "auto"
     precision: str = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field("auto", description="of each worker")
+    isolate: bool = Field(False, description="whether methods work in processes that never had the truth")
     executor: str = Field(description="where cells are computed")
     observers: tuple[str, ...] = ()
     recipe: dict[str, Any] = Field({}, description="its name, and its options")

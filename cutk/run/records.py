@@ -111,7 +111,8 @@ class Environment(_Part):
     """Where a run was computed.
 
     ``capability`` is the CPU's instruction set as torch uses it: float results differ from one to the next. Of each
-    distribution that took part, ``providers`` holds the version.
+    distribution that took part, ``providers`` holds the version. ``isolated`` says that the method worked in a process
+    that never had what only the evaluator knows.
     """
 
     torch: str
@@ -122,11 +123,12 @@ class Environment(_Part):
     threads: int
     precision: str
     providers: dict[str, str] = {}
+    isolated: bool = False
 
     @property
     def machine(self) -> tuple[Any, ...]:
-        """Everything but the providers: what two runs must share for their last digits to be comparable."""
-        return tuple(self.model_dump(exclude={"providers"}).values())
+        """What two runs must share for their last digits to be comparable."""
+        return tuple(self.model_dump(exclude={"providers", "isolated"}).values())
 
 
 class Attempt(BaseModel):

@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cutk.chance import isolated_rng
 from cutk.components import Score, Selector, Unlearner
-from cutk.cost import Cost, measured
 from cutk.errors import Caught, CellError
 from cutk.guard import watched
-from cutk.learning.recipe import require_finite
 from cutk.options import Options
 from cutk.problem.identification import all_but
 from cutk.problem.scenario import Scenario
-from cutk.problem.task import Log, Task
 from cutk.problem.truth import accuracy
 from cutk.run.cells import Unlearning
-from cutk.run.observer import Observer, tell_put_back
+from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Attempt, Scalars
 
 if TYPE_CHECKING:
     from cutk.run.plan import Chosen
 
-__all__ = ["Search", "admitted", "expand_grid", "pin", "search_points"]
+__all__ = ["Search", "Working", "expand_grid", "pin", "search_points"]
 
 Point = dict[str, Any]
 # Measures a model, told its attempt and all that was logged on the way to it.
 Judge = Callable[[nn.Module, Attempt, Scalars], None]
-# Outputs are compared on so many training samples to see that a returned model is its weights and nothing more.
-_PROBED = 64
 
 
 def expand_grid(grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]) -> list[Point]:
@@ -85,42 +75,23 @@ def search_points(unlearner: type[Unlearner], given: Mapping[str, Sequence[Any]]
     return points
 
 
-def admitted(model: object, scenario: Scenario, probe: Tensor) -> nn.Module:
-    """Return the architecture with a returned model's weights: what is measured is what is kept.
+class Working(Protocol):
+    """A method at work, in this process or in another."""
 
-    Raises:
-        CellError: if the returned model is something else, as its outputs on the training samples ``probe`` (int64
-            ``[n]``) show.
-    """
-    if not isinstance(model, nn.Module):
-        raise CellError(f"unlearn() returned {type(model).__name__}; expected a torch.nn.Module.")
-    require_finite(model.eval(), "after unlearning")
-    recipe, built = scenario.recipe, scenario.build()
-    advice = "Return task.original, changed in place, or a task.fresh() that was trained"
-    try:
-        built.load_state_dict(model.state_dict())
-    except RuntimeError as error:
-        raise CellError(
-            "unlearn() returned a model whose weights don't fit the architecture "
-            f"({' '.join(str(error).split())[:160]}). {advice}; what was added to it has to be taken off."
-        ) from None
-    built = recipe.place(built).eval()
-    ours, theirs = (recipe.logits(m, scenario.train, probe) for m in (built, model))
-    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
-        raise CellError(
-            "unlearn() returned a model that computes something else than the architecture with its weights "
-            f"(a hook, a wrapper, a replaced forward?). {advice}, without them: weights are all that is kept."
-        )
-    return built
+    prepared: dict[str, Scalars]  # the curves that ``prepare`` logged, for each state
+
+    def state(self, options: Options) -> str:
+        """Return which of the prepared states a point uses."""
+
+    def work(self, options: Options, attempt: Attempt) -> nn.Module:
+        """Return the model that ``options`` give; note in ``attempt`` what it cost and what was logged."""
 
 
 @dataclass
 class Search:
-    """Every point of an unlearner's grid, each on a task of its own, and the selector's choice among them.
+    """Every point of an unlearner's grid, and the selector's choice among them.
 
-    A point's result doesn't depend on the others: each call starts with the same random state, on copies of all that
-    could be written to. The method is told of S_f at the α of ``cell``. ``before`` is what the original predicts of
-    S_f, int64 ``[n]``; ``prepared`` holds the curves that ``prepare`` logged, for each state.
+    ``before`` is what the original predicts of S_f at the α of ``cell``, int64 ``[n]``.
     """
 
     unlearner: Chosen
@@ -129,58 +100,14 @@ class Search:
     original: nn.Module
     cell: Unlearning
     observer: Observer
+    method: Working
+    put_back: PutBack
 
     def __post_init__(self) -> None:
         self.points = self.unlearner.points
         self.identified = self.scenario.identified(self.cell.alpha)
         self.retained = all_but(self.identified, len(self.scenario.train))
         self.before = self.scenario.recipe.predict(self.original, self.scenario.train, self.identified)
-        self.prepared: dict[str, Scalars] = {}
-        self._states: dict[str, tuple[Any, Cost] | CellError] = {}
-        self._told: set[str] = set()
-
-    @property
-    def component(self) -> type[Unlearner]:
-        """The method."""
-        return self.unlearner.entry.component  # type: ignore[return-value]
-
-    def _tell(self, who: str, changed: Sequence[str]) -> None:
-        """Say once of each thing that a method, or ``who``, changed it."""
-        new = [name for name in changed if name not in self._told]
-        self._told.update(new)
-        tell_put_back(self.observer, who, new)
-
-    def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
-        """Let a method work on a task of its own; return what it gave, what that cost, and what it logged."""
-        # Only a single long computation tells its own progress; of many short ones the number done is told.
-        log = Log(
-            None if len(self.points) > 1 else partial(self.observer.progress, self.cell),
-            partial(self.observer.scalar, self.cell),
-        )
-        task = self.scenario.task(self.original, self.cell.alpha, log)
-        with watched() as changed, isolated_rng(self.scenario.unlearning_seed()):
-            result, cost = measured(self.scenario.recipe.device, lambda: work(task))
-        self._tell(f"The unlearner '{self.unlearner.name}'", changed)
-        scalars = {name: [v if math.isfinite(v) else None for v in values] for name, values in task.log.scalars.items()}
-        return result, cost._replace(passes=task.train.drawn / len(task.train)), scalars
-
-    def _prepare(self, key: str, options: Options) -> tuple[Any, Cost]:
-        """Return a copy of the state that ``options`` need; the first point that needs it computes it for all."""
-        if key not in self._states:
-            with Caught() as caught:
-                state, cost, self.prepared[key] = self._call(self.component(options).prepare)
-                self._states[key] = state, cost
-            if caught.error is not None:
-                self._states[key] = CellError(f"prepare() failed: {caught.reason}")
-                raise caught.error
-        found = self._states[key]
-        if isinstance(found, CellError):
-            raise found
-        state, cost = found
-        with Caught():
-            return copy.deepcopy(state), cost
-        # What can't be copied is computed anew, so that no point can change another's.
-        return self._call(self.component(options).prepare)[0], cost
 
     def _score(self, model: nn.Module) -> Score:
         """Measure what the selector asks for."""
@@ -202,16 +129,8 @@ class Search:
         """Try one point; return what is recorded of it, and its model and score or its error."""
         attempt = Attempt(options=options.model_dump(mode="json"))
         with Caught() as caught:
-            attempt.state = ", ".join(f"{name}={getattr(options, name)}" for name in self.component.prepared_by)
-            state, prepare_cost = self._prepare(attempt.state, options)
-            unlearn = self.component(options).unlearn
-            returned, cost, attempt.scalars = self._call(lambda task: unlearn(task, state))
-            total = prepare_cost + cost
-            attempt.seconds, attempt.passes, attempt.peak_bytes = total.seconds, total.passes, total.peak_bytes
-            probe = torch.cat([self.identified[: _PROBED // 2], self.retained[: _PROBED // 2]])
-            with watched(draws=False) as changed:
-                model = admitted(returned, self.scenario, probe)
-            self._tell("The model", changed)
+            attempt.state = self.method.state(options)
+            model = self.method.work(options, attempt)
             score = self._score(model)
             attempt.measured_score = asdict(score)
             attempt.score = self._ask(lambda: self.selector.value(score))
@@ -224,7 +143,7 @@ class Search:
     def _ask(self, question: Callable[[], Any]) -> Any:
         with watched(draws=False) as changed:
             answer = question()
-        self._tell(f"The selector '{self.selector.name}'", changed)
+        self.put_back(f"The selector '{self.selector.name}'", changed)
         return answer
 
     def _choice(self, scores: Sequence[Score | None]) -> int:
@@ -269,4 +188,4 @@ class Search:
 
     def logged(self, attempt: Attempt) -> Scalars:
         """Return all that was logged on the way to an attempt."""
-        return self.prepared.get(attempt.state, {}) | attempt.scalars
+        return self.method.prepared.get(attempt.state, {}) | attempt.scalars

@@ -85,7 +85,7 @@ class Study:
 
     def __post_init__(self, blank: bool) -> None:
         self.observer = Observers(self.observer, [chosen.make() for chosen in self.setup.observers])
-        self.worker = Worker(self.setup, self.store, self.observer, blank=blank)
+        self.worker = Worker(self.setup, self.store, self.observer, inline=self.inline, blank=blank)
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,11 +28,13 @@ from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.isolation import Isolated
 from cutk.run.measuring import Measurement, measure, unmeasured
-from cutk.run.observer import Observer, tell_put_back
+from cutk.run.method import Method
+from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.plan import Chosen, Composed, Setup
 from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained, Unlearned
-from cutk.run.search import Search
+from cutk.run.search import Search, Working
 from cutk.run.store import Damaged, Store, key_of
 
 __all__ = ["Done", "Worker"]
@@ -57,14 +60,22 @@ class Worker:
 
     Everything that the user could have got wrong is checked on construction, before anything is written. With
     ``blank``, it goes without the data where they aren't there and their sizes are known, which is enough to tell a
-    cost.
+    cost. ``inline`` are the files of plugins that aren't installed, for processes of methods.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
     """
 
-    def __init__(self, setup: Setup, store: Store, observer: Observer | None = None, *, blank: bool = False) -> None:
-        self.setup, self.store, self.observer = setup, store, observer or Observer()
+    def __init__(
+        self,
+        setup: Setup,
+        store: Store,
+        observer: Observer | None = None,
+        *,
+        inline: Sequence[Path] = (),
+        blank: bool = False,
+    ) -> None:
+        self.setup, self.store, self.observer, self._inline = setup, store, observer or Observer(), inline
         device = choose_device(setup.plan.device)
         self.recipe: Recipe = setup.recipe.make().on(device, choose_precision(setup.plan.precision, device))
         # What is measured of a cell's models: each metric, and on each part of a composition by itself.
@@ -291,10 +302,14 @@ class Worker:
             selected=selected,
             prepared=prepared,
             measured={m.identity: m.described() for m in self.measurements[cell.manipulation]},
-            environment=self.environment,
+            environment=self._environment(cell),
             **self._called(cell),
         )
         return Done(self.store.write(computed, model.state_dict(), replace=run is not None), False)
+
+    def _environment(self, cell: Cell) -> Environment:
+        alone = self.setup.plan.isolate and isinstance(cell, Unlearning)
+        return self.environment.model_copy(update={"isolated": alone})
 
     def _read(self, cell: Cell) -> Run | None:
         try:
@@ -345,17 +360,39 @@ class Worker:
                 f"{cell.manipulation}: most identified samples have their correct label, and the selector "
                 f"'{self.setup.selector.name}' rewards predicting them otherwise. Consider another: --select NAME."
             )
-        search = Search(self._unlearner(cell), selector, scenario, self._original(cell), cell, self.observer)
+        put_back, original = PutBack(self.observer), self._original(cell)
         every = self.setup.plan.evaluate == "all"
+        with self._method(cell, original, put_back) as method:
+            unlearner = self._unlearner(cell)
+            search = Search(unlearner, selector, scenario, original, cell, self.observer, method, put_back)
 
-        def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
-            if not every:  # reading all samples takes a while: once for each point would be too often
-                self._require_intact("It")
-            self._measure(cell, model, attempt, search.before, scalars)
+            def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
+                if not every:  # reading all samples takes a while: once for each point would be too often
+                    self._require_intact("It")
+                self._measure(cell, model, attempt, search.before, scalars)
 
-        attempts, selected, model = search.run(judge, judge_all=every)
+            attempts, selected, model = search.run(judge, judge_all=every)
         self._require_intact("It, or a metric," if every else "A metric")
-        return attempts, selected, model, search.prepared
+        return attempts, selected, model, method.prepared
+
+    def _method(self, cell: Unlearning, original: nn.Module, tell: PutBack) -> AbstractContextManager[Working]:
+        """Return an unlearner at work on a cell, in this process or in one of its own."""
+        scenario, chosen = self.scenario(cell.manipulation, cell.seed), self._unlearner(cell)
+        # Only a single long computation tells its own progress; of many short ones the number done is told.
+        progress = None if len(chosen.points) > 1 else partial(self.observer.progress, cell)
+        scalar = partial(self.observer.scalar, cell)
+        method = Method(
+            chosen.name,
+            chosen.entry.component,  # type: ignore[arg-type]
+            scenario.problem(original, cell.alpha, Log(progress, scalar)),
+            scenario.build,
+            scenario.unlearning_seed(),
+            tell,
+        )
+        if not self.setup.plan.isolate:
+            return nullcontext(method)
+        parts = (chosen, self.setup.model, self.setup.recipe)
+        return Isolated(method, parts, self._inline, scenario.sealed_seeds(), progress, scalar)
 
     # What a model is worth.
 

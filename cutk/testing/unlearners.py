@@ -17,7 +17,8 @@ from cutk.components import Sizes, Unlearner
 from cutk.options import Options
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Task
-from cutk.run.search import admitted, expand_grid
+from cutk.run.method import admitted
+from cutk.run.search import expand_grid
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import NotJudged, Unmet, check
 from cutk.testing.states import difference
@@ -106,7 +107,8 @@ class TriedUnlearner(Subject):
     def require_useful(self, model: object) -> None:
         """Raise an error unless ``model`` is one that the benchmark can measure and keep."""
         probe = torch.arange(len(self.scenario.train))
-        self.scenario.recipe.predict(admitted(model, self.scenario, probe), self.scenario.train)
+        recipe, train = self.scenario.recipe, self.scenario.train
+        recipe.predict(admitted(model, self.scenario.build, recipe, train, probe), train)
 
     def points(self) -> Iterator[Options]:
         """Yield the options to check it with, then the points of the grid."""
