@@ -26,6 +26,7 @@ from cutk.chance import isolated_rng
 from cutk.data.batches import ResidentTrainSet
 from cutk.data.lent import LentTrainSet, augmented, lend
 from cutk.errors import Caught, CellError, one_line, printable
+from cutk.guard import watched
 from cutk.learning.recipe import Progress, Recipe, require_finite
 from cutk.options import Options
 from cutk.plugins.registry import load_registry
@@ -287,6 +288,7 @@ def begin() -> None:
     points: tuple[Options, ...] = ()
     with Caught() as caught:
         method, points = _method(line.receive(), line)
+        _warm_up(method)
     if method is None:
         line.send("refused", {"reason": caught.reason})
     else:
@@ -371,3 +373,11 @@ def _method(said: Message, line: Line) -> tuple[Method, tuple[Options, ...]]:
 
     name = plain["parts"][0]["name"]
     return Method(name, unlearner, problem, build, plain["seed"], tell), points
+
+
+def _warm_up(method: Method) -> None:
+    """Train for one step: the first one of a process imports what takes seconds, and no method is to be charged that."""
+    recipe, train = method.problem.recipe, method.problem.train
+    batches = train.batches(None, recipe.options.batch_size, steps=1)
+    with Caught(), watched(draws=False), isolated_rng(0):  # what fails here fails where a method needs it
+        recipe.fit(recipe.place(method.build()), batches, steps=1)
