@@ -376,7 +376,7 @@ def _method(said: Message, line: Line) -> tuple[Method, tuple[Options, ...]]:
 
 
 def _warm_up(method: Method) -> None:
-    """Train for one step: the first one of a process imports what takes seconds, and no method is to be charged that."""
+    """Train for one step: a process's first one imports what takes seconds, and no method is to be charged that."""
     recipe, train = method.problem.recipe, method.problem.train
     batches = train.batches(None, recipe.options.batch_size, steps=1)
     with Caught(), watched(draws=False), isolated_rng(0):  # what fails here fails where a method needs it

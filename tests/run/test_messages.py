@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 
@@ -19,7 +20,7 @@ def line_of():
         back, forth = os.pipe()
         with os.fdopen(forth, "wb") as writer:
             writer.write(sent)
-        return Line(os.fdopen(back, "rb"), open(os.devnull, "wb"), **kwargs)
+        return Line(os.fdopen(back, "rb"), io.BytesIO(), **kwargs)
 
     return make
 
@@ -79,7 +80,7 @@ def test_half_a_message_is_none(line_of):
 
 def test_an_end_is_seen_although_somebody_holds_the_line():
     back, forth = os.pipe()
-    line = Line(os.fdopen(back, "rb"), open(os.devnull, "wb"))
+    line = Line(os.fdopen(back, "rb"), io.BytesIO())
     with pytest.raises(EOFError):
         line.receive(alive=lambda: False)
     os.close(forth)
