@@ -246,6 +246,7 @@ BAD = {
     "no threads": ((*SSD, "--threads", "0"), "Invalid value for '--threads': 0 is not in the range"),
     "threads no number": ((*SSD, "--threads", "many"), "Invalid value for '--threads'"),
     "a debugger elsewhere": ((*SSD, "--pdb", "--executor", "processes:2"), "--pdb needs the error in this process, and 'processes:2' computes in others."),
+    "a debugger and isolation": ((*SSD, "--pdb", "--isolate"), "--pdb needs the error in this process, and --isolate has methods work in others."),
     "unreadable plan": ((*SSD, "--preset", "nowhere.toml"), "Plan 'nowhere.toml' cannot be read"),
 }  # fmt: skip
 # Another model has no use for the tiny plan's option of convnet-small, and without --recipe "more" is a stray.
