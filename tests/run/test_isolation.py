@@ -149,7 +149,7 @@ def test_runs_are_read_by_either_and_say_how_they_came_about(bench, tmp_path):
 def spied(bench, tmp_path, **over):
     to = tmp_path / "found"
     report = bench(["spy"], options={"spy": {"to": str(to)}}, **over)
-    assert not report.failures
+    assert report.failures == []
     return pickle.loads(to.read_bytes())  # noqa: S301  # the test's own
 
 
@@ -197,13 +197,13 @@ def test_a_spy_finds_the_truth_in_its_process_unless_it_is_isolated(bench, tmp_p
 def test_a_method_whose_process_ends_fails_alone(bench, capfd):
     hows = ["kill", "exit", "raise", "garble", "not"]
     report = bench(["dying"], options={"dying": {"how": hows}}, search="grid", isolate=True)
-    assert [failed.what for failed in report.failures] == ["point"] * 4
-    reasons = [failed.reason for failed in report.failures]
+    assert [failed["what"] for failed in report.failures] == ["point"] * 4
+    reasons = [failed["reason"] for failed in report.failures]
     assert reasons[0] == "The method's process ended with signal 9, most often for want of memory."
     assert reasons[1] == "The method's process ended by itself, with exit code 3."
     assert reasons[2].startswith("RuntimeError: as it was told (hostile.py:")
     assert reasons[3].startswith("The method's process said what can't be understood")
-    assert "in unlearn" in report.failures[2].traceback
+    assert "in unlearn" in report.failures[2]["traceback"]
     assert report.records[-1]["options"] == {"how": "not"}
     out, err = capfd.readouterr()
     assert "printed by the method" in err
@@ -212,7 +212,7 @@ def test_a_method_whose_process_ends_fails_alone(bench, capfd):
 
 def test_a_method_that_writes_to_the_samples_fails(bench):
     report = bench(["dying"], options={"dying": {"how": "write"}}, isolate=True)
-    assert [failed.reason for failed in report.failures] == [
+    assert [failed["reason"] for failed in report.failures] == [
         "It wrote to the samples, which every point shares. Work on a copy."
     ]
 
@@ -235,12 +235,11 @@ def test_a_method_ends_with_whoever_started_it(plugin, tmp_path):
         f"import cutk; cutk.bench({TINY!r}, unlearners=['dying'], seeds=1, recipe={RECIPE!r}, isolate=True, "
         f"options={{'dying': {{'how': 'wait'}}}}, plugins=[{str(plugin)!r}], runs=None)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    for line in parent.stderr:
-        if line == "waiting\n":
-            break
-    else:
-        pytest.fail("the method was never called")
-    parent.kill()
-    parent.wait()
-    parent.stderr.read()  # comes to its end when the last process that could write there has ended
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as parent:
+        for line in parent.stderr:
+            if line == "waiting\n":
+                break
+        else:
+            pytest.fail("the method was never called")
+        parent.kill()
+        parent.stderr.read()  # comes to its end when the last process that could write there has ended
