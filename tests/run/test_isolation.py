@@ -34,7 +34,7 @@ class Spy(cutk.Unlearner):
     def unlearn(self, task, state=None):
         list(task.train.batches(None, 64, augment=True))
         everything = gc.get_objects()
-        tensors = [thing for thing in everything if isinstance(thing, torch.Tensor) and not thing.is_complex()]
+        tensors = [thing for thing in everything if issubclass(type(thing), torch.Tensor) and not thing.is_complex()]
         whole = [torch.empty(0, dtype=t.dtype).set_(t.untyped_storage()) for t in tensors if t.device.type == "cpu"]
         values = [part for thing in everything for part in gc.get_referents(thing)]
         links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
