@@ -178,6 +178,9 @@ class Attempts(Sequence[Attempt]):
             item = self._items[position] = Attempt.model_validate_json(item)
         return item
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attempts) and self[:] == other[:]
+
     def failed(self) -> Iterator[Attempt]:
         """Yield those that lack a model or a metric."""
         for position, item in enumerate(self._items):

@@ -30,7 +30,7 @@ from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.observer import Observer, tell_put_back
 from cutk.run.plan import Chosen, Composed, Setup
-from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained, Unlearned
+from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search
 from cutk.run.store import Damaged, Store, key_of
 
@@ -287,7 +287,7 @@ class Worker:
         computed = Run(
             key=self.key(cell),
             decided_by=self.decided_by(cell),
-            attempts=attempts,
+            attempts=Attempts(attempts),
             selected=selected,
             prepared=prepared,
             measured={m.identity: m.described() for m in self.measurements[cell.manipulation]},
@@ -397,7 +397,7 @@ class Worker:
         self._measure(cell, model, chosen, before, run.prepared.get(chosen.state, {}) | chosen.scalars)
         self._require_intact("A metric")
         now = {m.identity: m.described() for m in measurements}
-        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | now})
+        complete = run.model_copy(update={"attempts": Attempts(attempts), "measured": run.measured | now})
         self.store.update(complete)
         return complete
 

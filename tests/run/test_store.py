@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import cutk
-from cutk.run.records import Failure, Run
+from cutk.run.records import Attempt, Failure, Run
 from cutk.run.store import Damaged, Store, Unreadable, _own_name, canonical, key_of, kind_of
 
 ONE = {"name": "one", "provider": "cutk==0.2.0", "options": [{}]}
@@ -597,3 +597,32 @@ def test_two_processes_on_one_folder_lose_nothing(store):
         assert float(store.weights("train", run_of(i).key)["w"][0]) == i
     assert not list(store.root.glob("*/.tmp-*"))
     assert not damaged(store)
+
+
+def test_what_is_not_asked_for_is_not_parsed(store, monkeypatch):
+    attempts = [
+        {"score": 0.1},
+        {"score": 0.2, "failed_metrics": {"m": "broken"}},
+        {"error": "no model"},
+        {"score": 0.4},
+    ]
+    store.write(Run.model_validate({**RUN.model_dump(by_alias=True), "attempts": attempts, "selected": 1}), {})
+    parsed, parse = [], Attempt.model_validate_json
+    monkeypatch.setattr(Attempt, "model_validate_json", lambda text: parsed.append(text) or parse(text))
+    run = store.read("train", KEY)
+    assert len(parsed) == 1
+    assert run.chosen.score == 0.2
+    assert [attempt.error for attempt in run.attempts.failed()] == ["", "no model"]
+    assert len(parsed) == 2
+    assert [attempt.score for attempt in run.attempts] == [0.1, 0.2, None, 0.4]
+    assert len(parsed) == 4
+    assert run.attempts[1:][0] is run.chosen
+
+
+def test_the_seeds_of_what_is_there(store):
+    assert store.seeds() == set()
+    for seed, unlearned in ((3, False), (3, True), (5, False)):
+        store.write(run_of(seed, unlearned=unlearned), WEIGHTS)
+    damaged = store.write(run_of(7), WEIGHTS)
+    (store.root / "train" / damaged.key / "record.json").write_text("{}")
+    assert store.seeds() == {3, 5}
