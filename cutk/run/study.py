@@ -74,7 +74,8 @@ class Study:
     other processes. With ``blank``, which is as for ``Worker``, it can't be run.
 
     Raises:
-        UsageError: if data, manipulation, model, α, device and precision don't fit each other.
+        UsageError: if data, manipulation, model, α, device and precision don't fit each other, or an observer can't
+            observe.
     """
 
     setup: Setup
@@ -85,6 +86,7 @@ class Study:
 
     def __post_init__(self, blank: bool) -> None:
         self.observer = Observers(self.observer, [chosen.make() for chosen in self.setup.observers])
+        self.observer.ready()
         self.worker = Worker(self.setup, self.store, self.observer, blank=blank)
 
     @cached_property
