@@ -46,6 +46,17 @@ def _named(cell: Any) -> str:
     return re.sub(r"[^\w.+-]", "-", "_".join(parts))
 
 
+def _failure() -> Any:
+    """Return what ends a run as one that failed: PyTorch's own function knows success alone."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_FAILURE)
+    about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
+    value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])
+
+
 class TensorBoard(cutk.Observer):
     """Writes curves, results and warnings for TensorBoard, each cell as a run.
 
@@ -137,12 +148,12 @@ class TensorBoard(cutk.Observer):
 
     def cell_failed(self, cell: Any, reason: str) -> None:
         """Write why, and mark it as failed in the table of hyperparameters."""
-        from tensorboard.plugins.hparams import api_pb2, summary
+        from torch.utils.tensorboard.summary import hparams
 
         writer = self._writer(cell)
         writer.add_text("failed", _verbatim(reason), 0)
-        writer.file_writer.add_summary(summary.session_start_pb(_plain(cell.labels)))
-        writer.file_writer.add_summary(summary.session_end_pb(api_pb2.STATUS_FAILURE))
+        for summary in (*hparams(_plain(cell.labels), {})[:2], _failure()):
+            writer.file_writer.add_summary(summary)
         self._close(cell)
 
     def warning(self, text: str) -> None:
