@@ -92,9 +92,9 @@ class Worker:
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
         )
         _log.info(
-            "Computing on %s (%s) in %s with %d threads (asked for: %s; a step takes %.2g operations)",
+            "Computing on %s (%s) in %s; threads: %d%s",
             *(self.environment.device, self.environment.hardware, self.environment.precision),
-            *(self.environment.threads, asked, work),
+            *(self.environment.threads, f", since a step takes {work:.2g} operations" if asked == "auto" else ""),
         )
         for composed in setup.manipulations:
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
