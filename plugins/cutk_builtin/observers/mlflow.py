@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import re
 import time
 from collections import Counter
@@ -169,6 +171,11 @@ class Mlflow(cutk.Observer):
         for first in range(0, len(told), PARAMETERS):
             self._client.log_batch(mine.run, params=told[first : first + PARAMETERS])
 
+    def _end(self, cell: Any, status: str) -> None:
+        # MLflow prints the address of each run that ends; the study's will do.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._client.set_terminated(self._cells.pop(cell).run, status)
+
     def cell_started(self, cell: Any) -> None:
         """Begin its run."""
         self._cell(cell)
@@ -198,7 +205,7 @@ class Mlflow(cutk.Observer):
         self._send(mine)
         self._settle(mine, run.parameters)
         self._client.set_tag(mine.run, "cutk.key", run.key)
-        self._client.set_terminated(self._cells.pop(cell).run, "FINISHED")
+        self._end(cell, "FINISHED")
 
     def cell_failed(self, cell: Any, reason: str) -> None:
         """Mark it as failed."""
@@ -207,7 +214,7 @@ class Mlflow(cutk.Observer):
         self._settle(mine, cell.labels)
         self._note(mine.run, reason)
         self._failed += 1
-        self._client.set_terminated(self._cells.pop(cell).run, "FAILED")
+        self._end(cell, "FAILED")
 
     def warning(self, text: str) -> None:
         """Add it to the study's description."""
@@ -220,7 +227,7 @@ class Mlflow(cutk.Observer):
         given_up = list(self._cells)
         for cell in given_up:
             self._send(self._cells[cell])
-            self._client.set_terminated(self._cells.pop(cell).run, "KILLED")
+            self._end(cell, "KILLED")
         status = "KILLED" if given_up else "FAILED" if self._failed else "FINISHED"
         self._client.set_terminated(self._study, status)
 
