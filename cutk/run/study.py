@@ -149,7 +149,7 @@ class Study:
         """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
         # Workers elsewhere use as many threads as this process would, for the same last bits.
         plan = self.setup.plan.model_copy(update={"threads": self.worker.environment.threads})
-        job = Job(plan, tuple(self.inline), self.store.root, self.setup.providers(), self.cells[0], level())
+        job = Job(plan, tuple(self.inline), self.store.root, self.setup.providers(), self.cells[0], log_level=level())
         adopt(self.worker, job)
         ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
         dependents: dict[Cell, list[int]] = {}
