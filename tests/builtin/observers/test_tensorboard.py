@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,22 @@ def test_what_was_logged_can_be_read_when_a_cell_is_done_and_the_study_goes_on(o
     observer.cell_started(HIGH)
     observer.cell_finished(LOW, searched(LOW), False)
     assert {"curves/loss", "metrics/retain_accuracy"} <= runs()["badnet_seed0_ssd_alpha0.1"].scalars.keys()
+
+
+def test_a_cells_writer_is_closed_when_the_cell_is_done(observer):
+    def writing():
+        return [thread for thread in threading.enumerate() if type(thread).__name__ == "_AsyncWriterThread"]
+
+    before = len(writing())
+    observer.started(3)
+    for cell in (ORIGINAL, LOW, HIGH):
+        observer.cell_started(cell)
+    assert len(writing()) == before + 3
+    observer.cell_finished(LOW, searched(LOW), False)
+    observer.cell_failed(HIGH, "it broke")
+    assert len(writing()) == before + 1
+    observer.finished()
+    assert len(writing()) == before
 
 
 def test_names_that_no_folder_can_have_stay_apart(observer, runs):
