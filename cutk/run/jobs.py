@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from cutk.errors import Caught, CellError, UsageError, one_line
 from cutk.plugins.registry import load_registry
 from cutk.run.cells import Cell
+from cutk.run.logs import sent
 from cutk.run.observer import Observer, Relay, Send
 from cutk.run.plan import Plan, Setup, resolve
 from cutk.run.store import Store
@@ -25,6 +28,7 @@ class Job(NamedTuple):
     runs: Path  # the runs folder, absolute
     providers: dict[str, str]  # the version of each distribution that takes part
     cell: Cell
+    log_level: int = logging.WARNING  # the lowest that is logged
 
 
 class Failed(NamedTuple):
@@ -76,7 +80,7 @@ def work(job: Job, send: Send | None = None) -> Done | Failed:
     ``send`` passes on what the study's observers are to be told; in the study's own process they are told directly.
     """
     observer: Observer | None = None
-    with Caught() as caught:
+    with Caught() as caught, nullcontext() if send is None else sent(job.log_level, send):
         worker = _opened(job)
         if send is not None:
             worker.observer = Relay(send)

@@ -7,6 +7,7 @@ import errno
 import gc
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -48,6 +49,7 @@ _ATTEMPTS, _END = b',\n "attempts": [\n', b"\n ]\n}\n"
 _HEAD_LENGTH = len(_HEAD % ("0" * 64))
 
 T = TypeVar("T", bound=BaseModel)
+_log = logging.getLogger(__name__)
 
 
 class Damaged(Exception):  # noqa: N818  # it says what a run is, as FileNotFound would
@@ -109,6 +111,7 @@ class Store:
         for left in self.root.glob(f"*/{_TEMPORARY}*"):
             with contextlib.suppress(OSError, Damaged, Unreadable):
                 if _is_abandoned(left):
+                    _log.info("Clearing what a process that was killed left: '%s'", left)
                     self._clear(left)
 
     def peek(self, kind: Kind, key: str) -> Run | None:
@@ -330,6 +333,7 @@ class Store:
                 f"{folder}: {reason}, and it cannot be set aside ({error.strerror}). Remove it, "
                 "or choose another folder with --runs DIR."
             ) from None
+        _log.info("Set aside '%s' as '%s': %s", folder, target, reason)
         return Damaged(f"{folder}: {reason}; set aside as {target}")
 
 

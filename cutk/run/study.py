@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import json
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import InitVar, dataclass, field
@@ -15,6 +18,7 @@ from cutk.components import Sizes
 from cutk.errors import Caught, one_line, traceback_of
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.jobs import Failed, Job, adopt, work
+from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
 from cutk.run.plan import Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
@@ -23,6 +27,8 @@ from cutk.run.summary import Summarised, best_on_test, summarise
 from cutk.run.worker import Done, Worker
 
 __all__ = ["Results", "Study"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,7 +80,8 @@ class Study:
     other processes. With ``blank``, which is as for ``Worker``, it can't be run.
 
     Raises:
-        UsageError: if data, manipulation, model, α, device and precision don't fit each other.
+        UsageError: if data, manipulation, model, α, device and precision don't fit each other, or an observer can't
+            observe.
     """
 
     setup: Setup
@@ -85,6 +92,7 @@ class Study:
 
     def __post_init__(self, blank: bool) -> None:
         self.observer = Observers(self.observer, [chosen.make() for chosen in self.setup.observers])
+        self.observer.ready()
         self.worker = Worker(self.setup, self.store, self.observer, blank=blank)
 
     @cached_property
@@ -121,6 +129,9 @@ class Study:
         """
         self.store.open()
         self.observer.started(len(self.cells))
+        began = time.monotonic()
+        _log.info("%d cells; runs are kept in '%s'", len(self.cells), self.store.root)
+        _log.debug("The plan as it is run: %s", json.dumps(self.setup.as_run(), ensure_ascii=False, default=str))
         came_of: dict[Cell, Done | Failure] = {}
         try:
             for cell, outcome in self._outcomes():
@@ -132,18 +143,21 @@ class Study:
                 labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
                 failure = Failure(what="cell", **labels, reason=outcome.reason, traceback=outcome.traceback)
                 came_of[cell] = failure
+                _log.info("%s: failed: %s", cell, outcome.reason)
+                _log.debug("%s: %s", cell, outcome.traceback)
                 with Caught():  # a scenario that can't be built has no key; that is what is being reported
                     self.store.note_failure(self.worker.key(cell), failure)
                 self.observer.cell_failed(cell, outcome.reason)
         finally:
             self.observer.finished()
+            _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
 
     def _outcomes(self) -> Iterator[tuple[Cell, Done | Failed]]:
         """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
         # Workers elsewhere use as many threads as this process would, for the same last bits.
         plan = self.setup.plan.model_copy(update={"threads": self.worker.environment.threads})
-        job = Job(plan, tuple(self.inline), self.store.root, self.setup.providers(), self.cells[0])
+        job = Job(plan, tuple(self.inline), self.store.root, self.setup.providers(), self.cells[0], log_level=level())
         adopt(self.worker, job)
         ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
         dependents: dict[Cell, list[int]] = {}
@@ -155,6 +169,7 @@ class Study:
             while ready or running:
                 while ready and len(running) < pool.slots:
                     cell = self.cells[heapq.heappop(ready)]
+                    _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
                     running[pool.submit(work, job._replace(cell=cell))] = cell
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -168,8 +183,10 @@ class Study:
                             yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
 
     def _hear(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Tell the observers what a worker elsewhere has to tell."""
-        if name in TOLD:
+        """Tell the observers what a worker elsewhere has to tell, and log what it logged."""
+        if name == LOG:
+            relog(*arguments)
+        elif name in TOLD:
             getattr(self.observer, name)(*arguments)
 
     def names(self, manipulation: str) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,6 +38,7 @@ from cutk.run.store import Damaged, Store, key_of
 
 __all__ = ["Done", "Worker"]
 
+_log = logging.getLogger(__name__)
 # Surrogates of so many scenarios are kept: one of large models, made anew for each of many seeds, wouldn't fit.
 _SURROGATES = 32
 # Kinds that are called for every cell; built-in ones are quick, and needn't be watched for what takes longer.
@@ -77,13 +80,24 @@ class Worker:
         self._trained: dict[Training, Trained] = {}
         self._found: dict[Unlearning, str] = {}
         self.blank = False
+        began = time.monotonic()
         self.splits = self._load_data(or_blank=blank)
         self._fingerprint = self.splits.fingerprint()
+        _log.info(
+            "Opened the dataset '%s' in %.1f s: %d training and %d test samples, fingerprint %s",
+            *(setup.dataset.name, time.monotonic() - began),
+            *(len(self.splits.train), len(self.splits.test), self._fingerprint),
+        )
         asked = setup.plan.threads  # a number, in every worker process of a study: then no network is built for it
         work = self._step() if asked == "auto" else 0.0
         torch.set_num_threads(choose_threads(asked, work, setup.executor.make().sharing))
         self.environment = Environment(
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
+        )
+        _log.info(
+            "Computing on %s (%s) in %s; threads: %d%s",
+            *(self.environment.device, self.environment.hardware, self.environment.precision),
+            *(self.environment.threads, f", since a step takes {work:.2g} operations" if asked == "auto" else ""),
         )
         for composed in setup.manipulations:
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
@@ -139,7 +153,7 @@ class Worker:
         if self._scenario is None or self._scenario[0] != (manipulation, seed):
             self._scenario = None
             self._asked.clear()
-            parts = self._parts[manipulation]
+            parts, began = self._parts[manipulation], time.monotonic()
             with self._calling(*parts):
                 scenario = Scenario(
                     self.splits,
@@ -153,6 +167,7 @@ class Worker:
                 self._scenario, self._content = ((manipulation, seed), scenario), ""
                 if not _ours([*parts, self.setup.identification]):
                     self._note_content()
+            _log.debug("%s, seed %d: samples manipulated in %.1f s", manipulation, seed, time.monotonic() - began)
         return self._scenario[1]
 
     def _manipulation(self, part: Chosen, composed: str, seed: int) -> Manipulation:
@@ -278,9 +293,12 @@ class Worker:
             raise
 
     def _obtain(self, cell: Cell) -> Done:
+        began = time.monotonic()
         run = self._read(cell)
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
+            _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, run.key)
             return Done(complete, True)
+        _log.info("%s: started, key %s", cell, self.key(cell))
         self.observer.cell_started(cell)
         self._note_content(cell)
         attempts, selected, model, prepared = self._train(cell) if isinstance(cell, Training) else self._unlearn(cell)
@@ -294,7 +312,9 @@ class Worker:
             environment=self.environment,
             **self._called(cell),
         )
-        return Done(self.store.write(computed, model.state_dict(), replace=run is not None), False)
+        written = self.store.write(computed, model.state_dict(), replace=run is not None)
+        _log.info("%s: computed in %.1f s, key %s", cell, time.monotonic() - began, written.key)
+        return Done(written, False)
 
     def _read(self, cell: Cell) -> Run | None:
         try:
