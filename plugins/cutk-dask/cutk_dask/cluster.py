@@ -87,8 +87,8 @@ class Jobs:
         try:
             deliver = outer.set_result, await self._futures[key]
         except KilledWorker as error:
-            said = f"Its worker was lost {error.allowed_failures + 1} times, most often for want of memory."
-            deliver = outer.set_exception, cutk.CellError(f"{said} The last was {error.last_worker.address}.")
+            said = f"Its worker was lost, the last of {error.allowed_failures + 1} times at {error.last_worker.address}"
+            deliver = outer.set_exception, cutk.CellError(f"{said}; most often that is for want of memory.")
         except asyncio.CancelledError as error:
             self._lost |= self._client.status != "running"
             deliver = outer.set_exception, self._gone() if self._lost else cutk.CellError(f"It was given up: {error}")
@@ -126,7 +126,7 @@ def opened(options: Any, workers: int, hear: cutk.Send) -> Iterator[Jobs]:
         UsageError: if there is none, or not such a one.
     """
     needs, ours = _needs(options.resources), not options.scheduler
-    _require_meant(options.model_fields_set, ours)
+    _require_meant(options)
     # What Dask has to say of what is lost is said in one line, and a cluster that is closed is no news.
     with _put_back(), silence_logging_cmgr(logging.CRITICAL), _client(options, workers) as client:
         if not ours:
@@ -157,11 +157,13 @@ def _client(options: Any, workers: int) -> AbstractContextManager[Client]:
     return _found(options) if options.scheduler else _started(options, workers)
 
 
-def _require_meant(given: set[str], ours: bool) -> None:
+def _require_meant(options: Any) -> None:
     """Refuse options that would do nothing."""
-    if meaningless := sorted(given & ({"resources", "jobs"} if ours else {"workers", "memory", "folder", "retries"})):
-        kind = "a running scheduler's" if ours else "a cluster's that is started here, and this one is running"
-        raise cutk.UsageError(f"Option 'dask.{meaningless[0]}' is {kind}. Leave it out.")
+    ours = not options.scheduler
+    for name in ("resources", "jobs") if ours else ("workers", "memory", "folder", "retries"):
+        if getattr(options, name) != type(options).model_fields[name].default:
+            whose = "a running scheduler" if ours else "a cluster that is started here, and this one is running"
+            raise cutk.UsageError(f"Option 'dask.{name}' is for {whose}. Leave it out.")
 
 
 def _needs(text: str) -> dict[str, float]:
