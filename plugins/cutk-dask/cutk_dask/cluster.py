@@ -62,7 +62,7 @@ class Jobs:
     def _listen(self, event: tuple[float, Any]) -> None:
         _, told = event
         if isinstance(told, bytes):  # otherwise the scheduler speaks of the client
-            for name, arguments in pickle.loads(told):  # noqa: S301  # Dask itself unpickles what workers send
+            for name, arguments in pickle.loads(told):  # noqa: S301  # Dask unpickles what workers send
                 self._turn.submit(self._hear, name, arguments)
 
     def submit(self, function: Callable[..., Any], job: Any, /) -> Future[Any]:
@@ -72,12 +72,10 @@ class Jobs:
             outer.set_exception(self._gone())
             return outer
         key = f"cutk-{uuid.uuid4().hex}"
-        packed = pickle.dumps((function, job), pickle.HIGHEST_PROTOCOL)
+        called = _Called(do, pickle.dumps((function, job)), key, self._client.id, self._quiet).pickled()
         # It may hold weights. As data of a worker they would be lost with it; with the task the scheduler has them.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-            future = self._client.submit(
-                do, packed, key, self._client.id, self._quiet, key=key, pure=False, resources=self._needs or None
-            )
+            future = self._client.submit(pickle.loads, called, key=key, pure=False, resources=self._needs or None)
         self._futures[key] = future
         asyncio.run_coroutine_threadsafe(self._follow(key, outer), self._client.loop.asyncio_loop)
         return outer
@@ -194,9 +192,9 @@ def _started(options: Any, workers: int) -> Iterator[Client]:
                     threads_per_worker=1,
                     memory_limit=memory,
                     local_directory=options.folder or None,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # it has one even where it has no dashboard
                     silence_logs=logging.CRITICAL,
-                    scheduler_kwargs={"allowed_failures": options.retries},
+                    scheduler_kwargs={"allowed_failures": options.retries, "dashboard": False},
                 )
             )
             client = stack.enter_context(Client(cluster, set_as_default=False))
@@ -242,6 +240,23 @@ def _said(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+class _Called:
+    """A function and its arguments; to unpickle it is to call it.
+
+    A worker that lacks the function's module fails at the task then, and says so. If it were a task's function it would
+    hang, since Dask unpickles that while it listens to the scheduler, and the scheduler itself would need the module.
+    """
+
+    def __init__(self, *call: Any) -> None:
+        self._call = call
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._call[0], self._call[1:]
+
+    def pickled(self) -> bytes:
+        return pickle.dumps(self)
+
+
 def at_once(worker: dict[str, Any], needs: dict[str, float]) -> int:
     """Return how many jobs a worker would do at the same time."""
     has = worker.get("resources", {})
@@ -260,10 +275,11 @@ def _require_fit(client: Client, needs: dict[str, float], *, any_number: bool) -
     if needs and not any_number and not any(at_once(about, needs) for about in workers.values()):
         asked = ",".join(f"{name}={number:g}" for name, number in needs.items())
         raise cutk.UsageError(f"No worker has {asked}. Start some with: dask worker --nthreads 1 --resources {asked}")
-    there = client.get_versions(packages=["cutk", "cutk-dask"])
+    packages = ["cutk", "cutk-dask"]  # of which a scheduler knows nothing
+    there = client.get_versions(packages=packages)
     here, others = there["client"], {f"worker at '{address}'": about for address, about in there["workers"].items()}
     for who, about in {f"scheduler at '{client.scheduler.address}'": there["scheduler"], **others}.items():
-        for package in ("python", "distributed", "cutk", "cutk-dask"):
+        for package in ("python", "distributed", *(packages if who in others else ())):
             mine, theirs = (_version(each, package) for each in (here, about))
             if mine != theirs:
                 raise cutk.UsageError(

@@ -77,7 +77,7 @@ def do(packed: bytes, key: str, topic: str, quiet: bool) -> Any:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
     try:
-        function, job = pickle.loads(packed)  # noqa: S301  # Dask itself would unpickle it otherwise
+        function, job = pickle.loads(packed)  # noqa: S301  # Dask would unpickle it otherwise
     except Exception as error:
         raise cutk.CellError(
             f"The worker on '{platform.node()}' can't read its job ({type(error).__name__}: {error}). "

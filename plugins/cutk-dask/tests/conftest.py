@@ -78,7 +78,7 @@ def cluster():
     with LocalCluster(
         n_workers=2,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
         resources={"GPU": 1},
         scheduler_kwargs={"allowed_failures": 1},

@@ -78,13 +78,6 @@ def test_runs_that_travel_are_read_completed_and_mended(bench, address, capsys):
     assert list(Path("runs", "damaged").iterdir()) != []
 
 
-def test_a_cell_whose_worker_is_killed_is_computed_again(bench, address):
-    found = bench(executor(address), "once", options={"dask": {"shared": False}})
-    assert Path("mark").exists()
-    assert found.failures == []
-    assert len(found.records) == 4
-
-
 def test_a_method_that_kills_its_worker_every_time_costs_its_own_cell(bench, address):
     found = bench(executor(address), "always")
     (failure,) = found.failures
@@ -172,7 +165,7 @@ def test_a_scheduler_that_cannot_be_reached_is_named_after_the_stated_wait(bench
 
 
 def test_a_scheduler_without_workers_is_named(bench):
-    with LocalCluster(n_workers=0, dashboard_address=None) as empty:
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty:
         said = refusal(bench, executor(empty.scheduler_address), options={"dask": {"timeout": 0.5}})
         with Dask(Dask.Options(scheduler=empty.scheduler_address, jobs=7)).open(print) as pool:
             assert pool.slots == 7
@@ -282,7 +275,7 @@ def waiting(process, number):
 
 
 def test_a_cluster_of_its_own_survives_a_worker_and_keeps_to_itself_what_is_printed(started):
-    process = started("once", "--executor", "dask", "-o", "dask.workers=2")
+    process = started("once", "--executor", "dask", "-o", "dask.workers=2", "-o", "dask.shared=false")
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert Path("mark").exists()
