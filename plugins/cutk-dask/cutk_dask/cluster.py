@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -87,7 +87,7 @@ class Jobs:
         except KilledWorker as error:
             said = f"Its worker was lost, the last of {error.allowed_failures + 1} times at {error.last_worker.address}"
             deliver = outer.set_exception, cutk.CellError(f"{said}; most often that is for want of memory.")
-        except asyncio.CancelledError as error:
+        except CancelledError as error:
             self._lost |= self._client.status != "running"
             deliver = outer.set_exception, self._gone() if self._lost else cutk.CellError(f"It was given up: {error}")
         except ImportError as error:
