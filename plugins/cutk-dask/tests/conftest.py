@@ -88,6 +88,8 @@ def cluster():
 
 @pytest.fixture
 def address(cluster):
+    """Return where its scheduler is, once both workers are there: one that was killed takes a while to come back."""
+    cluster.wait_for_workers(2)
     return cluster.scheduler_address
 
 
