@@ -52,7 +52,7 @@ class Jobs:
         self._turn = ThreadPoolExecutor(1)
         # The scheduler forgets what was told under a client's name some time after the client is gone.
         client.subscribe_topic(client.id, self._listen)
-        self.slots = self._count(client.scheduler_info()["workers"])
+        self.slots = self._count(client.scheduler_info(n_workers=-1)["workers"])
         self._asked = time.monotonic()
 
     def _count(self, workers: dict[str, Any]) -> int:
@@ -265,7 +265,7 @@ def at_once(worker: dict[str, Any], needs: dict[str, float]) -> int:
 
 def _require_fit(client: Client, needs: dict[str, float], *, any_number: bool) -> None:
     """Refuse workers that can't do a job, each a job at a time, or have other versions."""
-    workers = client.scheduler_info()["workers"]
+    workers = client.scheduler_info(n_workers=-1)["workers"]
     for address, about in workers.items():
         if (number := at_once(about, needs)) > 1:
             raise cutk.UsageError(

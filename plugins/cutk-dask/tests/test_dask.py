@@ -238,7 +238,7 @@ def test_other_versions_and_crowded_workers_are_refused(nthreads, scheduler, wor
         "workers": {name: {"packages": each} for name, each in there["workers"].items()}
     }
     client = SimpleNamespace(
-        scheduler_info=lambda: {"workers": {"tcp://w": {"nthreads": nthreads}}},
+        scheduler_info=lambda n_workers: {"workers": {"tcp://w": {"nthreads": nthreads}}},
         get_versions=lambda packages: about,
         scheduler=SimpleNamespace(address="tcp://s"),
     )
@@ -308,7 +308,10 @@ def test_ctrl_c_cancels_its_own_tasks_on_a_running_cluster(started, cluster, add
     assert "Traceback" not in err
     with Client(address, set_as_default=False) as client:
         # Each worker has one thread, and it is free.
-        futures = [client.submit(os.getpid, workers=[each], pure=False) for each in client.scheduler_info()["workers"]]
+        futures = [
+            client.submit(os.getpid, workers=[each], pure=False)
+            for each in client.scheduler_info(n_workers=-1)["workers"]
+        ]
         assert {future.result(PATIENCE) for future in futures} == set(workers)
 
 
