@@ -27,6 +27,8 @@ from cutk_dask.job import do
 GRACE = 1.0
 # How often it is asked, in seconds, how many workers there are.
 OFTEN = 1.0
+# Why Dask says that it has cancelled a task where its scheduler is lost, or was restarted.
+_LOST = ("scheduler-connection-lost", "scheduler-restart")
 _VARIABLES = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
 
 
@@ -38,13 +40,10 @@ class Jobs:
         hear: called with what workers send.
         needs: what a job needs of a worker's resources.
         limit: how many jobs it is given at once; as many as there are workers if not given.
-        quiet: whether what workers print would get among the study's results.
     """
 
-    def __init__(
-        self, client: Client, hear: cutk.Send, needs: dict[str, float], limit: int | None, *, quiet: bool
-    ) -> None:
-        self._client, self._hear, self._needs, self._limit, self._quiet = client, hear, needs, limit, quiet
+    def __init__(self, client: Client, hear: cutk.Send, needs: dict[str, float], limit: int | None) -> None:
+        self._client, self._hear, self._needs, self._limit = client, hear, needs, limit
         self._address = client.scheduler.address
         self._futures: dict[str, Any] = {}
         self._lost = False
@@ -72,7 +71,7 @@ class Jobs:
             outer.set_exception(self._gone())
             return outer
         key = f"cutk-{uuid.uuid4().hex}"
-        called = _Called(do, pickle.dumps((function, job)), key, self._client.id, self._quiet).pickled()
+        called = _Called(do, pickle.dumps((function, job)), key, self._client.id).pickled()
         # It may hold weights. As data of a worker they would be lost with it; with the task the scheduler has them.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
             future = self._client.submit(pickle.loads, called, key=key, pure=False, resources=self._needs or None)
@@ -88,14 +87,15 @@ class Jobs:
             said = f"Its worker was lost, the last of {error.allowed_failures + 1} times at {error.last_worker.address}"
             deliver = outer.set_exception, cutk.CellError(f"{said}; most often that is for want of memory.")
         except CancelledError as error:
-            self._lost |= self._client.status != "running"
+            self._lost |= self._client.status != "running" or getattr(error, "reason", "") in _LOST
             deliver = outer.set_exception, self._gone() if self._lost else cutk.CellError(f"It was given up: {error}")
         except ImportError as error:
             deliver = outer.set_exception, cutk.CellError(f"A worker lacks what it needs ({error}). Install it there.")
         except Exception as error:
-            deliver = outer.set_exception, error
+            self._lost |= self._client.status != "running"  # it may be lost while a result is fetched
+            deliver = outer.set_exception, self._gone() if self._lost else error
         del self._futures[key]
-        with suppress(OSError):
+        with suppress(Exception):  # there is another time
             if not self._lost and time.monotonic() - self._asked > OFTEN:
                 self._asked = time.monotonic()
                 self.slots = self._count((await self._client.scheduler.identity(n_workers=-1))["workers"])
@@ -129,7 +129,7 @@ def opened(options: Any, workers: int, hear: cutk.Send) -> Iterator[Jobs]:
     with _put_back(), silence_logging_cmgr(logging.CRITICAL), _client(options, workers) as client:
         if not ours:
             _require_fit(client, needs, any_number=bool(options.jobs))
-        jobs = Jobs(client, hear, needs, options.jobs, quiet=ours)
+        jobs = Jobs(client, hear, needs, options.jobs)
         try:
             yield jobs
         finally:
@@ -194,6 +194,7 @@ def _started(options: Any, workers: int) -> Iterator[Client]:
                     local_directory=options.folder or None,
                     dashboard_address="127.0.0.1:0",  # it has one even where it has no dashboard
                     silence_logs=logging.CRITICAL,
+                    preload="cutk_dask.preload",
                     scheduler_kwargs={"allowed_failures": options.retries, "dashboard": False},
                 )
             )

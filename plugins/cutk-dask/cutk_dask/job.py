@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import platform
 import random
@@ -65,7 +64,7 @@ def _leave_chance_alone() -> None:
             module.random = own  # type: ignore[attr-defined]
 
 
-def do(packed: bytes, key: str, topic: str, quiet: bool) -> Any:
+def do(packed: bytes, key: str, topic: str) -> Any:
     """Do a job: call a function with something and with ``send``.
 
     Raises:
@@ -73,9 +72,6 @@ def do(packed: bytes, key: str, topic: str, quiet: bool) -> Any:
         Reschedule: if nobody wants it any more.
     """
     worker = get_worker()
-    if quiet:  # what is printed here is no result, and this process writes where the study's does
-        os.dup2(2, 1)
-        sys.stdout = sys.stderr
     try:
         function, job = pickle.loads(packed)  # noqa: S301  # Dask would unpickle it otherwise
     except Exception as error:

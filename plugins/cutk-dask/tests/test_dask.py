@@ -78,14 +78,6 @@ def test_runs_that_travel_are_read_completed_and_mended(bench, address, capsys):
     assert list(Path("runs", "damaged").iterdir()) != []
 
 
-def test_a_method_that_kills_its_worker_every_time_costs_its_own_cell(bench, address):
-    found = bench(executor(address), "always")
-    (failure,) = found.failures
-    assert (failure["unlearner"], failure["alpha"]) == ("wild", 0.5)
-    assert failure["reason"].startswith("Its worker was lost, the last of 2 times at tcp://127.0.0.1:")
-    assert len(found.records) == 3
-
-
 def test_a_plugin_that_a_worker_lacks_is_named(bench, address, wild, monkeypatch):
     monkeypatch.setenv("CUTK_PLUGIN_PATH", str(wild))
     found = bench(executor(address), plugins=())
@@ -274,31 +266,6 @@ def waiting(process, number):
     raise AssertionError(process.communicate())
 
 
-def test_a_cluster_of_its_own_survives_a_worker_and_keeps_to_itself_what_is_printed(started):
-    process = started("once", "--executor", "dask", "-o", "dask.workers=2", "-o", "dask.shared=false")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert Path("mark").exists()
-    assert len(json.loads(out)["records"]) == 4
-    assert "printed by a method" in err
-    assert "[4/4] " in err
-    assert "Traceback" not in err
-    assert "distributed." not in err
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-def test_ctrl_c_ends_the_workers_of_a_cluster_of_its_own(started):
-    process = started("wait", "--executor", "dask", "-o", "dask.workers=2")
-    workers = waiting(process, 2)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130, err
-    assert out == ""
-    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in err
-    assert "Traceback" not in err
-    assert [each for each in workers if is_there(each)] == []
-
-
 def test_ctrl_c_cancels_its_own_tasks_on_a_running_cluster(started, cluster, address):
     process = started("wait", "--executor", executor(address))
     workers = waiting(process, 2)
@@ -313,6 +280,15 @@ def test_ctrl_c_cancels_its_own_tasks_on_a_running_cluster(started, cluster, add
             for each in client.scheduler_info(n_workers=-1)["workers"]
         ]
         assert {future.result(PATIENCE) for future in futures} == set(workers)
+
+
+# The last of those that share a cluster: it costs workers that have imported what cells need.
+def test_a_method_that_kills_its_worker_every_time_costs_its_own_cell(bench, address):
+    found = bench(executor(address), "always")
+    (failure,) = found.failures
+    assert (failure["unlearner"], failure["alpha"]) == ("wild", 0.5)
+    assert failure["reason"].startswith("Its worker was lost, the last of 2 times at tcp://127.0.0.1:")
+    assert len(found.records) == 3
 
 
 @pytest.fixture
@@ -355,3 +331,28 @@ def test_a_scheduler_that_is_lost_leaves_what_is_finished(started, processes):
     }
     assert "Traceback" not in err
     assert len(list(Path("runs").glob("train/*/record.json"))) == 2
+
+
+def test_a_cluster_of_its_own_survives_a_worker_and_keeps_to_itself_what_is_printed(started):
+    process = started("once", "--executor", "dask", "-o", "dask.workers=1", "-o", "dask.shared=false")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert Path("mark").exists()
+    assert len(json.loads(out)["records"]) == 4
+    assert "printed by a method" in err
+    assert "[4/4] " in err
+    assert "Traceback" not in err
+    assert "distributed." not in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_ctrl_c_ends_the_workers_of_a_cluster_of_its_own(started):
+    process = started("wait", "--executor", "dask", "-o", "dask.workers=2")
+    workers = waiting(process, 2)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in err
+    assert "Traceback" not in err
+    assert [each for each in workers if is_there(each)] == []
