@@ -29,12 +29,19 @@ def stream(seed: int, purpose: str, salt: str = "") -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, purpose, salt))
 
 
+def _seed_torch(seed: int) -> None:
+    if torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available():
+        torch.manual_seed(seed)
+    else:  # the same, without importing torch's compiler, which takes as long as importing torch
+        torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
     """Seed the global random states of torch, NumPy and Python inside the block, and leave them as they were before."""
     python, numpy = random.getstate(), np.random.get_state()  # the global one is what others use
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        _seed_torch(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

@@ -71,7 +71,7 @@ def test_the_sdist_holds_what_a_packager_needs(built):
 
 def pip(shell, tmp_path, target, *packages):
     done = shell(
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", "--no-build-isolation"),
         *("--target", target, *packages),
         cwd=tmp_path,
     )

@@ -20,7 +20,7 @@ def site(tmp_path_factory):
     """A folder into which all examples are installed."""
     folder = tmp_path_factory.mktemp("examples")
     sources = [shutil.copytree(path, folder / "sources" / path.name) for path in DISTRIBUTIONS]
-    command = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation")
+    command = (sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", "--no-build-isolation")
     done = subprocess.run(
         [*command, "--target", str(folder / "site"), *map(str, sources)], capture_output=True, text=True, check=False
     )

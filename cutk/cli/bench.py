@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import sys
 from pathlib import Path
@@ -275,8 +276,9 @@ def _setup(ctx: click.Context, options: dict[str, Any]) -> Setup:
 
 def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tuple[Study, Results | None]:
     """Run a plan, unless it is only to be looked at; what a plugin prints is no result, and goes to stderr."""
-    from cutk.cli.foresight import remark_if_long
+    from cutk.cli.foresight import Foresight
     from cutk.cli.progress import watching
+    from cutk.run.observer import Observers
     from cutk.run.store import Store
     from cutk.run.study import Study
 
@@ -291,11 +293,13 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
     store = Store(options["runs"].expanduser().absolute())
     with watching(options["runs"], debugger) as observer, contextlib.redirect_stdout(sys.stderr):
         try:
-            study = Study(setup, store, observer, inline=plugin_files(ctx), blank=options["dry_run"])
+            foresight = Foresight(observer)
+            told = Observers(observer, [foresight])
+            study = Study(setup, store, told, inline=plugin_files(ctx), blank=options["dry_run"])
             if options["dry_run"]:
                 return study, None
-            if remark := remark_if_long(study):
-                observer.warning(remark)
+            foresight.study = study
+            gc.freeze()  # what was imported stays, and looking through it again and again takes long
             return study, study.run()
         except CellError as error:
             observer.error(error)

@@ -1,4 +1,4 @@
-"""What is said of a run of hours before it starts."""
+"""What is said of a run of hours when its first cell starts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cutk.errors import Caught
+from cutk.run.cells import Cell
+from cutk.run.observer import Observer
 
 if TYPE_CHECKING:
     from cutk.report.estimate import CellCost
-    from cutk.run.cells import Cell
     from cutk.run.study import Study
 
-__all__ = ["remark_if_long"]
+__all__ = ["Foresight", "remark_if_long"]
 
 # Seconds from which on a run is long.
 LIMIT = 3600.0
@@ -33,7 +34,7 @@ def _costs(study: Study) -> dict[Cell, CellCost]:
     for cell in study.cells:
         if cell.seed == first and cell.manipulation not in broken:
             with Caught() as caught:
-                costs[cell] = cost_of(study, cell, study.sizes(cell), stored=False)
+                costs[cell] = cost_of(study, cell, study.sizes(cell))
             if caught.error is not None:
                 broken.add(cell.manipulation)
     return costs
@@ -79,6 +80,23 @@ def remark_if_long(study: Study) -> str:
         f"{passes:.0f} passes over the training data. Shorter: {', '.join(_shorter(study))}. --dry-run lists the "
         "cells; Ctrl-C stops, and what is finished is kept."
     )
+
+
+class Foresight(Observer):
+    """Warns of a run of hours once there is something to compute: a study whose cells are all there isn't timed."""
+
+    name = "foresight"
+    study: Study | None = None
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def cell_started(self, cell: Cell) -> None:
+        """Say so before the first one."""
+        study, self.study = self.study, None
+        if study is not None and (remark := remark_if_long(study)):
+            self._observer.warning(remark)
 
 
 def _shorter(study: Study) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def report(runs: Path, **options: Any) -> int:
     from cutk.report.terminal import described, print_sheet
     from cutk.run.store import Store
 
+    gc.freeze()  # what was imported stays, and looking through it again and again takes long
     store = Store(runs)
     found = list(store.runs(_warn))
     failures = list(store.failures())

@@ -125,6 +125,12 @@ class Scaling:
         self.scale = std.view(-1, 1, 1) * 255 if form == "images" else std
         self.offset = mean.view(-1, 1, 1) * 255 / self.scale if form == "images" else mean
 
+    def copied(self) -> Scaling:
+        """Return the same with numbers of its own."""
+        other = copy.copy(self)
+        other.scale, other.offset = self.scale.clone(), self.offset.clone()
+        return other
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return a batch as a model takes it."""
         if self.form == "images":
@@ -180,7 +186,7 @@ class TrainSet(ABC):
         """Return a set of the same samples with another default generator, its own labels, and nothing drawn yet."""
         other = copy.copy(self)
         other.generator, other.labels, other.drawn = generator, self.labels.clone(), 0
-        other._scaling = copy.deepcopy(self._scaling)
+        other._scaling = self._scaling.copied()
         return other
 
     @abstractmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +75,14 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep torch from warning of more workers than processors: who asked for them knows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        yield
+
+
 class _Source:
     """A dataset's samples by their indices; copies of a set share it, and with it the workers."""
 
@@ -97,12 +107,14 @@ class _Source:
 
     def read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the indices and the samples of each batch, reading ahead as far as a pass goes."""
-        loader = self._loader()
+        with _quietly():
+            loader = self._loader()
         batches: Iterator[Any] = iter(())
         try:
             for parts in passes:
                 loader.sampler[:] = [part.numpy() for part in parts]  # type: ignore[index]
-                batches = iter(loader)
+                with _quietly():
+                    batches = iter(loader)
                 for part in parts:
                     read = next(batches)
                     if isinstance(read, str):

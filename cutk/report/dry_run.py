@@ -19,13 +19,13 @@ def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: flo
     """
     console = make_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Manipulation", "Seed", "Cell", "α", "Points", "Passes", "Evaluation", "State"):
+    for heading in ("Manipulation", "Seeds", "Cell", "α", "Points", "Passes", "Evaluation", "State"):
         table.add_column(heading, justify="left" if heading in ("Manipulation", "Cell", "State") else "right")
     for cost in costs:
         about = cost.cell.labels
         table.add_row(
             safe(about["manipulation"]),
-            str(about["seed"]),
+            spans(cost.seeds),
             safe(about.get("unlearner", about["role"])),
             f"{about['alpha']:g}" if "alpha" in about else "",
             str(cost.points),
@@ -35,10 +35,11 @@ def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: flo
         )
     console.print(table)
     to_do = [cost for cost in costs if not cost.stored]
-    trainings = sum(cost.cell.kind == "train" for cost in to_do)
+    cells, missing = (sum(len(cost.seeds) for cost in those) for those in (costs, to_do))
+    trainings = sum(len(cost.seeds) for cost in to_do if cost.cell.kind == "train")
     passes, unknown = total(costs)
     lines = [
-        f"{len(to_do)} of {len(costs)} cells to compute, {trainings} of them trainings of an original or gold model.",
+        f"{missing} of {cells} cells to compute, {trainings} of them trainings of an original or gold model.",
         f"About {passes:.0f} passes, forward and backward, over {samples} training samples, evaluation included"
         + (f", and {unknown} cells whose unlearner does not tell." if unknown else "."),
     ]
@@ -47,6 +48,18 @@ def print_dry_run(costs: Sequence[CellCost], samples: int, seconds_per_pass: flo
         lines.append(f"A pass takes about {here} here ({machine}; measured just now), so all of it about {whole}.")
     for line in lines:
         console.print(safe(line), highlight=False, soft_wrap=True)
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Return numbers as people write them, neighbours as a span.
+
+    >>> spans([0, 1, 2, 5, 7, 8])
+    '0–2, 5, 7–8'
+    """
+    ordered = sorted(numbers)
+    starts = [n for i, n in enumerate(ordered) if not i or n != ordered[i - 1] + 1]
+    ends = [n for i, n in enumerate(ordered) if i + 1 == len(ordered) or n + 1 != ordered[i + 1]]
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def duration(seconds: float) -> str:

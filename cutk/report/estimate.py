@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,14 +23,15 @@ FORWARD = 1 / 3
 
 @dataclass(frozen=True)
 class CellCost:
-    """What one cell costs, in passes over S_tr (forward and backward).
+    """What a cell costs that is the same for several seeds, in passes over S_tr (forward and backward).
 
     Attributes:
-        cell: the cell.
+        cell: the first of them.
         points: how many options it tries.
         work: passes of its trainings or of its unlearner; none if the unlearner doesn't tell.
         evaluation: passes of scoring each point and measuring what is to be measured.
         stored: whether it is there already, so that it costs nothing.
+        seeds: of the cells.
     """
 
     cell: Cell
@@ -38,6 +39,7 @@ class CellCost:
     work: float | None
     evaluation: float
     stored: bool
+    seeds: tuple[int, ...]
 
 
 def _work(unlearner: Chosen | None, sizes: Sizes) -> float | None:
@@ -55,8 +57,8 @@ def _work(unlearner: Chosen | None, sizes: Sizes) -> float | None:
     return float(sum(prepare.values()) + work)
 
 
-def cost_of(study: Study, cell: Cell, sizes: Sizes, *, stored: bool) -> CellCost:
-    """Return what a cell costs."""
+def cost_of(study: Study, cell: Cell, sizes: Sizes) -> CellCost:
+    """Return what a cell costs, were it not there yet."""
     splits, plan = study.worker.splits, study.setup.plan
     validation = (
         round(plan.validation_fraction * len(splits.train)) if splits.validation is None else len(splits.validation)
@@ -66,13 +68,30 @@ def cost_of(study: Study, cell: Cell, sizes: Sizes, *, stored: bool) -> CellCost
     scored = points * (validation + sizes.identified) if unlearner else 0
     # The affected domain and the rest, S_m and S_f.
     measured = (points if plan.evaluate == "all" else 1) * (2 * len(splits.test) + 2 * sizes.identified)
-    return CellCost(cell, points, _work(unlearner, sizes), FORWARD * (scored + measured) / sizes.train, stored)
+    return CellCost(
+        cell, points, _work(unlearner, sizes), FORWARD * (scored + measured) / sizes.train, False, (cell.seed,)
+    )
 
 
 def cell_costs(study: Study) -> list[CellCost]:
-    """Return the cost of every cell of a plan, in the order in which they would be started."""
-    stored = study.worker.is_stored
-    return [cost_of(study, cell, study.sizes(cell), stored=stored(cell)) for cell in study.cells]
+    """Return the cost of every cell of a plan, in the order in which those of the first seed would be started.
+
+    Another seed's cost the same, nearly: they have as many samples, except where chance decides how many are found.
+    """
+    stored = study.stored()
+    seeds: dict[Cell, tuple[list[int], list[int]]] = {}
+    first = study.setup.plan.seed_list[0]
+    for cell in study.cells:
+        seeds.setdefault(replace(cell, seed=first), ([], []))[cell in stored].append(cell.seed)
+    found = []
+    for cell, parts in seeds.items():
+        cost = cost_of(study, cell, study.sizes(cell))
+        found += [
+            replace(cost, cell=replace(cell, seed=those[0]), stored=there, seeds=tuple(those))
+            for there, those in zip((False, True), parts, strict=True)
+            if those
+        ]
+    return found
 
 
 def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
@@ -105,5 +124,6 @@ def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
 
 def total(costs: Sequence[CellCost]) -> tuple[float, int]:
     """Return the passes of all cells that aren't stored, and how many of these don't tell theirs."""
-    to_do = [cost for cost in costs if not cost.stored]
-    return sum((cost.work or 0.0) + cost.evaluation for cost in to_do), sum(cost.work is None for cost in to_do)
+    to_do = [(cost, len(cost.seeds)) for cost in costs if not cost.stored]
+    passes = sum(((cost.work or 0.0) + cost.evaluation) * count for cost, count in to_do)
+    return passes, sum(count for cost, count in to_do if cost.work is None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 __all__ = ["Cell", "Training", "Unlearning"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Training:
     """One training: the original model, or the gold one without the manipulated samples."""
 
@@ -21,13 +21,13 @@ class Training:
     @property
     def labels(self) -> dict[str, Any]:
         """What its records and failures say of it, as far as the cell alone tells."""
-        return asdict(self)
+        return {"role": self.role, "manipulation": self.manipulation, "seed": self.seed}
 
     def __str__(self) -> str:
         return f"{self.manipulation}, seed {self.seed}: {self.role}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unlearning:
     """One unlearner at one α: every point of its grid, and the one that the selector takes."""
 
@@ -45,7 +45,7 @@ class Unlearning:
     @property
     def labels(self) -> dict[str, Any]:
         """What its records and failures say of it, as far as the cell alone tells."""
-        return {"role": "unlearned", **asdict(self)}
+        return {"role": "unlearned"} | {name: getattr(self, name) for name in self.__slots__}
 
     def __str__(self) -> str:
         return f"{self.manipulation}, seed {self.seed}: {self.unlearner} at α = {self.alpha:g}"

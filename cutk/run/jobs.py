@@ -12,7 +12,7 @@ from cutk.run.cells import Cell
 from cutk.run.observer import Observer, Relay, Send
 from cutk.run.parcels import Parcels
 from cutk.run.plan import Plan, Setup, resolve
-from cutk.run.store import Kind, Parcel, Store, key_of
+from cutk.run.store import Kind, Parcel, Store
 from cutk.run.worker import Done, Worker
 
 __all__ = ["Failed", "Job", "Lacking", "adopt", "work"]
@@ -47,24 +47,21 @@ class Lacking(NamedTuple):
 
 
 # A worker holds a dataset: one at a time.
-_OPEN: dict[str, Worker] = {}
+_OPEN: list[tuple[tuple[object, ...], Worker]] = []
 
 
-def _name_of(job: Job) -> str:
-    about = {"plan": job.plan.model_dump(mode="json"), "providers": job.providers}
-    return key_of({**about, "inline": list(map(str, job.inline)), "runs": str(job.runs)})
+def _plan_of(job: Job) -> tuple[object, ...]:
+    return job.plan, job.inline, job.runs, job.providers
 
 
 def adopt(worker: Worker, job: Job) -> None:
     """Let ``work`` compute cells of the job's plan with ``worker`` in this process."""
-    _OPEN.clear()
-    _OPEN[_name_of(job)] = worker
+    _OPEN[:] = [(_plan_of(job), worker)]
 
 
 def _opened(job: Job) -> Worker:
     """Return this process's worker for a plan, opened with its first job."""
-    name = _name_of(job)
-    if name not in _OPEN:
+    if not _OPEN or _OPEN[0][0] != _plan_of(job):
         setup = _here(job)
         if job.runs is not None and not job.runs.is_dir():
             raise CellError(
@@ -72,7 +69,7 @@ def _opened(job: Job) -> Worker:
                 "sees under this path, or an executor's option that sends runs back."
             )
         adopt(Worker(setup, Parcels() if job.runs is None else Store(job.runs)), job)
-    return _OPEN[name]
+    return _OPEN[0][1]
 
 
 def _host() -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import core_schema
 
 __all__ = [
     "SCHEMA",
     "Attempt",
+    "Attempts",
     "Environment",
     "Failure",
     "Identity",
@@ -131,20 +133,22 @@ class Attempt(BaseModel):
     """One model, and how it came about: a point of a grid, or a training.
 
     Attributes:
+        error: why there is no model, if there is none; ``traceback`` says where that happened.
+        failed_metrics: why there is no value, by the metric's identity.
         options: the unlearner's.
         seconds: wall-clock; for a point of a grid ``prepare`` and ``unlearn``, evaluation excluded.
         passes: samples drawn meanwhile, divided by |S_tr|.
         peak_bytes: the most memory meanwhile, beyond what was in use before.
         score: the selector's value; ``measured_score`` is what it was given.
         metrics: by the metric's identity: a number, several by their labels, or None where the metric means nothing.
-        failed_metrics: reasons, by the same identities.
         scalars: curves that ``unlearn`` logged.
         state: which of the prepared states it used.
-        error: why there is no model, if there is none; ``traceback`` says where that happened.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
+    error: str = ""
+    failed_metrics: dict[str, str] = {}
     options: dict[str, Any] = {}
     seconds: float | None = None
     passes: float | None = None
@@ -152,11 +156,51 @@ class Attempt(BaseModel):
     score: float | None = None
     measured_score: dict[str, float | None] = {}
     metrics: dict[str, float | dict[str, float] | None] = {}
-    failed_metrics: dict[str, str] = {}
     scalars: Scalars = {}
     state: str = ""
-    error: str = ""
     traceback: str = ""
+
+
+class Attempts(Sequence[Attempt]):
+    """The attempts of a run; one that is given as its JSON is parsed when it is first asked for."""
+
+    def __init__(self, items: Iterable[Attempt | bytes]) -> None:
+        self._items = list(items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, position: Any) -> Any:
+        if isinstance(position, slice):
+            return [self[each] for each in range(len(self))[position]]
+        item = self._items[position]
+        if isinstance(item, bytes):
+            item = self._items[position] = Attempt.model_validate_json(item)
+        return item
+
+    def failed(self) -> Iterator[Attempt]:
+        """Yield those that lack a model or a metric."""
+        for position, item in enumerate(self._items):
+            if not (isinstance(item, bytes) and item.startswith(_NOTHING_FAILED)):
+                yield self[position]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        def wrapped(value: Any, validate: Callable[[Any], list[Attempt]]) -> Attempts:
+            return value if isinstance(value, Attempts) else cls(validate(value))
+
+        def dumped(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+            return [attempt.model_dump(mode="json") for attempt in attempts]
+
+        return core_schema.no_info_wrap_validator_function(
+            wrapped,
+            handler.generate_schema(list[Attempt]),
+            serialization=core_schema.plain_serializer_function_ser_schema(dumped),
+        )
+
+
+# How the JSON of an attempt begins, in the order of its fields.
+_NOTHING_FAILED = b'{"error": "", "failed_metrics": {}, '
 
 
 class Failure(_Part):
@@ -211,7 +255,7 @@ class Run(_Part):
     labels: Labels
     decided_by: Unlearned | Trained
     provider: str
-    attempts: list[Attempt] = Field(min_length=1)
+    attempts: Attempts
     selected: int = Field(ge=0)
     prepared: dict[str, Scalars] = {}
     measured: dict[str, Measured] = {}
@@ -223,6 +267,7 @@ class Run(_Part):
     def _selected_is_there(self) -> Run:
         if self.selected >= len(self.attempts):
             raise ValueError(f"attempt {self.selected} is selected, and there are {len(self.attempts)}")
+        _ = self.chosen  # which is looked at before any other
         return self
 
     @property
@@ -238,7 +283,8 @@ class Run(_Part):
     @property
     def chosen(self) -> Attempt:
         """The attempt that the selector took: the one whose weights are kept."""
-        return self.attempts[self.selected]
+        chosen: Attempt = self.attempts[self.selected]
+        return chosen
 
     def record_of(self, position: int, names: dict[str, str], *, oracle: bool = False) -> Record:
         """Return one attempt as people read it, with the metrics of these ``names``, which stand by their identity.
@@ -263,7 +309,7 @@ class Run(_Part):
     def failures(self, names: dict[str, str]) -> Iterator[Failure]:
         """Yield what failed inside it: points of the grid, and metrics of these ``names`` of those that came about."""
         labels = self.labels.model_dump(exclude={"recipe", "manipulated", "identified"})
-        for attempt in self.attempts:
+        for attempt in self.attempts.failed():
             here = {**labels, "options": attempt.options}
             if attempt.error:
                 yield Failure(what="point", **here, reason=attempt.error, traceback=attempt.traceback)

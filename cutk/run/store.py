@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -28,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cutk.errors import CutkError, UsageError, one_line, printable
-from cutk.run.records import SCHEMA, Failure, Run, Unlearned
+from cutk.run.records import SCHEMA, Attempts, Failure, Run, Unlearned
 
 __all__ = ["Damaged", "Kind", "Parcel", "Store", "Unreadable", "canonical", "key_of", "kind_of"]
 
@@ -42,6 +43,8 @@ _LARGEST_RECORD = 2**28
 _ROLES = ("original", "gold", "unlearned")
 # The first line of a record holds the checksum of all that follows it. Later schemas are to keep it.
 _HEAD = '{"sha256": "%s",\n'
+# Attempts come last, each in a line of its own.
+_ATTEMPTS, _END = b',\n "attempts": [\n', b"\n ]\n}\n"
 _HEAD_LENGTH = len(_HEAD % ("0" * 64))
 
 T = TypeVar("T", bound=BaseModel)
@@ -185,6 +188,16 @@ class Store:
             raise UsageError(f"{what}. Expected a folder that cutk bench --runs DIR filled.")
         return sorted(runs, key=_order)
 
+    def seeds(self) -> set[int]:
+        """Return the seeds of the runs that can be read."""
+        found = set()
+        with _uncollected():
+            for kind, key in self._names():
+                with contextlib.suppress(Damaged, Unreadable):
+                    run = self._record(kind, key)
+                    found |= {run.trained.seed} if run else set()
+        return found
+
     def weights(self, kind: Kind, key: str) -> dict[str, Tensor]:
         """Return a run's weights, on the CPU; raises as ``read`` does, and ``Damaged`` if they aren't there."""
         path = self._folder(kind, key) / WEIGHTS
@@ -253,8 +266,9 @@ class Store:
 
     def forget_failure(self, key: str) -> None:
         """Drop what ``note_failure`` kept, if anything."""
-        with contextlib.suppress(OSError):
-            self._failed(key).unlink(missing_ok=True)
+        if os.path.isdir(self.root / "failed"):  # which is asked for every cell, and is seldom there
+            with contextlib.suppress(OSError):
+                self._failed(key).unlink(missing_ok=True)
 
     def failures(self) -> list[Failure]:
         """Return why cells gave no run, as far as it can be read, in the order of their labels."""
@@ -300,7 +314,7 @@ class Store:
     def _record(self, kind: Kind, key: str) -> Run | None:
         path = self._folder(kind, key) / RECORD
         try:
-            with _reading(path):
+            with _reading(path), _uncollected():
                 run = _parse(path, Run)
             if run.key != key:
                 raise Damaged("it is not the record of this run")
@@ -425,8 +439,10 @@ def _parse(path: Path, schema: type[T]) -> T:
         if size > _LARGEST_RECORD:
             raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_RECORD >> 20} MiB")
         content = file.read(size)
+    # What isn't asked for isn't parsed: most runs are read for one of their attempts.
+    head, listed, lines = content.partition(_ATTEMPTS)
     try:
-        plain = from_json(content, allow_inf_nan=False)
+        plain = from_json(head + b"\n}" if listed else content, allow_inf_nan=False)
     except ValueError as error:
         raise Damaged(f"it is not JSON: {one_line(error).removeprefix('ValueError: ')}") from None
     if not isinstance(plain, dict):
@@ -443,6 +459,8 @@ def _parse(path: Path, schema: type[T]) -> T:
         raise Unreadable(f"'{path}' was ", f"written by {another} folder with --runs DIR.")
     if not content.startswith((_HEAD % hashlib.sha256(content[_HEAD_LENGTH:]).hexdigest()).encode()):
         raise Damaged("its checksum differs")
+    if listed:
+        plain["attempts"] = Attempts(lines.removesuffix(_END).split(b",\n"))
     try:
         return schema.model_validate(plain)
     except ValidationError as error:
@@ -451,9 +469,16 @@ def _parse(path: Path, schema: type[T]) -> T:
 
 
 def _write(path: Path, record: BaseModel) -> None:
-    text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False, allow_nan=False)
+    plain = record.model_dump(mode="json", by_alias=True)
+    attempts = plain.pop("attempts", None)
+    as_text = partial(json.dumps, ensure_ascii=False, allow_nan=False)
     # What no text can hold, half of a character, can't stand in JSON either.
-    body = (text.removeprefix("{\n") + "\n").encode("utf-8", "replace")
+    body = as_text(plain, indent=1).removeprefix("{\n").encode("utf-8", "replace")
+    if attempts is None:
+        body += b"\n"
+    else:  # a line for each
+        lines = ",\n".join(as_text(attempt) for attempt in attempts).encode("utf-8", "replace")
+        body = body.removesuffix(b"\n}") + _ATTEMPTS + lines + _END
     with path.open("wb") as file:
         file.write((_HEAD % hashlib.sha256(body).hexdigest()).encode() + body)
         file.flush()

@@ -92,12 +92,12 @@ class Study:
     def cells(self) -> list[Cell]:
         """All cells of the plan, in the order in which they are started."""
         cells: list[Cell] = []
+        unlearners, alphas = self.setup.unlearners, dict.fromkeys(self.setup.plan.alphas)
         for manipulation in self.setup.manipulations:
             for seed in self.setup.plan.seed_list:
                 about = manipulation.name, seed
                 cells += [Training(*about, "original"), Training(*about, "gold")]
-                for alpha in dict.fromkeys(self.setup.plan.alphas):
-                    cells += [Unlearning(*about, unlearner.name, alpha) for unlearner in self.setup.unlearners]
+                cells += [Unlearning(*about, each.name, alpha) for alpha in alphas for each in unlearners]
         return cells
 
     def sizes(self, cell: Cell) -> Sizes:
@@ -105,6 +105,14 @@ class Study:
         scenario, options = self.worker.scenario(cell.manipulation, cell.seed), self.worker.recipe.options
         identified = len(self.worker.identified(cell)) if isinstance(cell, Unlearning) else 0
         return Sizes(len(scenario.train), identified, options.batch_size, options.steps)
+
+    def stored(self) -> set[Cell]:
+        """Return the cells that would be read instead of computed.
+
+        To know a cell's name takes its data, so those of seeds that no run in the folder has aren't looked for.
+        """
+        seeds = self.store.seeds()
+        return {cell for cell in self.cells if cell.seed in seeds and self.worker.is_stored(cell)}
 
     def run(self) -> Results:
         """Compute what isn't there yet, read what is, and return all of it.

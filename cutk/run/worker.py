@@ -39,6 +39,8 @@ __all__ = ["Done", "Worker"]
 
 # Surrogates of so many scenarios are kept: one of large models, made anew for each of many seeds, wouldn't fit.
 _SURROGATES = 32
+# Kinds that are called for every cell; built-in ones are quick, and needn't be watched for what takes longer.
+_QUICK = ("manipulation", "identification")
 Computed = tuple[
     list[Attempt], int, nn.Module, dict[str, Scalars]
 ]  # as ``Run`` calls them; the model is the selected one
@@ -72,7 +74,8 @@ class Worker:
         # What is measured of a cell's models: each metric, and on each part of a composition by itself.
         self.measurements = {composed.name: _measurements(composed, setup.metrics) for composed in setup.manipulations}
         self._parts = {composed.name: composed.parts for composed in setup.manipulations}
-        self._scenario: tuple[tuple[str, int], Scenario, str] | None = None
+        self._scenario: tuple[tuple[str, int], Scenario] | None = None
+        self._content = ""
         self._asked: set[float] = set()
         self._surrogates: dict[tuple[str, int, str], dict[Any, nn.Module]] = {}
         self._trained: dict[Training, Trained] = {}
@@ -124,7 +127,7 @@ class Worker:
     def _calling(self, *chosen: Chosen) -> Iterator[None]:
         """Let components work: put back what they change in the process, and name them in one line if they fail."""
         kind, names = chosen[0].entry.kind, " or ".join(f"'{c.name}'" for c in chosen)
-        with Caught() as caught, watched(draws=False) as changed:
+        with Caught() as caught, watched(draws=False, trusted=kind in _QUICK and _ours(chosen)) as changed:
             yield
         tell_put_back(self.observer, f"The {kind} {names}", changed)
         if isinstance(caught.error, UsageError):
@@ -151,8 +154,9 @@ class Worker:
                     validation_fraction=self.setup.plan.validation_fraction,
                     identification=self.setup.identification.make(),
                 )
-                # This asks a manipulation, too: of test samples, whether they are affected.
-                self._scenario = (manipulation, seed), scenario, _content(scenario)
+                self._scenario, self._content = ((manipulation, seed), scenario), ""
+                if not _ours([*parts, self.setup.identification]):
+                    self._note_content()
         return self._scenario[1]
 
     def _manipulation(self, part: Chosen, composed: str, seed: int) -> Manipulation:
@@ -178,13 +182,22 @@ class Worker:
             chosen = self.setup.identification
             with self._calling(chosen):
                 scenario.identified(cell.alpha)
-            self._require_intact(f"The identification '{chosen.name}'")
+            if not chosen.ours:
+                self._require_intact(f"The identification '{chosen.name}'")
             self._asked.add(cell.alpha)
         return scenario.identified(cell.alpha)
 
+    def _note_content(self, cell: Cell | None = None) -> None:
+        """Note what the samples hold, of ``cell`` or as they are, before somebody is called who may write to them."""
+        if cell is not None:
+            self.scenario(cell.manipulation, cell.seed)
+        if self._scenario is not None and not self._content:
+            # This asks a manipulation, too: of test samples, whether they are affected.
+            self._content = _content(self._scenario[1])
+
     def _restored(self) -> bool:
         """Read the data again if somebody has written to what is shared; say whether that was so."""
-        if self._scenario is None or _content(self._scenario[1]) == self._scenario[2]:
+        if self._scenario is None or not self._content or _content(self._scenario[1]) == self._content:
             return False
         self._scenario = None
         self.splits = self._load_data()
@@ -273,6 +286,7 @@ class Worker:
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
             return Done(complete, True)
         self.observer.cell_started(cell)
+        self._note_content(cell)
         attempts, selected, model, prepared = self._train(cell) if isinstance(cell, Training) else self._unlearn(cell)
         computed = Run(
             key=self.key(cell),
@@ -375,6 +389,7 @@ class Worker:
             return None
         if not unmeasured(measurements, run.chosen):
             return run
+        self._note_content(cell)
         model, before = self._weights(cell), None
         if model is None:
             return None
@@ -402,6 +417,10 @@ def _measurements(composed: Composed, metrics: Iterable[Chosen]) -> list[Measure
     whole = [Measurement(metric) for metric in metrics]
     divided = [m for m in metrics if len(composed.parts) > 1 and getattr(m.entry.component, "by_domain", False)]
     return whole + [Measurement(metric, part.name) for part in composed.parts for metric in divided]
+
+
+def _ours(chosen: Iterable[Chosen]) -> bool:
+    return all(each.ours for each in chosen)
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

@@ -9,9 +9,9 @@ from cutk.report.estimate import CellCost
 from cutk.run.cells import Training, Unlearning
 
 COSTS = [
-    CellCost(Training("badnet", 0, "original"), 1, 10.0, 0.4, False),
-    CellCost(Training("badnet", 0, "gold"), 1, 10.0, 0.4, True),
-    CellCost(Unlearning("badnet", 0, "mine", 0.5), 3, None, 0.4, False),
+    CellCost(Training("badnet", 0, "original"), 1, 10.0, 0.4, False, (0,)),
+    CellCost(Training("badnet", 0, "gold"), 1, 10.0, 0.4, True, (0,)),
+    CellCost(Unlearning("badnet", 0, "mine", 0.5), 3, None, 0.4, False, (0,)),
 ]
 
 
@@ -32,6 +32,16 @@ def test_cells_and_their_cost(capsys):
         "unlearner does not tell.",
         "A pass takes about 0.5 s here (a machine, 1 thread; measured just now), so all of it about 5.4 s.",
     ]
+
+
+def test_what_costs_the_same_for_several_seeds_is_one_row(capsys):
+    print_dry_run([replace(COSTS[0], seeds=(0, 1, 2, 4)), replace(COSTS[2], seeds=(7, 9))], 380, 0.5, "a machine")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "badnet 0–2, 4 original 1 10.0 0.4 to do" in lines
+    assert "badnet 7, 9 mine 0.5 3 unknown 0.4 to do" in lines
+    assert "6 of 6 cells to compute, 4 of them trainings of an original or gold model." in lines
+    assert lines[-2].startswith("About 42 passes, ")  # 4 · 10.4 + 2 · 0.4
+    assert lines[-2].endswith(", and 2 cells whose unlearner does not tell.")
 
 
 def test_what_is_stored_costs_nothing(capsys):

@@ -128,7 +128,7 @@ class Away(cutk.Executor):
 
     @contextmanager
     def open(self, hear):
-        worker, elsewhere = {}, self.options.sees
+        worker, elsewhere = [], self.options.sees
 
         class Pool:
             slots = 1

@@ -20,7 +20,7 @@ ORIGINAL = Training("badnet", 0, "original")
 def job_of(setup_of, tmp_path, monkeypatch):
     """Make a job as it reaches another process: nothing of it is known here."""
     monkeypatch.setenv("CUTK_PLUGINS", "")
-    monkeypatch.setattr(jobs, "_OPEN", {})
+    monkeypatch.setattr(jobs, "_OPEN", [])
 
     def make(cell=ORIGINAL, *, plan=None, inline=(), providers=None, **over):
         setup = setup_of(unlearners=["none"], options={}, recipe={"steps": 3}, alphas=[1.0], **over)
@@ -38,11 +38,11 @@ def test_a_plan_is_opened_once_and_what_happens_is_sent(job_of, tmp_path):
     assert (done.run.labels.role, done.read) == ("original", False)
     assert sent[0] == ("cell_started", (ORIGINAL,))
     assert ("progress", (ORIGINAL, 3, 3)) in sent
-    (opened,) = jobs._OPEN.values()
+    (opened,) = jobs._OPEN
     last = Unlearning("badnet", 0, "none", 1.0)
     assert work(job_of(last)).run.unlearner.name == "none"
     assert work(job_of()).read
-    assert list(jobs._OPEN.values()) == [opened]
+    assert jobs._OPEN == [opened]
 
 
 def test_what_a_worker_lacks_is_named(job_of):

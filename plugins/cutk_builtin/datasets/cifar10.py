@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torchvision.datasets import CIFAR10
 
 import cutk
 
@@ -33,6 +32,8 @@ class Cifar10(cutk.Dataset):
 
     def load(self) -> cutk.Splits:
         """Read both splits; torchvision checks the files' MD5 sums."""
+        from torchvision.datasets import CIFAR10  # which takes as long to import as torch itself
+
         root, download = self.options.root.expanduser(), self.options.download
         with cutk.Splits.reading("CIFAR-10", root, root / "cifar-10-batches-py", download):
             train, test = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torchvision.datasets import CIFAR100
 
 import cutk
 
@@ -41,6 +40,8 @@ class Cifar100(cutk.Dataset):
 
     def load(self) -> cutk.Splits:
         """Read both splits; torchvision checks the files' MD5 sums."""
+        from torchvision.datasets import CIFAR100  # which takes as long to import as torch itself
+
         root, download = self.options.root.expanduser(), self.options.download
         with cutk.Splits.reading("CIFAR-100", root, root / "cifar-100-python", download):
             train, test = (

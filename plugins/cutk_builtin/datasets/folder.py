@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 import cutk
 
@@ -160,6 +159,12 @@ def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str])
         raise cutk.UsageError(f"'{file}' has more pixels than are read ({error}). Scale it down.") from error
     except Exception as error:  # Pillow's readers don't agree on what a damaged file raises
         raise cutk.UsageError(f"'{file}' is damaged, or no image. Replace it, or remove it.") from error
+    from torchvision.transforms.functional import (  # which takes as long to import as torch itself
+        center_crop,
+        pil_to_tensor,
+        resize,
+    )
+
     if size is not None:
         image = center_crop(resize(image, size), [size, size])
     return pil_to_tensor(image)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import torch
-import torchvision
 from torch import Tensor
 
 import cutk
@@ -71,6 +70,8 @@ class Idx(cutk.Dataset):
         raw = root / self.folder / "raw"
         with cutk.Splits.reading(self.title, root, raw, download):
             if download:
+                import torchvision  # which takes as long to import as torch itself
+
                 getattr(torchvision.datasets, self.folder)(root, download=True)
             train, test = (
                 cutk.Samples(

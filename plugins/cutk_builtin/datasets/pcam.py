@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.datasets import PCAM
 
 import cutk
 
@@ -122,6 +121,8 @@ class PCam(cutk.Dataset):
         stem = "camelyonpatch_level_2_split_"
         with cutk.Splits.reading("PCam", root, root / "pcam" / (stem + "{train,valid,test}_{x,y}.h5"), download):
             if download:
+                from torchvision.datasets import PCAM  # which takes as long to import as torch itself
+
                 for split in ("train", "val", "test"):
                     PCAM(root, split=split, download=True)
             parts = {}

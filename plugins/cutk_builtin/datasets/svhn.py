@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torchvision.datasets import SVHN
 
 import cutk
 
@@ -45,6 +44,8 @@ class Svhn(cutk.Dataset):
             raise cutk.UsageError(
                 "The dataset 'svhn' needs SciPy to read MATLAB's files. Install it: pip install 'cutk[svhn]'"
             ) from None
+        from torchvision.datasets import SVHN  # which takes as long to import as torch itself
+
         root, download = self.options.root.expanduser(), self.options.download
         with cutk.Splits.reading("SVHN", root, root / "{train,test}_32x32.mat", download):
             train, test = (

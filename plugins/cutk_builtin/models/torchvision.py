@@ -6,10 +6,16 @@ import difflib
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 import cutk
+
+
+def zoo() -> Any:
+    """Return torchvision's models; it takes as long to import as torch itself."""
+    from torchvision import models
+
+    return models
 
 
 class GreyToColour(nn.Module):
@@ -22,7 +28,7 @@ class GreyToColour(nn.Module):
 
 def check_known(architecture: str) -> None:
     """Refuse what torchvision doesn't have as a classifier; detection, segmentation and video have other outputs."""
-    known = torchvision.models.list_models(module=torchvision.models)
+    known = zoo().list_models(module=zoo())
     if architecture not in known:
         close = difflib.get_close_matches(architecture, known, n=1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
@@ -63,7 +69,8 @@ class Torchvision(cutk.Model):
     @classmethod
     def variants(cls) -> list[str]:
         """Return torchvision's names of classifiers."""
-        return torchvision.models.list_models(module=torchvision.models)
+        names: list[str] = zoo().list_models(module=zoo())
+        return names
 
     def build(self, shape: cutk.Shape, num_classes: int) -> nn.Module:
         """Return the network."""
@@ -75,7 +82,7 @@ class Torchvision(cutk.Model):
                 f"torchvision's classifiers expect images of 1 or 3 channels, got {channels}. "
                 "Choose another with --model."
             )
-        network: nn.Module = torchvision.models.get_model(
+        network: nn.Module = zoo().get_model(
             architecture, weights=None, num_classes=num_classes, **arguments(architecture, height, width)
         )
         return network if channels == 3 else nn.Sequential(GreyToColour(), network)
