@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -32,7 +32,7 @@ from torch import Tensor
 from cutk.errors import CutkError, UsageError, one_line, printable
 from cutk.run.records import SCHEMA, Attempts, Failure, Run, Unlearned
 
-__all__ = ["Damaged", "Kind", "Store", "Unreadable", "canonical", "key_of", "kind_of"]
+__all__ = ["Damaged", "Kind", "Parcel", "Store", "Unreadable", "canonical", "key_of", "kind_of"]
 
 Kind = Literal["train", "unlearn"]
 KINDS: tuple[Kind, ...] = ("train", "unlearn")
@@ -65,6 +65,13 @@ class Unreadable(CutkError):  # noqa: N818  # as above
     def __init__(self, text: str, another: str = "") -> None:
         super().__init__(text + another)
         self.another = another
+
+
+class Parcel(NamedTuple):
+    """A run that is sent somewhere, and its weights as they are stored."""
+
+    run: Run
+    weights: bytes
 
 
 def canonical(value: Any) -> str:
@@ -135,6 +142,21 @@ class Store:
         except Damaged as damage:
             raise self._set_aside(kind, key, str(damage)) from None
 
+    def has(self, run: Run) -> bool:
+        """Say whether there is a record of a run, without reading it."""
+        return (self._folder(kind_of(run), run.key) / RECORD).is_file()
+
+    def parcel(self, kind: Kind, key: str) -> Parcel | None:
+        """Return a run with its weights, or None if it isn't there; raises as ``read`` does."""
+        run, path = self.read(kind, key), self._folder(kind, key) / WEIGHTS
+        if run is None:
+            return None
+        with _reading(path), _regular(path) as file:
+            content = file.read()
+        if hashlib.sha256(content).hexdigest() != run.weights_sha256:
+            raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read (its checksum differs)")
+        return Parcel(run, content)
+
     def runs(self, warn: Callable[[str], None] = lambda _: None) -> list[Run]:
         """Return all runs by their labels' order; nothing is set aside, and weights aren't looked at.
 
@@ -195,8 +217,8 @@ class Store:
             why = str(error) if isinstance(error, Damaged) else one_line(error)
             raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})") from None
 
-    def write(self, run: Run, weights: Mapping[str, Tensor], *, replace: bool = False) -> Run:
-        """Write a run, and return it with the checksum of its weights.
+    def write(self, run: Run, weights: Mapping[str, Tensor] | bytes, *, replace: bool = False) -> Run:
+        """Write a run, and return it with the checksum of its weights, which may be given as they are stored.
 
         One that is there already stays as it is, since it was computed from the same key, unless ``replace`` says
         that the new one holds more.
@@ -205,9 +227,10 @@ class Store:
         temporary = folder.parent / _own_name()
         temporary.mkdir(parents=True)
         try:
-            # safetensors refuses tensors that share memory; a copy of each is cheap beside training.
-            own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-            save_file(own, temporary / WEIGHTS)
+            if isinstance(weights, bytes):
+                (temporary / WEIGHTS).write_bytes(weights)
+            else:
+                save_file(apart(weights), temporary / WEIGHTS)
             with (temporary / WEIGHTS).open("rb") as file:
                 digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
             run = run.model_copy(update={"weights_sha256": digest, "weights_bytes": size})
@@ -335,6 +358,11 @@ class Store:
             ) from None
         _log.info("Set aside '%s' as '%s': %s", folder, target, reason)
         return Damaged(f"{folder}: {reason}; set aside as {target}")
+
+
+def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of each tensor: safetensors refuses those that share memory, and copies are cheap."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
 
 
 @contextlib.contextmanager

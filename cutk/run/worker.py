@@ -31,10 +31,11 @@ from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.observer import Observer, tell_put_back
+from cutk.run.parcels import Parcels
 from cutk.run.plan import Chosen, Composed, Setup
 from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search
-from cutk.run.store import Damaged, Store, key_of
+from cutk.run.store import Damaged, Parcel, Store, key_of
 
 __all__ = ["Done", "Worker"]
 
@@ -49,10 +50,11 @@ Computed = tuple[
 
 
 class Done(NamedTuple):
-    """A cell's run, and whether it was there before."""
+    """A cell's run, whether it was there before, and what is to be put into the runs folder if a worker couldn't."""
 
     run: Run
     read: bool
+    parcels: tuple[Parcel, ...] = ()
 
 
 class Worker:
@@ -66,7 +68,9 @@ class Worker:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
     """
 
-    def __init__(self, setup: Setup, store: Store, observer: Observer | None = None, *, blank: bool = False) -> None:
+    def __init__(
+        self, setup: Setup, store: Store | Parcels, observer: Observer | None = None, *, blank: bool = False
+    ) -> None:
         self.setup, self.store, self.observer = setup, store, observer or Observer()
         device = choose_device(setup.plan.device)
         self.recipe: Recipe = setup.recipe.make().on(device, choose_precision(setup.plan.precision, device))
