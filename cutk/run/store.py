@@ -14,7 +14,6 @@ import shutil
 import socket
 import stat
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
@@ -97,17 +96,18 @@ class Store:
         """Make the folder, and clear what killed processes left; a ``UsageError`` says that it can't be written to."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root, prefix=_own_name()):
-                pass
+            with tempfile.TemporaryFile(dir=self.root, prefix=_own_name()) as file:
+                now = os.fstat(file.fileno()).st_mtime  # by the folder's clock: this machine's may be wrong
         except OSError as error:
             raise UsageError(
                 f"Runs folder '{self.root}' cannot be written to ({error.strerror}). Choose another with --runs DIR."
             ) from None
-        # A run that replaces another comes before that one, by its name.
-        for left in sorted(each for name in ("", "*/") for each in self.root.glob(f"{name}{_TEMPORARY}*")):
-            with contextlib.suppress(OSError):
-                if _is_abandoned(left):
-                    self._clear(left)
+        with contextlib.suppress(OSError):  # another time
+            # A run that replaces another comes before that one, by its name.
+            for left in sorted(each for name in ("", "*/") for each in self.root.glob(f"{name}{_TEMPORARY}*")):
+                with contextlib.suppress(OSError, Unreadable):
+                    if _is_abandoned(left, now):
+                        self._clear(left)
 
     def peek(self, kind: Kind, key: str) -> Run | None:
         """Return a run, or None if it isn't there or is damaged; otherwise as ``read``, but nothing is set aside."""
@@ -166,27 +166,15 @@ class Store:
 
     def weights(self, kind: Kind, key: str) -> dict[str, Tensor]:
         """Return a run's weights, on the CPU; raises as ``read`` does, and ``Damaged`` if they aren't there."""
-        with contextlib.suppress(Damaged):  # another process may have replaced them since the record was read
-            return self._weights(kind, key)
-        try:
-            return self._weights(kind, key)
-        except Damaged as damage:
-            raise self._set_aside(kind, key, str(damage)) from None
-
-    def _weights(self, kind: Kind, key: str) -> dict[str, Tensor]:
-        path = self._folder(kind, key) / WEIGHTS
-        run = self.read(kind, key)
-        if run is None:
-            raise Damaged(f"{path.parent} is not there")
-        try:
-            with _reading(path):
-                with _regular(path) as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != run.weights_sha256:
-                        raise Damaged("its checksum differs")
-                return _load(path)
-        except (FileNotFoundError, Damaged, SafetensorError) as error:
-            why = str(error) if isinstance(error, Damaged) else one_line(error)
-            raise Damaged(f"{WEIGHTS} cannot be read ({why})") from None
+        for _ in range(2):  # another process may have replaced them since the record was read
+            run = self.read(kind, key)
+            if run is None:
+                raise Damaged(f"{self._folder(kind, key)} is not there")
+            try:
+                return _load(self._folder(kind, key) / WEIGHTS, run.weights_sha256)
+            except Damaged as damage:
+                why = str(damage)
+        raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})")
 
     def write(self, run: Run, weights: Mapping[str, Tensor], *, replace: bool = False) -> Run:
         """Write a run, and return it with the checksum of its weights.
@@ -360,11 +348,11 @@ def _own_name() -> str:
     return f"{_TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_abandoned(path: Path, now: float) -> bool:
     """Say whether the process that made a temporary file is gone: of another machine's, by its age alone."""
     owner = re.fullmatch(rf"{re.escape(_TEMPORARY + _host())}-([1-9]\d{{0,9}})-\w+", path.name)
     if owner is None or os.name == "nt":  # where asking for a process would end it
-        return time.time() - path.lstat().st_mtime > _STALE_SECONDS
+        return now - path.lstat().st_mtime > _STALE_SECONDS
     try:
         os.kill(int(owner[1]), 0)
     except (ProcessLookupError, OverflowError):
@@ -398,14 +386,21 @@ def _regular(path: Path) -> BufferedReader:
     return open(path, "rb", opener=os.open)
 
 
-def _load(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a file; what the library says in its own words is an ``OSError`` if the system said it."""
+def _load(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the tensors in a file; raises ``Damaged`` if it isn't that file, ``Unreadable`` if it can't be read."""
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        if said := re.search(r"os error (\d+)", str(error)):
-            raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from None
-        raise
+        with _reading(path):
+            with _regular(path) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise Damaged("its checksum differs")
+            try:
+                return load_file(path)
+            except SafetensorError as error:  # the library's words, the system's reason
+                if said := re.search(r"os error (\d+)", str(error)):
+                    raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from None
+                raise
+    except (FileNotFoundError, SafetensorError) as error:
+        raise Damaged(one_line(error)) from None
 
 
 def _parse(path: Path, schema: type[T]) -> T:
