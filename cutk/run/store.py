@@ -205,7 +205,7 @@ class Store:
         return run
 
     def update(self, run: Run) -> None:
-        """Put ``run`` in the place of the record that is there, if it is; the weights stay. Raises as ``write`` does."""
+        """Put ``run`` in the place of the record that is there, if it is; the weights stay. Raises as ``write``."""
         there = self.read(kind_of(run), run.key)
         if there is not None:
             about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
@@ -374,8 +374,8 @@ def _reading(path: Path) -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # and no link to what isn't there now
             raise
         raise Unreadable(
-            f"'{path}' is there and cannot be read ({error.strerror or error}). It stays where it is: make it readable, "
-            "or choose another folder with --runs DIR."
+            f"'{path}' is there and cannot be read ({error.strerror or error}). It stays where it is: make it "
+            "readable, or choose another folder with --runs DIR."
         ) from None
 
 

@@ -189,8 +189,13 @@ def seeds():
         indent=1,
     ).encode()  # fmt: skip
     presets = [preset.path.read_bytes() for preset in REGISTRY.presets.values()]
-    numbers = [b"0\n3\n7\n", b"# bad\n1\n", b"id,why\n1,x\n", b"[1, 2, \"3\"]"]
-    labels = [b"0\n1\n2\n" * 4, b"id,label\n" + b"".join(b"%d,a\n" % i for i in range(12)), json.dumps([0, "a", "2"] * 4).encode(), b'{"0": "a"}']
+    numbers = [b"0\n3\n7\n", b"# bad\n1\n", b"id,why\n1,x\n", b'[1, 2, "3"]']
+    labels = [
+        b"0\n1\n2\n" * 4,
+        b"id,label\n" + b"".join(b"%d,a\n" % i for i in range(12)),
+        json.dumps([0, "a", "2"] * 4).encode(),
+        b'{"0": "a"}',
+    ]
     return {
         "plan": [*presets, b'base = "default"\nseeds = [1, 2]\nalphas = [0.5]\n[options.cf]\nsteps = [1, 2]\n'],
         "preset": [*(name.encode() for name in REGISTRY.presets), b"a.toml", b"/", b"~"],

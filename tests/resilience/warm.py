@@ -4,9 +4,9 @@ Importing torch takes seconds, and forking what has imported it and computed not
 line of JSON on the standard input, a list of runs that are carried out at once; each has ``args``, ``cwd``, ``runs``
 (the folder that is watched) and ``say`` (a file for what it prints), and may have
 
-- ``kill``, a number of events, and ``whom``: *itself* before that event; *writer*, the same, but what merely looks isn't
-  counted, since it leaves nothing different; or, as soon as it is heard of, *parent* (of the workers) or *group* (all
-  processes of the run);
+- ``kill``, a number of events, and ``whom``: *itself* before that event; *writer*, the same, but what merely looks
+  isn't counted, since it leaves nothing different; or, as soon as it is heard of, *parent* (of the workers) or *group*
+  (all processes of the run);
 - ``fault``: ``at``, the event that fails with ``errno``, and ``until``, the last one that does;
 - ``remove``: the event before which the whole folder is removed;
 - ``days`` that the clock jumps by at ``jump``, an event.
@@ -171,7 +171,7 @@ def carry_out(order, pipe):
         os.dup2(say, stream)
     os.close(0)
     os.open(os.devnull, os.O_RDONLY)
-    sys.stdin = open(0, closefd=False)
+    sys.stdin = os.fdopen(0)
     watch(Fate(order, pipe))
     from cutk.cli import main
 

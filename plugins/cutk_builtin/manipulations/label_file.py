@@ -122,7 +122,9 @@ def read(file: Path, key: str | None = None) -> Given:
     except OSError as error:
         raise cutk.UsageError(f"'{file}' can't be read: {error.strerror or error}.") from error
     except BROKEN as error:
-        raise cutk.UsageError(f"'{file}': expected labels, got something else ({' '.join(str(error).split())}).") from error
+        raise cutk.UsageError(
+            f"'{file}': expected labels, got something else ({' '.join(str(error).split())})."
+        ) from error
 
 
 def as_index(label: Any, classes: dict[str, int]) -> int:
