@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -46,6 +48,32 @@ def test_a_study_that_is_killed_at_any_moment_goes_on(executor, bench, uninterru
         killed.append(ran.status == -signal.SIGKILL)
         bench.resumed(wanted, *more)
     assert sum(killed) > len(killed) / 2  # one or another was over before anybody heard of its last event
+
+
+@pytest.mark.parametrize("whom", [os.killpg, os.kill], ids=["group", "parent"])
+def test_real_processes_that_are_killed_go_on(executor, whom, bench, uninterrupted, chance, soak):
+    for _ in range(10 if soak else 1):
+        bench.begin()
+        pipe = bench.folder / f"events-{bench.turn}"
+        os.mkfifo(pipe)
+        bench.turn += 1
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cutk", *bench.ARGS, "--executor", executor, "-o", f"events.path={pipe}"],
+            cwd=bench.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUTK_PLUGINS": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        at = chance.randint(2, 8)
+        with pipe.open() as events:
+            for number, _line in enumerate(events, 1):
+                if number == at:
+                    whom(process.pid, signal.SIGKILL)
+                    break
+            said = process.communicate()[1].decode()  # when no worker is left to hold it
+        assert process.returncode == -signal.SIGKILL, said
+        bench.resumed(uninterrupted().results(), "--executor", executor)
 
 
 def test_a_resumed_study_that_is_killed_again_and_again_comes_to_its_end(bench, uninterrupted):
