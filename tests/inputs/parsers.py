@@ -165,6 +165,10 @@ def _saved(save, *args, **kwargs):
     return file.getvalue()
 
 
+# Text whose last character is beyond all there are.
+NO_CHARACTER = _saved(np.save, np.array(["a", "b", "c"] * 4))[:-2] + b"`\x00"
+
+
 def _stored():
     """Return an archive as NumPy writes it, uncompressed, and compressed."""
     arrays = {"images": np.zeros((12, 4, 4), np.uint8), "labels": np.arange(12) % 3}
@@ -206,7 +210,11 @@ def seeds():
         "alphas": [b"0.1,0.5,1", b"1e-3"],
         **{f"list{suffix}": numbers for suffix in (".txt", ".csv", ".json")},
         **{f"labels{suffix}": labels for suffix in (".txt", ".csv", ".json")},
-        "labels.npy": [_saved(np.save, np.arange(12) % 3), _saved(np.save, np.array(["a", "b", "c"] * 4))],
+        "labels.npy": [
+            _saved(np.save, np.arange(12) % 3),
+            _saved(np.save, np.array(["a", "b", "c"] * 4)),
+            NO_CHARACTER,
+        ],
         "labels.npz": [_saved(np.savez, labels=np.arange(12) % 3), *_stored()],
         "arrays.npz": _stored(),
         "arrays.safetensors": [save(tensors), save(tensors, {"classes": '["a", "b", "c"]'})],

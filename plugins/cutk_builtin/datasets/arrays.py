@@ -33,7 +33,7 @@ ALWAYS_READ = 2**28
 MOST_UNPACKED = 100
 # What readers raise for a damaged archive or header.
 DAMAGED = (
-    *(EOFError, LookupError, MemoryError, OverflowError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(EOFError, LookupError, MemoryError, OverflowError, RuntimeError, SyntaxError, SystemError, TypeError, ValueError),
     *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 

@@ -26,7 +26,7 @@ MOST_BYTES = 2**28
 
 # What readers of damaged, encrypted, over-declared and deeply nested files raise.
 BROKEN = (
-    *(ValueError, LookupError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError, TypeError),
+    *(ValueError, LookupError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError, SystemError, TypeError),
     *(csv.Error, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
