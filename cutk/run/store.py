@@ -15,7 +15,6 @@ import shutil
 import socket
 import stat
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -29,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cutk.errors import CutkError, UsageError, one_line, printable
+from cutk.errors import CellError, CutkError, UsageError, one_line, printable
 from cutk.run.records import SCHEMA, Attempts, Failure, Run, Unlearned
 
 __all__ = ["Damaged", "Kind", "Parcel", "Store", "Unreadable", "canonical", "key_of", "kind_of"]
@@ -109,17 +108,19 @@ class Store:
         """Make the folder, and clear what killed processes left; a ``UsageError`` says that it can't be written to."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
+            with tempfile.TemporaryFile(dir=self.root, prefix=_own_name()) as file:
+                now = os.fstat(file.fileno()).st_mtime  # by the folder's clock: this machine's may be wrong
         except OSError as error:
             raise UsageError(
                 f"Runs folder '{self.root}' cannot be written to ({error.strerror}). Choose another with --runs DIR."
             ) from None
-        for left in self.root.glob(f"*/{_TEMPORARY}*"):
-            with contextlib.suppress(OSError, Damaged, Unreadable):
-                if _is_abandoned(left):
-                    _log.info("Clearing what a process that was killed left: '%s'", left)
-                    self._clear(left)
+        with contextlib.suppress(OSError):  # another time
+            # A run that replaces another comes before that one, by its name.
+            for left in sorted(each for name in ("", "*/") for each in self.root.glob(f"{name}{_TEMPORARY}*")):
+                with contextlib.suppress(OSError, Unreadable):
+                    if _is_abandoned(left, now):
+                        _log.info("Clearing what a process that was killed left: '%s'", left)
+                        self._clear(left)
 
     def peek(self, kind: Kind, key: str) -> Run | None:
         """Return a run, or None if it isn't there or is damaged; otherwise as ``read``, but nothing is set aside."""
@@ -203,59 +204,56 @@ class Store:
 
     def weights(self, kind: Kind, key: str) -> dict[str, Tensor]:
         """Return a run's weights, on the CPU; raises as ``read`` does, and ``Damaged`` if they aren't there."""
-        path = self._folder(kind, key) / WEIGHTS
-        run = self.read(kind, key)
-        if run is None:
-            raise Damaged(f"{path.parent} is not there")
-        try:
-            with _reading(path):
-                with _regular(path) as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != run.weights_sha256:
-                        raise Damaged("its checksum differs")
-                return load_file(path)
-        except (FileNotFoundError, Damaged, SafetensorError) as error:
-            why = str(error) if isinstance(error, Damaged) else one_line(error)
-            raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})") from None
+        for _ in range(2):  # another process may have replaced them since the record was read
+            run = self.read(kind, key)
+            if run is None:
+                raise Damaged(f"{self._folder(kind, key)} is not there")
+            try:
+                return _load(self._folder(kind, key) / WEIGHTS, run.weights_sha256)
+            except Damaged as damage:
+                why = str(damage)
+        raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})")
 
     def write(self, run: Run, weights: Mapping[str, Tensor] | bytes, *, replace: bool = False) -> Run:
         """Write a run, and return it with the checksum of its weights, which may be given as they are stored.
 
         One that is there already stays as it is, since it was computed from the same key, unless ``replace`` says
         that the new one holds more.
+
+        Raises:
+            CellError: if it can't be written; what is there stays.
         """
         folder = self._folder(kind_of(run), run.key)
         temporary = folder.parent / _own_name()
-        temporary.mkdir(parents=True)
         try:
+            temporary.mkdir(parents=True)
             if isinstance(weights, bytes):
                 (temporary / WEIGHTS).write_bytes(weights)
             else:
                 save_file(apart(weights), temporary / WEIGHTS)
-            with (temporary / WEIGHTS).open("rb") as file:
+            with (temporary / WEIGHTS).open("r+b") as file:
+                os.fsync(file.fileno())
                 digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
             run = run.model_copy(update={"weights_sha256": digest, "weights_bytes": size})
             _write(temporary / RECORD, run)
-            if replace:
-                with contextlib.suppress(FileNotFoundError):
-                    folder.rename(temporary / "replaced")
-            try:
-                temporary.rename(folder)
-                shutil.rmtree(folder / "replaced", ignore_errors=True)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process was first: its is as good
-                    raise
+            _move(temporary, folder, replace=replace)
+        except (OSError, SafetensorError) as error:
+            raise _unwritten(folder, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return run
 
     def update(self, run: Run) -> None:
-        """Put ``run`` in the place of the record that is there, if it is; the weights stay."""
+        """Put ``run`` in the place of the record that is there, if it is; the weights stay. Raises as ``write``."""
         there = self.read(kind_of(run), run.key)
         if there is not None:
             about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
             folder = self._folder(kind_of(run), run.key)
             # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
-            _replace(folder / RECORD, run.model_copy(update=about), beside=folder.resolve().parent)
+            try:
+                _replace(folder / RECORD, run.model_copy(update=about), beside=folder.resolve().parent)
+            except OSError as error:
+                raise _unwritten(folder, error) from error
 
     def _failed(self, key: str) -> Path:
         return self.root / "failed" / f"{key}.json"
@@ -335,11 +333,9 @@ class Store:
         if left.is_symlink() or not left.is_dir():
             left.unlink()
             return
-        if (left / "replaced").is_dir():  # its process was killed between the two steps of a replacement
-            run = _parse(left / RECORD, Run)
-            shutil.rmtree(left / "replaced")
-            with contextlib.suppress(OSError):  # there is another by now
-                left.rename(self._folder(kind_of(run), run.key))
+        # Its process was killed before it could move a run to its place, or between the two steps of a replacement.
+        if (run := _whole(left)) is not None:
+            _move(left, self._folder(kind_of(run), run.key))
         shutil.rmtree(left, ignore_errors=True)
 
     def _set_aside(self, kind: Kind, key: str, reason: str) -> Damaged:
@@ -398,11 +394,11 @@ def _own_name() -> str:
     return f"{_TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_abandoned(path: Path, now: float) -> bool:
     """Say whether the process that made a temporary file is gone: of another machine's, by its age alone."""
     owner = re.fullmatch(rf"{re.escape(_TEMPORARY + _host())}-([1-9]\d{{0,9}})-\w+", path.name)
     if owner is None or os.name == "nt":  # where asking for a process would end it
-        return time.time() - path.lstat().st_mtime > _STALE_SECONDS
+        return now - path.lstat().st_mtime > _STALE_SECONDS
     try:
         os.kill(int(owner[1]), 0)
     except (ProcessLookupError, OverflowError):
@@ -424,8 +420,8 @@ def _reading(path: Path) -> Iterator[None]:
         if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # and no link to what isn't there now
             raise
         raise Unreadable(
-            f"'{path}' is there and cannot be read ({error.strerror}). It stays where it is: make it readable, "
-            "or choose another folder with --runs DIR."
+            f"'{path}' is there and cannot be read ({error.strerror or error}). It stays where it is: make it "
+            "readable, or choose another folder with --runs DIR."
         ) from None
 
 
@@ -434,6 +430,23 @@ def _regular(path: Path) -> BufferedReader:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise Damaged("it is not a file")
     return open(path, "rb", opener=os.open)
+
+
+def _load(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the tensors in a file; raises ``Damaged`` if it isn't that file, ``Unreadable`` if it can't be read."""
+    try:
+        with _reading(path):
+            with _regular(path) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise Damaged("its checksum differs")
+            try:
+                return load_file(path)
+            except SafetensorError as error:  # the library's words, the system's reason
+                if said := re.search(r"os error (\d+)", str(error)):
+                    raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from None
+                raise
+    except (FileNotFoundError, SafetensorError) as error:
+        raise Damaged(one_line(error)) from None
 
 
 def _parse(path: Path, schema: type[T]) -> T:
@@ -470,6 +483,41 @@ def _parse(path: Path, schema: type[T]) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise Damaged(": ".join([".".join(map(str, first["loc"])), first["msg"]]).removeprefix(": ")) from None
+
+
+def _whole(folder: Path) -> Run | None:
+    """Return the run that was written to a folder, if it was to the end; what can't be read raises."""
+    try:
+        run = _parse(folder / RECORD, Run)
+        there = (folder / WEIGHTS).stat()
+    except (FileNotFoundError, Damaged):
+        return None
+    return run if there.st_size == run.weights_bytes and re.fullmatch("[0-9a-f]{64}", run.key) else None
+
+
+def _move(new: Path, folder: Path, *, replace: bool = False) -> None:
+    """Move a run to its place. One that is there stays, unless it is to be replaced; it is lost in no case."""
+    old = new.with_name(f"{new.name}o")  # which ``open`` finds
+    if replace:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process was first: its is as good
+            with contextlib.suppress(OSError):
+                old.rename(folder)
+            raise
+    if replace:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _unwritten(folder: Path, error: OSError | SafetensorError) -> CellError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    return CellError(
+        f"'{folder}' cannot be written ({why}). Finished cells are kept: mend that, or choose another folder with "
+        "--runs DIR."
+    )
 
 
 def _write(path: Path, record: BaseModel) -> None:

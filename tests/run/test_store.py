@@ -10,9 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import cutk
 from cutk.run.records import Attempt, Failure, Run
@@ -535,13 +537,70 @@ def test_leftovers_go_when_their_process_is_dead(store, dead):
 
 
 def test_a_run_is_not_lost_between_the_two_steps_of_its_replacement(store, record, dead):
-    temporary = store.root / "train" / dead[0]
-    store.write(run_of(score=0.75), WEIGHTS, replace=True)
-    record.parent.rename(temporary)
-    (temporary / "replaced").mkdir()
+    old = store.root / "train" / f"{dead[0]}o"
+    record.parent.rename(old)
+    store.write(run_of(score=0.75), WEIGHTS)
+    record.parent.rename(old.with_name(dead[0]))
     store.open()
     assert store.read("train", KEY).attempts[0].score == 0.75
     assert [path.name for path in (store.root / "train").iterdir()] == [KEY]
+
+
+def test_a_replacement_that_fails_half_way_loses_nothing(store, record, monkeypatch):
+    real, calls = os.rename, []
+
+    def failing(source, target):
+        calls.append(source)
+        if len(calls) == 2:  # the first moves the old run out of the way
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(cutk.CellError, match=r"cannot be written \(Input/output error\)\. Finished cells are kept"):
+        store.write(run_of(score=0.75), WEIGHTS, replace=True)
+    assert len(calls) == 3
+    assert store.read("train", KEY).attempts[0].score == 0.5
+    assert [path.name for path in (store.root / "train").iterdir()] == [KEY]
+
+
+@pytest.mark.parametrize("left", ["whole", "half"])
+def test_a_run_that_was_written_but_not_moved_is_taken_over(store, record, dead, left):
+    record.parent.rename(temporary := store.root / "train" / dead[0])
+    if left == "half":
+        (temporary / "weights.safetensors").write_bytes(b"half")
+    store.open()
+    assert (store.read("train", KEY) is None) == (left == "half")
+    assert not list(store.root.glob("*/.tmp-*"))
+
+
+@pytest.mark.parametrize("number", NO_PROOF, ids=errno.errorcode.get)
+def test_what_the_reader_of_weights_cannot_open_is_no_damage(store, record, monkeypatch, number):
+    errors = [
+        FileNotFoundError(f"No such file or directory: {record}"),  # as the library says, whatever it was
+        SafetensorError(f"I/O error: {os.strerror(number)} (os error {number})"),
+    ]
+    for error in errors:
+        monkeypatch.setattr("cutk.run.store.load_file", Mock(side_effect=error))
+        with pytest.raises(Unreadable, match="It stays where it is"):
+            store.weights("train", KEY)
+    assert record.is_file()
+    assert not damaged(store)
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_no_damage(store, record, monkeypatch):
+    real, calls = hashlib.file_digest, []
+
+    def replaced_before(file, name):
+        calls.append(name)
+        if len(calls) == 1:
+            store.write(run_of(score=0.75), {"w": torch.zeros(7)}, replace=True)
+            with record.with_name("weights.safetensors").open("rb") as now:
+                return real(now, name)
+        return real(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", replaced_before)
+    assert torch.equal(store.weights("train", KEY)["w"], torch.zeros(7))
+    assert not damaged(store)
 
 
 def several():
