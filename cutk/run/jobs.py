@@ -11,11 +11,12 @@ from typing import NamedTuple
 from cutk.errors import Caught, CellError, UsageError, one_line
 from cutk.plugins.registry import load_registry
 from cutk.run.cells import Cell
+from cutk.run.keys import Kind
 from cutk.run.logs import sent
 from cutk.run.observer import Observer, Relay, Send
 from cutk.run.parcels import Parcels
 from cutk.run.plan import Plan, Setup, resolve
-from cutk.run.store import Kind, Parcel, Store
+from cutk.run.store import Parcel, Store
 from cutk.run.worker import Done, Worker
 
 __all__ = ["Failed", "Job", "Lacking", "adopt", "work"]

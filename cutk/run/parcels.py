@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from safetensors.torch import load, save
 from torch import Tensor
 
+from cutk.run.files import Damaged
+from cutk.run.keys import Kind
 from cutk.run.records import Run
-from cutk.run.store import Damaged, Kind, Parcel, apart
+from cutk.run.store import Parcel, apart
 
 __all__ = ["Parcels"]
 

@@ -29,13 +29,15 @@ from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.files import Damaged
+from cutk.run.keys import key_of
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.observer import Observer, tell_put_back
 from cutk.run.parcels import Parcels
 from cutk.run.plan import Chosen, Composed, Setup
 from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search
-from cutk.run.store import Damaged, Parcel, Store, key_of
+from cutk.run.store import Parcel, Store
 
 __all__ = ["Done", "Worker"]
 

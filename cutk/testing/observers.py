@@ -10,9 +10,9 @@ from typing import Any
 
 from cutk.errors import UsageError, one_line
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.keys import key_of
 from cutk.run.observer import Observer
 from cutk.run.records import Attempt, Environment, Identity, Labels, Measured, Run, Trained, Unlearned
-from cutk.run.store import key_of
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import NotJudged, Unmet, check
 

@@ -17,8 +17,9 @@ import cutk
 from cutk.cli.bench import _alphas
 from cutk.cli.common import settings
 from cutk.plugins.registry import load_registry
+from cutk.run.files import Damaged, Unreadable, load_weights
 from cutk.run.plan import Plan, layer, over_default, resolve
-from cutk.run.store import Damaged, Store, Unreadable
+from cutk.run.store import Store
 from cutk_builtin.datasets.arrays import Arrays
 from cutk_builtin.identifications.file import entries_of, positions
 from cutk_builtin.manipulations.label_file import line_up, read
@@ -121,9 +122,8 @@ def weights(content, folder):
     """Weights of a sound record."""
     path = folder / "weights.safetensors"
     path.write_bytes(content)
-    from cutk.run.store import _load
 
-    _load(path, hashlib.sha256(content).hexdigest())
+    load_weights(path, hashlib.sha256(content).hexdigest())
 
 
 PARSERS = {

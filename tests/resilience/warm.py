@@ -93,6 +93,7 @@ def watch(fate):
     from safetensors import SafetensorError
 
     import cutk.run.observer as observing
+    import cutk.run.files as filing
     import cutk.run.store as storing
 
     sys.addaudithook(fate.heard)
@@ -108,7 +109,7 @@ def watch(fate):
 
     for name in looks:
         setattr(os, name, looking(name))
-    sync, save, load = os.fsync, storing.save_file, storing.load_file
+    sync, save, load = os.fsync, storing.save_file, filing.load_file
 
     def synced(number):
         fate.busy = True
@@ -147,7 +148,7 @@ def watch(fate):
             raise FileNotFoundError(f"No such file or directory: {path}") from None
         return load(path)
 
-    os.fsync, storing.save_file, storing.load_file = synced, saved, loaded
+    os.fsync, storing.save_file, filing.load_file = synced, saved, loaded
     telling = observing.Observers._telling
 
     def counting(self, name):

@@ -17,8 +17,10 @@ import torch
 from safetensors import SafetensorError
 
 import cutk
+from cutk.run.files import Damaged, Unreadable, own_name
+from cutk.run.keys import canonical, key_of, kind_of
 from cutk.run.records import Attempt, Failure, Run
-from cutk.run.store import Damaged, Store, Unreadable, _own_name, canonical, key_of, kind_of
+from cutk.run.store import Store
 
 ONE = {"name": "one", "provider": "cutk==0.2.0", "options": [{}]}
 TRAINED = {
@@ -503,7 +505,7 @@ def test_a_hostile_folder_sends_nothing_to_the_terminal(tmp_path):
 
 
 def test_an_interrupted_write_leaves_nothing(store, monkeypatch):
-    monkeypatch.setattr("cutk.run.store._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("cutk.run.store.write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store.write(RUN, WEIGHTS)
     assert not list((store.root / "train").iterdir())
@@ -516,7 +518,7 @@ def dead(monkeypatch):
     process.wait()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: process.pid)
-        return [_own_name() for _ in range(3)]
+        return [own_name() for _ in range(3)]
 
 
 def test_leftovers_go_when_their_process_is_dead(store, dead):
@@ -524,7 +526,7 @@ def test_leftovers_go_when_their_process_is_dead(store, dead):
     (store.root / "failed").mkdir()
     (store.root / "failed" / dead[1]).write_text("")
     (store.root / "train" / dead[2]).symlink_to(store.root / "failed")
-    mine = store.root / "train" / _own_name()
+    mine = store.root / "train" / own_name()
     mine.mkdir()
     os.utime(mine, (0, 0))  # a clock that jumped
     others = store.root / "train" / ".tmp-another.machine-1-ab"
@@ -580,7 +582,7 @@ def test_what_the_reader_of_weights_cannot_open_is_no_damage(store, record, monk
         SafetensorError(f"I/O error: {os.strerror(number)} (os error {number})"),
     ]
     for error in errors:
-        monkeypatch.setattr("cutk.run.store.load_file", Mock(side_effect=error))
+        monkeypatch.setattr("cutk.run.files.load_file", Mock(side_effect=error))
         with pytest.raises(Unreadable, match="It stays where it is"):
             store.weights("train", KEY)
     assert record.is_file()
