@@ -92,8 +92,8 @@ def watch(fate):
     """Let ``fate`` hear of what Python doesn't tell: looks, and files that are written in several steps."""
     from safetensors import SafetensorError
 
-    import cutk.run.observer as observing
     import cutk.run.files as filing
+    import cutk.run.observer as observing
     import cutk.run.store as storing
 
     sys.addaudithook(fate.heard)
