@@ -80,7 +80,7 @@ def of_the_study(lines):
 
 def test_badt_asks_nothing_where_that_would_be_the_device():
     batch = next(poisoned().batches(None, 6))
-    teachers = Teachers(bad=lambda batch: torch.ones(6, 2), original=lambda batch: torch.zeros(6, 2))
+    teachers = Teachers(bad=lambda batch: torch.ones(len(batch.x), 2), original=lambda batch: torch.zeros(6, 2))
     forget = torch.arange(6) % 2 == 0
     assert asked(lambda: teach(batch, forget, teachers, sparing=True)) != []
     assert asked(lambda: teach(batch, forget, teachers, sparing=False)) == []
