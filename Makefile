@@ -37,6 +37,7 @@ format: $(VENV)/.developing
 
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/peers.py
 
 docs: $(VENV)/.documenting
 	$(BIN)/zensical build --clean --strict
