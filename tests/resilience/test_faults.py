@@ -45,8 +45,8 @@ def test_an_error_at_any_event_costs_its_own_cell_at_most(story, bench, uninterr
     before = bench.results() if base else {}
     whole = bench.run(*more)
     wanted = bench.results()
-    first = chance.randrange(5)
-    for at in range(1, whole.events + 1) if soak else range(1 + first, whole.events + 1, 5):
+    first = chance.randrange(12)
+    for at in range(1, whole.events + 1) if soak else range(1 + first, whole.events + 1, 12):
         for error in ERRORS if soak else (ERRORS[chance.randrange(len(ERRORS))],):
             bench.begin(base)
             ran = bench.run(*more, fault={"at": at, "until": at, "errno": error})
@@ -63,7 +63,7 @@ def test_an_error_at_any_event_costs_its_own_cell_at_most(story, bench, uninterr
 def test_a_disk_that_fails_for_good_loses_nothing(error, bench, uninterrupted, soak):
     wanted = uninterrupted().results()
     last = uninterrupted().whole.events
-    for at in range(1, last + 1, 1 if soak else 20):
+    for at in range(1, last + 1, 1 if soak else 40):
         bench.begin()
         ran = bench.run(fault={"at": at, "until": FOREVER, "errno": error})
         check(bench, ran, wanted, {})
