@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench docs outputs clean
+.PHONY: demo test soak lint format bench docs outputs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cutk bench --unlearner ssd
@@ -16,6 +16,15 @@ demo: $(VENV)/.installed
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+# For hours, if you like: SOAK_SECONDS is how long inputs are made up, and SOAK_SEED which moments are drawn.
+SOAK_SECONDS ?= 300
+SOAK_SEED ?= 1
+
+soak: $(VENV)/.soaking
+	mkdir -p .cache/fuzz
+	cd .cache && OMP_NUM_THREADS=1 ../$(BIN)/python ../tests/inputs/fuzz.py fuzz -max_total_time=$(SOAK_SECONDS) -timeout=60
+	OMP_NUM_THREADS=1 CUTK_SOAK=$(SOAK_SEED) $(BIN)/python -m pytest tests/resilience tests/inputs
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
@@ -28,6 +37,7 @@ format: $(VENV)/.developing
 
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/peers.py
 
 docs: $(VENV)/.documenting
 	$(BIN)/zensical build --clean --strict
@@ -60,3 +70,7 @@ $(VENV)/.developing: pyproject.toml | $(BIN)/python
 $(VENV)/.documenting: pyproject.toml | $(BIN)/python
 	$(call install,docs)
 	touch $(VENV)/.installed
+
+$(VENV)/.soaking: pyproject.toml | $(BIN)/python
+	$(call install,soak)
+	touch $(VENV)/.installed $(VENV)/.developing

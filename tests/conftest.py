@@ -19,6 +19,7 @@ from cutk.problem.scenario import Scenario
 from cutk.run.plan import Plan, layer, read_preset, resolve
 
 ROOT = Path(__file__).parents[1]
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # which MLflow reads when it is imported
 
 # How long an example takes says something of the machine and of who else is at it.
 settings.register_profile("cutk", deadline=None, suppress_health_check=[HealthCheck.too_slow])

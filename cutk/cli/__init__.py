@@ -8,6 +8,7 @@ from importlib import import_module
 
 import click
 
+from cutk.cli.logs import log_level_option
 from cutk.cli.messages import python_warnings, say
 from cutk.errors import CutkError, UsageError, one_line
 
@@ -65,6 +66,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
     callback=_print_version,
     help="Show the versions of cutk and of whoever provides plugins.",
 )
+@log_level_option
 @click.option("--traceback", is_flag=True, expose_value=False, help="Show where an error comes from.")
 def cli() -> None:
     """Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from cutk.cli import completion
 from cutk.cli.common import Command, load_plugins, plugin_files, plugin_option, setting, settings
+from cutk.cli.logs import log_level_option
 from cutk.errors import CellError, UsageError
 from cutk.kinds import KINDS, Kind
 
@@ -217,6 +218,7 @@ class _Bench(Command):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option("--dry-run", is_flag=True, help="List the cells and what they cost; compute nothing.")
+@log_level_option
 @click.option("--pdb", is_flag=True, help="Open the debugger where the first error happens.")
 @click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
 @click.pass_context

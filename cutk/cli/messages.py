@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from cutk.errors import printable
 
-__all__ = ["python_warnings", "say", "visible", "warn"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["python_warnings", "say", "stderr_console", "visible", "warn"]
 
 # How cutk's own deprecations read: others' are their authors' business.
 _DEPRECATED = r".*\bsince cutk \d"
@@ -34,6 +38,14 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     say(f"Warning: {text}")
+
+
+@functools.cache
+def stderr_console() -> Console:
+    """Return the one console on stderr: what writes to another one would write into live progress."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -22,11 +21,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cutk.cli.messages import say, visible
+from cutk.cli.messages import say, stderr_console, visible
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cutk.run.records import Run
 
 __all__ = ["PlainObserver", "RichObserver", "watching"]
@@ -161,7 +162,7 @@ def watching(runs: Path, on_error: OnError = None) -> Iterator[Observer]:
         runs: the folder where finished cells are, as the user calls it.
         on_error: told what failed while it can still be looked at, if there is somebody to tell.
     """
-    console = Console(stderr=True)
+    console = stderr_console()
     try:
         if console.is_terminal:
             with RichObserver(console, on_error) as observer:

@@ -17,7 +17,7 @@ from torch import Tensor
 from cutk.data.samples import Form, Normalisation, Samples, Shape, raw, told
 from cutk.data.sealed import Sealed, unseal
 from cutk.errors import CellError
-from cutk.machine import choose_layout
+from cutk.machine import choose_layout, moved
 
 __all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger"]
 
@@ -89,7 +89,7 @@ class Augmentation:
             pad = 0
         padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
         which = torch.arange(count, device=device)[:, None, None]
-        crop = padded[which, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
+        crop = padded[which, moved(rows, device)[:, :, None], moved(columns, device)[:, None, :]]
         return crop.permute(0, 3, 1, 2)
 
 
@@ -246,14 +246,14 @@ class TrainSet(ABC):
         # Which images are mirrored when they are visited next.
         next_time = self.augmentation.mirrored(len(self), draws) if augment and self.augmentation.alternate else None
         for part, samples in self._read(_passes(chosen, size, steps, draws if shuffle else None)):
-            x, index = samples.to(self.device), part.to(self.device)
+            x = moved(samples, self.device)
             if augment and self.augments:
                 now = None if next_time is None else next_time[part]
-                x = self._augmented(x, index, draws, now)
+                x = self._augmented(x, part, draws, now)
                 if now is not None and next_time is not None and self.augmentation.flip:
                     next_time[part] = ~now
             self.drawn += len(part)
-            yield Batch(self._scaling(x), self.labels[part].to(self.device), index)
+            yield Batch(self._scaling(x), moved(self.labels[part], self.device), moved(part, self.device))
 
 
 def _passes(indices: Tensor, size: int, steps: int | None, shuffling: torch.Generator | None) -> Iterator[list[Tensor]]:
@@ -274,7 +274,10 @@ def _passes(indices: Tensor, size: int, steps: int | None, shuffling: torch.Gene
 
 
 class _Overlaid(NamedTuple):
-    """Triggers, each with bool ``[N]``: which samples carry it; and the samples without them, under clean labels."""
+    """Triggers, each with bool ``[N]``: which samples carry it; and the samples without them, under clean labels.
+
+    Which they are lies on the CPU, where it is known without waiting for the device.
+    """
 
     triggers: tuple[tuple[Trigger, Tensor], ...]
     bare: Tensor
@@ -282,12 +285,17 @@ class _Overlaid(NamedTuple):
     ids: Tensor
 
     def laid_over(self, x: Tensor, index: Tensor) -> Tensor:
-        """Return a batch with its triggers; a ``CellError`` says that one returns samples of another form."""
+        """Return a batch, of the samples at ``index`` (on the CPU), with its triggers.
+
+        Raises:
+            CellError: if one returns samples of another form.
+        """
         for trigger, carrying in self.triggers:
-            mine = carrying[index].nonzero().flatten()
-            if len(mine) == 0:
+            here = carrying[index].nonzero().flatten()
+            if len(here) == 0:
                 continue
-            given, which = x[mine], index[mine]
+            mine, which = moved(here, x.device), moved(index[here], x.device)
+            given = x[mine]
             if given.dtype != self.bare.dtype:
                 given = given.round().clamp(0, 255).to(self.bare.dtype)
             laid = trigger.apply(given, self.labels[which], self.ids[which])
@@ -325,11 +333,9 @@ class ResidentTrainSet(TrainSet):
         self._overlaid: Sealed[_Overlaid] | None = None
         if overlays:
             labels = samples.labels if clean_labels is None else clean_labels
-            triggers = tuple(
-                (trigger, torch.isin(everywhere, indices.cpu()).to(self.device)) for trigger, indices in overlays
-            )
+            triggers = tuple((trigger, torch.isin(everywhere, indices.cpu())) for trigger, indices in overlays)
             overlaid = _Overlaid(triggers, x, labels.to(self.device), samples.ids.to(self.device))
-            x = overlaid.laid_over(x, everywhere.to(self.device))
+            x = overlaid.laid_over(x, everywhere)
             self._overlaid = Sealed(overlaid)
         # A part of a larger tensor would lead to the rest of it: to the test set, say.
         self._x = x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
@@ -371,11 +377,12 @@ class ResidentTrainSet(TrainSet):
 
     def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in itertools.chain.from_iterable(passes):
-            yield part, self._x[part.to(self.device)]
+            yield part, self._x[moved(part, self.device)]
 
     def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator, mirrored: Tensor | None) -> Tensor:
         """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""
         if self._overlaid is None:
             return super()._augmented(x, index, generator, mirrored)
         overlaid = unseal(self._overlaid)
-        return overlaid.laid_over(super()._augmented(overlaid.bare[index], index, generator, mirrored), index)
+        bare = overlaid.bare[moved(index, self.device)]
+        return overlaid.laid_over(super()._augmented(bare, index, generator, mirrored), index)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +26,7 @@ from cutk.plugins import hookspecs
 from cutk.plugins.checks import problem_with
 from cutk.plugins.discovery import HOME, INLINE, Provider, kinds_of, normalised, points
 
+_log = logging.getLogger(__name__)
 # The first number of the oldest API that plugins may be written for.
 _OLDEST_API = 1
 _HOOKS = {**{kind.hook: kind.name for kind in KINDS.values()}, "cutk_presets": "preset"}
@@ -342,7 +345,7 @@ def load_registry(
         inline: Python files, or folders of such, plugins that aren't installed; a ``UsageError`` if one isn't there.
         kinds: leave out installed plugins that surely provide others than these; all are loaded if not given.
     """
-    environ = os.environ if environ is None else environ
+    environ, began = os.environ if environ is None else environ, time.monotonic()
     loader = _Loader(strict=environ.get("CUTK_STRICT", "") not in ("", "0"))
     found = list(points())
     for provider, point in found:
@@ -352,4 +355,6 @@ def load_registry(
     for provider, load, named in _inline([*on_path, *inline]):
         loader.load(provider, load, must_provide=named)
     ours = [(provider.entry_point, point) for provider, point in found if provider.distribution == HOME]
-    return loader.resolve({(kind, name) for name, point in ours for kind in kinds_of(point)})
+    registry = loader.resolve({(kind, name) for name, point in ours for kind in kinds_of(point)})
+    _log.debug("Loaded %d components in %.1f s", len(registry.entries), time.monotonic() - began)
+    return registry

@@ -12,10 +12,9 @@ from cutk.report.experiments import Experiment, Point
 from cutk.report.naming import slugs
 from cutk.report.panels import Drawing, Panels, fraction_axis, label_of
 from cutk.report.style import shades
+from cutk.run.records import HISTOGRAM
 
 _MOST = 150  # steps of a curve that are drawn
-# A histogram logged as two curves; a metric draws it.
-_HISTOGRAM = ("_edges", "_counts")
 
 
 def logged(experiment: Experiment) -> Iterator[Callable[[], Drawing]]:
@@ -32,7 +31,8 @@ def logged(experiment: Experiment) -> Iterator[Callable[[], Drawing]]:
 
 def _curves(point: Point, prepared: bool) -> dict[str, list[float | None]]:
     curves = point.run.prepared.get(point.attempt.state, {}) if prepared else point.attempt.scalars
-    return {name: values for name, values in curves.items() if values and not name.endswith(_HISTOGRAM)}
+    # A histogram is drawn by its metric.
+    return {name: values for name, values in curves.items() if values and not name.endswith(HISTOGRAM)}
 
 
 def _draw(experiment: Experiment, method: str, name: str, prepared: bool, address: str) -> Drawing:

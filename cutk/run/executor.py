@@ -43,6 +43,11 @@ class Executor(Component):
         """How many workers share this machine's processors; each has its part of them."""
         return 1
 
+    @property
+    def sees_runs(self) -> bool:
+        """Whether workers see the study's runs folder under its path; otherwise runs travel with jobs and results."""
+        return True
+
     def open(self, hear: Send) -> AbstractContextManager[Pool]:
         """Start the workers; at the end of the block they are gone, whatever they were at.
 

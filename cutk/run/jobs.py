@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import platform
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from cutk.errors import Caught, CellError, UsageError, one_line
 from cutk.plugins.registry import load_registry
 from cutk.run.cells import Cell
+from cutk.run.keys import Kind
+from cutk.run.logs import sent
 from cutk.run.observer import Observer, Relay, Send
+from cutk.run.parcels import Parcels
 from cutk.run.plan import Plan, Setup, resolve
-from cutk.run.store import Store
+from cutk.run.store import Parcel, Store
 from cutk.run.worker import Done, Worker
 
-__all__ = ["Failed", "Job", "adopt", "work"]
+__all__ = ["Failed", "Job", "Lacking", "adopt", "work"]
 
 
 class Job(NamedTuple):
-    """One cell and all that another process needs to compute it."""
+    """One cell and all that another process needs to compute it.
+
+    Where ``runs`` is None, the process doesn't see the runs folder: it says which runs it would read from there, and
+    is asked again with those that there are.
+    """
 
     plan: Plan
     inline: tuple[Path, ...]  # plugins that aren't installed, absolute
-    runs: Path  # the runs folder, absolute
+    runs: Path | None  # the runs folder, absolute
     providers: dict[str, str]  # the version of each distribution that takes part
     cell: Cell
+    log_level: int = logging.WARNING  # the lowest that is logged
+    parcels: tuple[Parcel, ...] | None = None
 
 
 class Failed(NamedTuple):
@@ -34,20 +45,41 @@ class Failed(NamedTuple):
     traceback: str = ""
 
 
+class Lacking(NamedTuple):
+    """The runs that a worker would read from a folder that it doesn't see, if they are there."""
+
+    runs: tuple[tuple[Kind, str], ...]
+
+
 # A worker holds a dataset: one at a time.
-_OPEN: list[tuple[Job, Worker]] = []
+_OPEN: list[tuple[tuple[object, ...], Worker]] = []
+
+
+def _plan_of(job: Job) -> tuple[object, ...]:
+    return job.plan, job.inline, job.runs, job.providers
 
 
 def adopt(worker: Worker, job: Job) -> None:
     """Let ``work`` compute cells of the job's plan with ``worker`` in this process."""
-    _OPEN[:] = [(job, worker)]
+    _OPEN[:] = [(_plan_of(job), worker)]
 
 
 def _opened(job: Job) -> Worker:
     """Return this process's worker for a plan, opened with its first job."""
-    if not _OPEN or _OPEN[0][0]._replace(cell=job.cell) != job:
-        adopt(Worker(_here(job), Store(job.runs), inline=job.inline), job)
+    if not _OPEN or _OPEN[0][0] != _plan_of(job):
+        setup = _here(job)
+        if job.runs is not None and not job.runs.is_dir():
+            raise CellError(
+                f"The worker on '{_host()}' doesn't see the runs folder '{job.runs}'. Choose one with --runs that it "
+                "sees under this path, or an executor's option that sends runs back."
+            )
+        store = Parcels() if job.runs is None else Store(job.runs)
+        adopt(Worker(setup, store, inline=job.inline), job)
     return _OPEN[0][1]
+
+
+def _host() -> str:
+    return platform.node() or "this machine"
 
 
 def _here(job: Job) -> Setup:
@@ -56,7 +88,7 @@ def _here(job: Job) -> Setup:
     Raises:
         CellError: if it lacks one, or has another version than the study.
     """
-    host = platform.node() or "this machine"
+    host = _host()
     try:
         setup = resolve(job.plan, load_registry(inline=job.inline))
     except UsageError as error:
@@ -70,18 +102,34 @@ def _here(job: Job) -> Setup:
     return setup
 
 
-def work(job: Job, send: Send | None = None) -> Done | Failed:
-    """Compute a job's cell, or say why there is no run of it; raises nothing but what interrupts it.
+def work(job: Job, send: Send | None = None) -> Done | Failed | Lacking:
+    """Compute a job's cell, or say why there is no run of it, or not yet; raises nothing but what interrupts it.
 
     ``send`` passes on what the study's observers are to be told; in the study's own process they are told directly.
     """
     observer: Observer | None = None
-    with Caught() as caught:
+    with Caught() as caught, nullcontext() if send is None else sent(job.log_level, send):
         worker = _opened(job)
         if send is not None:
             worker.observer = Relay(send)
         observer = worker.observer
+        if isinstance(worker.store, Parcels):
+            return _work_apart(worker, worker.store, job)
         return worker.work(job.cell)
     if observer is not None and caught.error is not None:
         observer.error(caught.error)
     return Failed(caught.reason, caught.traceback)
+
+
+def _work_apart(worker: Worker, store: Parcels, job: Job) -> Done | Lacking:
+    """Compute a cell from what was sent, and send back what came of it."""
+    needed = job.cell if job.cell.needs is None else job.cell.needs
+    if job.parcels is None:
+        read = [(cell.kind, worker.key(cell)) for cell in dict.fromkeys((job.cell, needed))]
+        return Lacking(tuple(each for each in read if store.read(*each) is None))
+    store.take(job.parcels)
+    try:
+        done = worker.work(job.cell)
+    finally:
+        new = store.hand_over(keep=worker.key(needed))
+    return done._replace(parcels=new)

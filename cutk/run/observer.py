@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cutk.components import Component
-from cutk.errors import Caught
+from cutk.errors import Caught, UsageError
 from cutk.run.cells import Cell
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ class Observer(Component):
 
     kind = "observer"
     required = ()
+
+    def ready(self) -> None:
+        """Be asked, before anything else happens, whether the study can be observed at all.
+
+        Raises:
+            UsageError: if it can't, since a library is missing, say; there is no study then, and nothing is written.
+        """
 
     def started(self, cells: int) -> None:
         """``cells`` of them are about to be computed or read."""
@@ -103,6 +110,8 @@ class Observers(Observer):
                 for observer in list(self._others):
                     with Caught() as caught:
                         getattr(observer, name)(*arguments)
+                    if name == "ready" and isinstance(caught.error, UsageError):
+                        raise caught.error
                     if caught.error is not None:
                         self._others.remove(observer)
                         said = f"The observer '{observer.name}' failed, and is told no more: {caught.reason}"

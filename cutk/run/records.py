@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_v
 from pydantic_core import core_schema
 
 __all__ = [
+    "HISTOGRAM",
     "SCHEMA",
     "Attempt",
     "Attempts",
@@ -27,6 +28,9 @@ __all__ = [
 
 # Of ``Run`` as JSON; the first was cutk 0.1's, which had none.
 SCHEMA = 2
+
+# How the names of two curves end that are a histogram together.
+HISTOGRAM = ("_edges", "_counts")
 
 Role = Literal["original", "gold", "unlearned"]
 Scalars = dict[str, list[float | None]]
@@ -180,6 +184,9 @@ class Attempts(Sequence[Attempt]):
             item = self._items[position] = Attempt.model_validate_json(item)
         return item
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attempts) and self[:] == other[:]
+
     def failed(self) -> Iterator[Attempt]:
         """Yield those that lack a model or a metric."""
         for position, item in enumerate(self._items):
@@ -287,6 +294,24 @@ class Run(_Part):
         """The attempt that the selector took: the one whose weights are kept."""
         chosen: Attempt = self.attempts[self.selected]
         return chosen
+
+    @property
+    def curves(self) -> Scalars:
+        """What was logged on the way to the chosen attempt, histograms excluded."""
+        curves = self.prepared.get(self.chosen.state, {}) | self.chosen.scalars
+        return {name: values for name, values in curves.items() if not name.endswith(HISTOGRAM)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its labels, and the options of the recipe and of the chosen point as a plan calls them: ``ssd.dampening``."""
+        labels = {name: value for name, value in self.labels.model_dump().items() if value is not None}
+        recipe = {f"{self.labels.recipe}.{name}": value for name, value in self.trained.recipe.options[0].items()}
+        return labels | recipe | {f"{self.labels.unlearner}.{name}": v for name, v in self.chosen.options.items()}
+
+    @property
+    def record(self) -> Record:
+        """The chosen attempt as people read it, with all that was measured of it."""
+        return self.record_of(self.selected, {identity: metric.name for identity, metric in self.measured.items()})
 
     def record_of(self, position: int, names: dict[str, str], *, oracle: bool = False) -> Record:
         """Return one attempt as people read it, with the metrics of these ``names``, which stand by their identity.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Search", "Working", "expand_grid", "pin", "search_points"]
 
+_log = logging.getLogger(__name__)
 Point = dict[str, Any]
 # Measures a model, told its attempt and all that was logged on the way to it.
 Judge = Callable[[nn.Module, Attempt, Scalars], None]
@@ -135,9 +137,11 @@ class Search:
             attempt.measured_score = asdict(score)
             attempt.score = self._ask(lambda: self.selector.value(score))
         if caught.error is None:
+            _log.debug("%s: %s took %.2f s, score %s", self.cell, attempt.options, attempt.seconds, attempt.score)
             return attempt, model, score, None
         self.observer.error(caught.error)
         attempt.error, attempt.traceback = caught.reason, caught.traceback
+        _log.debug("%s: %s failed: %s", self.cell, attempt.options, attempt.error)
         return attempt, None, None, caught.error
 
     def _ask(self, question: Callable[[], Any]) -> Any:

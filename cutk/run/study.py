@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import json
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import InitVar, dataclass, field
@@ -12,17 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from cutk.components import Sizes
-from cutk.errors import Caught, one_line, traceback_of
+from cutk.errors import Caught, CellError, one_line, traceback_of
 from cutk.run.cells import Cell, Training, Unlearning
-from cutk.run.jobs import Failed, Job, adopt, work
+from cutk.run.executor import Executor, Pool
+from cutk.run.files import Damaged
+from cutk.run.jobs import Failed, Job, Lacking, adopt, work
+from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
 from cutk.run.plan import Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
-from cutk.run.store import Store
+from cutk.run.store import Parcel, Store
 from cutk.run.summary import Summarised, best_on_test, summarise
 from cutk.run.worker import Done, Worker
 
 __all__ = ["Results", "Study"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,7 +82,8 @@ class Study:
     other processes. With ``blank``, which is as for ``Worker``, it can't be run.
 
     Raises:
-        UsageError: if data, manipulation, model, α, device and precision don't fit each other.
+        UsageError: if data, manipulation, model, α, device and precision don't fit each other, or an observer can't
+            observe.
     """
 
     setup: Setup
@@ -85,6 +94,7 @@ class Study:
 
     def __post_init__(self, blank: bool) -> None:
         self.observer = Observers(self.observer, [chosen.make() for chosen in self.setup.observers])
+        self.observer.ready()
         self.worker = Worker(self.setup, self.store, self.observer, inline=self.inline, blank=blank)
 
     @cached_property
@@ -119,57 +129,103 @@ class Study:
         A cell that fails is reported and the others go on; one whose original failed isn't tried. ``KeyboardInterrupt``
         passes through; every finished cell is kept.
         """
-        self.store.open()
-        self.observer.started(len(self.cells))
         came_of: dict[Cell, Done | Failure] = {}
-        try:
-            for cell, outcome in self._outcomes():
-                if isinstance(outcome, Done):
-                    came_of[cell] = outcome
-                    self.observer.cell_finished(cell, outcome.run, outcome.read)
-                    self.store.forget_failure(outcome.run.key)
-                    continue
-                labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
-                failure = Failure(what="cell", **labels, reason=outcome.reason, traceback=outcome.traceback)
-                came_of[cell] = failure
-                with Caught():  # a scenario that can't be built has no key; that is what is being reported
-                    self.store.note_failure(self.worker.key(cell), failure)
-                self.observer.cell_failed(cell, outcome.reason)
-        finally:
-            self.observer.finished()
+        executor: Executor = self.setup.executor.make()
+        with executor.open(self._hear) as pool:  # first, since nothing is written where there are no workers
+            self.store.open()
+            self.observer.started(len(self.cells))
+            began = time.monotonic()
+            _log.info("%d cells; runs are kept in '%s'", len(self.cells), self.store.root)
+            _log.debug("The plan as it is run: %s", json.dumps(self.setup.as_run(), ensure_ascii=False, default=str))
+            try:
+                for cell, outcome in self._outcomes(executor, pool):
+                    if isinstance(outcome, Done):
+                        came_of[cell] = outcome
+                        self.observer.cell_finished(cell, outcome.run, outcome.read)
+                        self.store.forget_failure(outcome.run.key)
+                        continue
+                    labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
+                    failure = Failure(what="cell", **labels, reason=outcome.reason, traceback=outcome.traceback)
+                    came_of[cell] = failure
+                    _log.info("%s: failed: %s", cell, outcome.reason)
+                    _log.debug("%s: %s", cell, outcome.traceback)
+                    with Caught():  # a scenario that can't be built has no key; that is what is being reported
+                        self.store.note_failure(self.worker.key(cell), failure)
+                    self.observer.cell_failed(cell, outcome.reason)
+            finally:
+                self.observer.finished()
+                _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
 
-    def _outcomes(self) -> Iterator[tuple[Cell, Done | Failed]]:
+    def _outcomes(self, executor: Executor, pool: Pool) -> Iterator[tuple[Cell, Done | Failed]]:
         """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
         # Workers elsewhere use as many threads as this process would, for the same last bits.
         plan = self.setup.plan.model_copy(update={"threads": self.worker.environment.threads})
-        job = Job(plan, tuple(self.inline), self.store.root, self.setup.providers(), self.cells[0])
+        runs = self.store.root if executor.sees_runs else None
+        job = Job(plan, tuple(self.inline), runs, self.setup.providers(), self.cells[0], log_level=level())
         adopt(self.worker, job)
         ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
         dependents: dict[Cell, list[int]] = {}
         for position, cell in enumerate(self.cells):
             if cell.needs is not None:
                 dependents.setdefault(cell.needs, []).append(position)
-        running: dict[Future[Done | Failed], Cell] = {}
-        with self.setup.executor.make().open(self._hear) as pool:
-            while ready or running:
-                while ready and len(running) < pool.slots:
-                    cell = self.cells[heapq.heappop(ready)]
-                    running[pool.submit(work, job._replace(cell=cell))] = cell
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    cell, lost = running.pop(future), future.exception()
-                    outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
-                    yield cell, outcome
-                    for position in dependents.pop(cell, ()):
-                        if isinstance(outcome, Done):
-                            heapq.heappush(ready, position)
-                        else:
-                            yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
+        running: dict[Future[Done | Failed | Lacking], Cell] = {}
+        while ready or running:
+            while ready and len(running) < pool.slots:
+                cell = self.cells[heapq.heappop(ready)]
+                _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
+                running[pool.submit(work, job._replace(cell=cell))] = cell
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                cell, lost = running.pop(future), future.exception()
+                outcome: Done | Failed | Lacking
+                outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
+                if isinstance(outcome, Lacking):
+                    with Caught() as caught:
+                        again = job._replace(cell=cell, parcels=self._parcels(outcome))
+                    if caught.error is None:
+                        running[pool.submit(work, again)] = cell
+                        continue
+                    outcome = Failed(caught.reason, caught.traceback)
+                outcome = self._kept(outcome)
+                yield cell, outcome
+                for position in dependents.pop(cell, ()):
+                    if isinstance(outcome, Done):
+                        heapq.heappush(ready, position)
+                    else:
+                        yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
+
+    def _parcels(self, lacking: Lacking) -> tuple[Parcel, ...]:
+        """Return what there is of the runs that a worker elsewhere would read."""
+        found: list[Parcel] = []
+        for kind, key in lacking.runs:
+            try:
+                parcel = self.store.parcel(kind, key)
+            except Damaged as damage:
+                self.observer.warning(f"Damaged run: {damage}; it is computed again.")
+            else:
+                found += [parcel] if parcel else []
+        return tuple(found)
+
+    def _kept(self, outcome: Done | Failed) -> Done | Failed:
+        """Return what came of a cell, its run being in the runs folder."""
+        if isinstance(outcome, Failed):
+            return outcome
+        with Caught() as caught:
+            for run, weights in outcome.parcels:
+                self.store.write(run, weights, replace=True)
+            if not self.store.has(outcome.run):
+                raise CellError(
+                    f"The run isn't in the folder '{self.store.root}': its worker writes to another one of this name. "
+                    "Choose one with --runs that workers share, or an executor's option that sends runs back."
+                )
+        return Done(outcome.run, outcome.read) if caught.error is None else Failed(caught.reason, caught.traceback)
 
     def _hear(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Tell the observers what a worker elsewhere has to tell."""
-        if name in TOLD:
+        """Tell the observers what a worker elsewhere has to tell, and log what it logged."""
+        if name == LOG:
+            relog(*arguments)
+        elif name in TOLD:
             getattr(self.observer, name)(*arguments)
 
     def names(self, manipulation: str) -> dict[str, str]:

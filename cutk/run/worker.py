@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -28,17 +30,21 @@ from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.files import Damaged
 from cutk.run.isolation import Isolated
+from cutk.run.keys import key_of
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack, tell_put_back
+from cutk.run.parcels import Parcels
 from cutk.run.plan import Chosen, Composed, Setup
-from cutk.run.records import Attempt, Environment, Labels, Run, Scalars, Trained, Unlearned
+from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search, Working
-from cutk.run.store import Damaged, Store, key_of
+from cutk.run.store import Parcel, Store
 
 __all__ = ["Done", "Worker"]
 
+_log = logging.getLogger(__name__)
 # Surrogates of so many scenarios are kept: one of large models, made anew for each of many seeds, wouldn't fit.
 _SURROGATES = 32
 # Kinds that are called for every cell; built-in ones are quick, and needn't be watched for what takes longer.
@@ -49,10 +55,11 @@ Computed = tuple[
 
 
 class Done(NamedTuple):
-    """A cell's run, and whether it was there before."""
+    """A cell's run, whether it was there before, and what is to be put into the runs folder if a worker couldn't."""
 
     run: Run
     read: bool
+    parcels: tuple[Parcel, ...] = ()
 
 
 class Worker:
@@ -69,7 +76,7 @@ class Worker:
     def __init__(
         self,
         setup: Setup,
-        store: Store,
+        store: Store | Parcels,
         observer: Observer | None = None,
         *,
         inline: Sequence[Path] = (),
@@ -88,13 +95,24 @@ class Worker:
         self._trained: dict[Training, Trained] = {}
         self._found: dict[Unlearning, str] = {}
         self.blank = False
+        began = time.monotonic()
         self.splits = self._load_data(or_blank=blank)
         self._fingerprint = self.splits.fingerprint()
+        _log.info(
+            "Opened the dataset '%s' in %.1f s: %d training and %d test samples, fingerprint %s",
+            *(setup.dataset.name, time.monotonic() - began),
+            *(len(self.splits.train), len(self.splits.test), self._fingerprint),
+        )
         asked = setup.plan.threads  # a number, in every worker process of a study: then no network is built for it
         work = self._step() if asked == "auto" else 0.0
         torch.set_num_threads(choose_threads(asked, work, setup.executor.make().sharing))
         self.environment = Environment(
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
+        )
+        _log.info(
+            "Computing on %s (%s) in %s; threads: %d%s",
+            *(self.environment.device, self.environment.hardware, self.environment.precision),
+            *(self.environment.threads, f", since a step takes {work:.2g} operations" if asked == "auto" else ""),
         )
         for composed in setup.manipulations:
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
@@ -150,7 +168,7 @@ class Worker:
         if self._scenario is None or self._scenario[0] != (manipulation, seed):
             self._scenario = None
             self._asked.clear()
-            parts = self._parts[manipulation]
+            parts, began = self._parts[manipulation], time.monotonic()
             with self._calling(*parts):
                 scenario = Scenario(
                     self.splits,
@@ -164,6 +182,7 @@ class Worker:
                 self._scenario, self._content = ((manipulation, seed), scenario), ""
                 if not _ours([*parts, self.setup.identification]):
                     self._note_content()
+            _log.debug("%s, seed %d: samples manipulated in %.1f s", manipulation, seed, time.monotonic() - began)
         return self._scenario[1]
 
     def _manipulation(self, part: Chosen, composed: str, seed: int) -> Manipulation:
@@ -289,23 +308,28 @@ class Worker:
             raise
 
     def _obtain(self, cell: Cell) -> Done:
+        began = time.monotonic()
         run = self._read(cell)
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
+            _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, run.key)
             return Done(complete, True)
+        _log.info("%s: started, key %s", cell, self.key(cell))
         self.observer.cell_started(cell)
         self._note_content(cell)
         attempts, selected, model, prepared = self._train(cell) if isinstance(cell, Training) else self._unlearn(cell)
         computed = Run(
             key=self.key(cell),
             decided_by=self.decided_by(cell),
-            attempts=attempts,
+            attempts=Attempts(attempts),
             selected=selected,
             prepared=prepared,
             measured={m.identity: m.described() for m in self.measurements[cell.manipulation]},
             environment=self._environment(cell),
             **self._called(cell),
         )
-        return Done(self.store.write(computed, model.state_dict(), replace=run is not None), False)
+        written = self.store.write(computed, model.state_dict(), replace=run is not None)
+        _log.info("%s: computed in %.1f s, key %s", cell, time.monotonic() - began, written.key)
+        return Done(written, False)
 
     def _environment(self, cell: Cell) -> Environment:
         alone = self.setup.plan.isolate and isinstance(cell, Unlearning)
@@ -434,7 +458,7 @@ class Worker:
         self._measure(cell, model, chosen, before, run.prepared.get(chosen.state, {}) | chosen.scalars)
         self._require_intact("A metric")
         now = {m.identity: m.described() for m in measurements}
-        complete = run.model_copy(update={"attempts": attempts, "measured": run.measured | now})
+        complete = run.model_copy(update={"attempts": Attempts(attempts), "measured": run.measured | now})
         self.store.update(complete)
         return complete
 

@@ -8,12 +8,13 @@ import tempfile
 from copy import deepcopy
 from typing import Any
 
+from cutk.errors import UsageError, one_line
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.keys import key_of
 from cutk.run.observer import Observer
-from cutk.run.records import Attempt, Environment, Identity, Labels, Run, Trained, Unlearned
-from cutk.run.store import key_of
+from cutk.run.records import Attempt, Environment, Identity, Labels, Measured, Run, Trained, Unlearned
 from cutk.testing.components import Subject, all_checks
-from cutk.testing.findings import Unmet, check
+from cutk.testing.findings import NotJudged, Unmet, check
 
 __all__ = ["CHECKS", "SUBJECT", "TriedObserver", "run_of"]
 
@@ -59,6 +60,7 @@ def run_of(cell: Cell) -> Run:
         provider="tiny==1",
         attempts=[Attempt(seconds=0.5, passes=2.0, metrics={METRIC: 0.75}, scalars={"loss": [1.0, 0.5]})],
         selected=0,
+        measured={METRIC: Measured(name=METRIC)},
         environment=Environment(torch="2", python="3", device="cpu", hardware="a machine", threads=1, precision="fp32"),
     )
 
@@ -75,16 +77,29 @@ def _computed(observer: Observer, cell: Cell) -> None:
 class TriedObserver(Subject):
     """An observer that is told, in a folder of its own, of a study in which everything happens."""
 
+    def asked(self) -> Observer:
+        """Return a new observer that says it can observe.
+
+        Raises:
+            NotJudged: if it says that it can't.
+        """
+        observer: Observer = self.make()
+        try:
+            observer.ready()
+        except UsageError as error:
+            raise NotJudged(one_line(error)) from None
+        return observer
+
     def told(self, tell: Any) -> None:
         """Have a new observer told, away from everything."""
         with self.apart(), tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            tell(self.make())
+            tell(self.asked())
 
     def work(self) -> list[Any]:
         """Tell it of one cell after the other; return what the runs have become."""
         runs = [run_of(cell) for cell in (ORIGINAL, LOW)]
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            observer: Observer = self.make()
+            observer = self.asked()
             observer.started(4)
             _computed(observer, ORIGINAL)
             observer.warning("The model changed the default dtype; that was put back.")

@@ -116,11 +116,13 @@ def test_the_bad_teacher_is_asked_about_identified_samples_alone(linear_task):
     teachers = Teachers(bad=Teacher(1.0), original=Teacher(2.0))
     batch = next(linear_task.train.batches(None, 6))
     forget = torch.isin(batch.index, linear_task.identified)
-    target = teach(batch, forget, teachers)
+    target = teach(batch, forget, teachers, sparing=True)
     assert target[:, 0].tolist() == [2, 1, 2, 2, 1, 2]
     assert teachers.bad.seen == [FORGET]
-    teach(batch, torch.zeros(6, dtype=torch.bool), teachers)
+    teach(batch, torch.zeros(6, dtype=torch.bool), teachers, sparing=True)
     assert teachers.bad.seen == [FORGET]
+    assert torch.equal(teach(batch, forget, teachers, sparing=False), target)
+    assert teachers.bad.seen[1:] == [list(range(6))]
 
 
 def preserving(x, y, part, teacher, alpha, temperature):

@@ -101,6 +101,9 @@ def third_party(tmp_path, monkeypatch):
         ("cutk plugins check cut", ["cutk"]),
         ("cutk pres", ["presets"]),
         ("cutk bench --ora", ["--oracle"]),
+        ("cutk bench --observer tens", ["tensorboard"]),
+        ("cutk --log-level d", ["debug"]),
+        ("cutk --log-level info bench --log-level ", ["debug", "info", "warning", "error"]),
     ],
 )
 def test_names_are_completed_by_kind(complete, words, offered):

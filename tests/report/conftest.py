@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from cutk.report.contents import Contents, installed_summaries
+from cutk.run.keys import key_of
 from cutk.run.records import SCHEMA, Run
-from cutk.run.store import Store, key_of
+from cutk.run.store import Store
 
 METRICS = {
     "u": ("corrected_accuracy", True, (0.0, 1.0), "unlearning"),

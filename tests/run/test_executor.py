@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 import cutk
+from cutk.run import jobs
 from cutk.run.cells import Training
 from cutk.run.store import Store
 from cutk.run.study import Study
@@ -108,3 +110,108 @@ def test_one_without_open_is_no_executor():
     assert Lacking().sharing == 1
     with pytest.raises(NotImplementedError, match=r"Lacking has no open\(\)"):
         Lacking().open(print)
+
+
+class Away(cutk.Executor):
+    """Does each job at once, as a process elsewhere would that doesn't see the runs folder, or sees another one."""
+
+    name = "away"
+
+    class Options(cutk.Options):
+        """What it sees."""
+
+        sees: bool = cutk.option(False, help="whether it is another folder of this name")
+
+    @property
+    def sees_runs(self):
+        return self.options.sees
+
+    @contextmanager
+    def open(self, hear):
+        worker, elsewhere = [], self.options.sees
+
+        class Pool:
+            slots = 1
+
+            def submit(self, function, job, /):
+                here, jobs._OPEN = jobs._OPEN, worker
+                future = Future()
+                try:
+                    job = pickle.loads(pickle.dumps(job))  # noqa: S301
+                    if elsewhere:
+                        there = job.runs.parent / "elsewhere"
+                        there.mkdir(exist_ok=True)
+                        job = job._replace(runs=there)
+                    future.set_result(pickle.loads(pickle.dumps(function(job, hear))))  # noqa: S301
+                finally:
+                    jobs._OPEN = here
+                return future
+
+        yield Pool()
+
+
+@pytest.fixture
+def away(setup_of, having, tmp_path, watcher_class, monkeypatch):
+    """Run a study elsewhere."""
+    monkeypatch.setenv("CUTK_PLUGINS", "")
+
+    def run(sees=False, runs="runs", **over):
+        setup = setup_of(unlearners=["none"], options={}, recipe={"steps": 3}, **over)
+        setup = replace(setup, executor=having(setup, selector=(Away, {"sees": sees})).selector)
+        watcher = watcher_class()
+        return Study(setup, Store(tmp_path / runs), watcher).run(), watcher
+
+    return run
+
+
+def test_runs_that_travel_lie_where_they_would_lie_otherwise(away, study, stripped, tmp_path):
+    here = study(runs="here")[0].run()
+    results, watcher = away()
+    assert stripped(results.records) == stripped(here.records)
+    assert results.computed == 4
+
+    def weights(name):
+        return {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).glob("*/*/weights*")}
+
+    assert weights("runs") == weights("here")
+    assert len(weights("runs")) == 4
+    results, watcher = away()
+    assert (results.computed, len(watcher.read)) == (0, 4)
+
+
+def test_a_damaged_run_is_set_aside_here_and_computed_there(away, tmp_path):
+    results, _ = away()
+    original = tmp_path / "runs" / "train" / results.records[0].key / "weights.safetensors"
+    whole = original.read_bytes()
+    original.write_bytes(bytes(len(whole)))
+    results, watcher = away()
+    assert [warning for warning in watcher.warnings if "set aside" in warning]
+    assert watcher.computed == ["badnet, seed 0: original"]
+    assert original.read_bytes() == whole
+
+
+def test_a_run_that_cannot_be_kept_here_costs_its_cell(away, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "write", full)
+    results, _ = away()
+    assert results.records == []
+    assert results.failures[0].reason.startswith("OSError: [Errno 28] No space left on device")
+
+
+def test_another_folder_of_the_same_name_is_noticed(away, tmp_path):
+    results, _ = away(sees=True)
+    assert results.records == []
+    said = f"The run isn't in the folder '{tmp_path / 'runs'}': its worker writes to another one of this name."
+    assert results.failures[0].reason.startswith(said)
+
+
+def test_nothing_is_written_where_there_are_no_workers(away, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise cutk.UsageError("no workers")
+
+    monkeypatch.setattr(Away, "open", refuse)
+    with pytest.raises(cutk.UsageError, match="no workers"):
+        away()
+    assert not (tmp_path / "runs").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ ORIGINAL = Training("badnet", 0, "original")
 def job_of(setup_of, tmp_path, monkeypatch):
     """Make a job as it reaches another process: nothing of it is known here."""
     monkeypatch.setenv("CUTK_PLUGINS", "")
-    monkeypatch.setattr(jobs, "_OPEN", {})
+    monkeypatch.setattr(jobs, "_OPEN", [])
 
     def make(cell=ORIGINAL, *, plan=None, inline=(), providers=None, **over):
         setup = setup_of(unlearners=["none"], options={}, recipe={"steps": 3}, alphas=[1.0], **over)
@@ -37,11 +38,11 @@ def test_a_plan_is_opened_once_and_what_happens_is_sent(job_of, tmp_path):
     assert (done.run.labels.role, done.read) == ("original", False)
     assert sent[0] == ("cell_started", (ORIGINAL,))
     assert ("progress", (ORIGINAL, 3, 3)) in sent
-    (opened,) = jobs._OPEN.values()
+    ((_, opened),) = jobs._OPEN
     last = Unlearning("badnet", 0, "none", 1.0)
     assert work(job_of(last)).run.unlearner.name == "none"
     assert work(job_of()).read
-    assert list(jobs._OPEN.values()) == [opened]
+    assert [worker for _, worker in jobs._OPEN] == [opened]
 
 
 def test_what_a_worker_lacks_is_named(job_of):
@@ -61,3 +62,50 @@ def test_a_cell_that_fails_is_a_value_with_its_traceback(job_of, tmp_path):
     failed = work(job_of(Unlearning("badnet", 0, "nobodys", 1.0)))
     assert isinstance(failed, Failed)
     assert "Traceback" in failed.traceback
+
+
+LAST = Unlearning("badnet", 0, "none", 1.0)
+
+
+def test_a_worker_that_does_not_see_the_runs_folder_says_so(job_of, tmp_path):
+    failed = work(job_of())
+    assert isinstance(failed, Failed)
+    assert f"doesn't see the runs folder '{tmp_path / 'runs'}'" in failed.reason
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_come_with_a_job_and_leave_with_its_result(job_of, tmp_path):
+    away, store = {"runs": None}, Store(tmp_path / "runs")
+    lacking = work(job_of()._replace(**away))
+    (asked,) = lacking.runs
+    assert asked[0] == "train"
+    done = work(job_of()._replace(**away, parcels=()))
+    (original,) = done.parcels
+    assert (done.read, original.run, original.run.key) == (False, done.run, asked[1])
+    assert not store.root.exists()
+    # An original is kept, where unlearning follows, until another one is.
+    assert work(job_of()._replace(**away)).runs == ()
+    assert [kind for kind, _ in work(job_of(LAST)._replace(**away)).runs] == ["unlearn"]
+    assert len(work(job_of(LAST)._replace(**away, parcels=())).parcels) == 1
+    work(job_of(replace(ORIGINAL, role="gold"))._replace(**away, parcels=()))
+    assert [kind for kind, _ in work(job_of(LAST)._replace(**away)).runs] == ["unlearn", "train"]
+    # What was sent is read, and what is read isn't sent back.
+    again = work(job_of()._replace(**away, parcels=(original,)))
+    assert (again.read, again.parcels, again.run) == (True, (), original.run)
+    # It is what a worker would have written that sees the folder.
+    store.open()
+    there = work(job_of()).run
+    assert store.parcel("train", there.key).weights == original.weights
+    assert there.weights_sha256 == original.run.weights_sha256
+
+
+def test_a_record_that_is_completed_leaves_with_its_weights(job_of):
+    away = {"runs": None, "parcels": ()}
+    (original,) = work(job_of(metrics=["corrected_accuracy"])._replace(**away)).parcels
+    more = job_of(metrics=["corrected_accuracy", "retain_class_accuracy"])
+    done = work(more._replace(runs=None, parcels=(original,)))
+    (parcel,) = done.parcels
+    assert done.read
+    assert parcel.weights == original.weights
+    assert len(parcel.run.chosen.metrics) > len(original.run.chosen.metrics)
+    assert parcel.run.weights_bytes == len(original.weights)

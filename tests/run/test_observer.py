@@ -53,6 +53,33 @@ def test_one_that_fails_is_told_no_more_and_the_others_are():
     )
 
 
+def test_one_that_is_not_ready_says_so_before_a_study(setup_of, having, tmp_path, watcher_class):
+    from dataclasses import replace
+
+    from cutk.run.store import Store
+    from cutk.run.study import Study
+
+    class Lacking(Keeping):
+        def ready(self):
+            raise cutk.UsageError("it lacks a library")
+
+    class Confused(Keeping):
+        def ready(self):
+            raise ZeroDivisionError("it was a test")
+
+    setup, watcher = setup_of(), watcher_class()
+
+    def study(observer):
+        return Study(replace(setup, observers=having(setup, metrics=[(observer,)]).metrics), Store(tmp_path), watcher)
+
+    with pytest.raises(cutk.UsageError, match="it lacks a library"):
+        study(Lacking)
+    assert watcher.warnings == []
+    study(Confused)
+    (warning,) = watcher.warnings
+    assert warning.startswith("The observer 'keeping' failed, and is told no more: ZeroDivisionError")
+
+
 def test_what_the_first_one_raises_passes_through():
     class Stopping(Keeping):
         def progress(self, cell, done, total):

@@ -10,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import cutk
-from cutk.run.records import Failure, Run
-from cutk.run.store import Damaged, Store, Unreadable, _own_name, canonical, key_of, kind_of
+from cutk.run.files import Damaged, Unreadable, own_name
+from cutk.run.keys import canonical, key_of, kind_of
+from cutk.run.records import Attempt, Failure, Run
+from cutk.run.store import Store
 
 ONE = {"name": "one", "provider": "cutk==0.2.0", "options": [{}]}
 TRAINED = {
@@ -501,7 +505,7 @@ def test_a_hostile_folder_sends_nothing_to_the_terminal(tmp_path):
 
 
 def test_an_interrupted_write_leaves_nothing(store, monkeypatch):
-    monkeypatch.setattr("cutk.run.store._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("cutk.run.store.write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store.write(RUN, WEIGHTS)
     assert not list((store.root / "train").iterdir())
@@ -514,7 +518,7 @@ def dead(monkeypatch):
     process.wait()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: process.pid)
-        return [_own_name() for _ in range(3)]
+        return [own_name() for _ in range(3)]
 
 
 def test_leftovers_go_when_their_process_is_dead(store, dead):
@@ -522,7 +526,7 @@ def test_leftovers_go_when_their_process_is_dead(store, dead):
     (store.root / "failed").mkdir()
     (store.root / "failed" / dead[1]).write_text("")
     (store.root / "train" / dead[2]).symlink_to(store.root / "failed")
-    mine = store.root / "train" / _own_name()
+    mine = store.root / "train" / own_name()
     mine.mkdir()
     os.utime(mine, (0, 0))  # a clock that jumped
     others = store.root / "train" / ".tmp-another.machine-1-ab"
@@ -535,13 +539,70 @@ def test_leftovers_go_when_their_process_is_dead(store, dead):
 
 
 def test_a_run_is_not_lost_between_the_two_steps_of_its_replacement(store, record, dead):
-    temporary = store.root / "train" / dead[0]
-    store.write(run_of(score=0.75), WEIGHTS, replace=True)
-    record.parent.rename(temporary)
-    (temporary / "replaced").mkdir()
+    old = store.root / "train" / f"{dead[0]}o"
+    record.parent.rename(old)
+    store.write(run_of(score=0.75), WEIGHTS)
+    record.parent.rename(old.with_name(dead[0]))
     store.open()
     assert store.read("train", KEY).attempts[0].score == 0.75
     assert [path.name for path in (store.root / "train").iterdir()] == [KEY]
+
+
+def test_a_replacement_that_fails_half_way_loses_nothing(store, record, monkeypatch):
+    real, calls = os.rename, []
+
+    def failing(source, target):
+        calls.append(source)
+        if len(calls) == 2:  # the first moves the old run out of the way
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(cutk.CellError, match=r"cannot be written \(Input/output error\)\. Finished cells are kept"):
+        store.write(run_of(score=0.75), WEIGHTS, replace=True)
+    assert len(calls) == 3
+    assert store.read("train", KEY).attempts[0].score == 0.5
+    assert [path.name for path in (store.root / "train").iterdir()] == [KEY]
+
+
+@pytest.mark.parametrize("left", ["whole", "half"])
+def test_a_run_that_was_written_but_not_moved_is_taken_over(store, record, dead, left):
+    record.parent.rename(temporary := store.root / "train" / dead[0])
+    if left == "half":
+        (temporary / "weights.safetensors").write_bytes(b"half")
+    store.open()
+    assert (store.read("train", KEY) is None) == (left == "half")
+    assert not list(store.root.glob("*/.tmp-*"))
+
+
+@pytest.mark.parametrize("number", NO_PROOF, ids=errno.errorcode.get)
+def test_what_the_reader_of_weights_cannot_open_is_no_damage(store, record, monkeypatch, number):
+    errors = [
+        FileNotFoundError(f"No such file or directory: {record}"),  # as the library says, whatever it was
+        SafetensorError(f"I/O error: {os.strerror(number)} (os error {number})"),
+    ]
+    for error in errors:
+        monkeypatch.setattr("cutk.run.files.load_file", Mock(side_effect=error))
+        with pytest.raises(Unreadable, match="It stays where it is"):
+            store.weights("train", KEY)
+    assert record.is_file()
+    assert not damaged(store)
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_no_damage(store, record, monkeypatch):
+    real, calls = hashlib.file_digest, []
+
+    def replaced_before(file, name):
+        calls.append(name)
+        if len(calls) == 1:
+            store.write(run_of(score=0.75), {"w": torch.zeros(7)}, replace=True)
+            with record.with_name("weights.safetensors").open("rb") as now:
+                return real(now, name)
+        return real(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", replaced_before)
+    assert torch.equal(store.weights("train", KEY)["w"], torch.zeros(7))
+    assert not damaged(store)
 
 
 def several():
@@ -597,3 +658,32 @@ def test_two_processes_on_one_folder_lose_nothing(store):
         assert float(store.weights("train", run_of(i).key)["w"][0]) == i
     assert not list(store.root.glob("*/.tmp-*"))
     assert not damaged(store)
+
+
+def test_what_is_not_asked_for_is_not_parsed(store, monkeypatch):
+    attempts = [
+        {"score": 0.1},
+        {"score": 0.2, "failed_metrics": {"m": "broken"}},
+        {"error": "no model"},
+        {"score": 0.4},
+    ]
+    store.write(Run.model_validate({**RUN.model_dump(by_alias=True), "attempts": attempts, "selected": 1}), {})
+    parsed, parse = [], Attempt.model_validate_json
+    monkeypatch.setattr(Attempt, "model_validate_json", lambda text: parsed.append(text) or parse(text))
+    run = store.read("train", KEY)
+    assert len(parsed) == 1
+    assert run.chosen.score == 0.2
+    assert [attempt.error for attempt in run.attempts.failed()] == ["", "no model"]
+    assert len(parsed) == 2
+    assert [attempt.score for attempt in run.attempts] == [0.1, 0.2, None, 0.4]
+    assert len(parsed) == 4
+    assert run.attempts[1:][0] is run.chosen
+
+
+def test_the_seeds_of_what_is_there(store):
+    assert store.seeds() == set()
+    for seed, unlearned in ((3, False), (3, True), (5, False)):
+        store.write(run_of(seed, unlearned=unlearned), WEIGHTS)
+    damaged = store.write(run_of(7), WEIGHTS)
+    (store.root / "train" / damaged.key / "record.json").write_text("{}")
+    assert store.seeds() == {3, 5}

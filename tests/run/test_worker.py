@@ -413,7 +413,8 @@ class WritingIdentification(cutk.Identification):
 def test_an_identification_that_writes_to_samples_fails_what_needs_it(undisturbed, bench, setup_of, having, stripped):
     setup = setup_of(alphas=[1.0], unlearners=["none"], options={})
     alone = undisturbed(setup)
-    entry = replace(setup.identification.entry, name="writing", component=WritingIdentification)
+    provider = replace(setup.identification.entry.provider, distribution="somebodys")
+    entry = replace(setup.identification.entry, name="writing", component=WritingIdentification, provider=provider)
     writing = replace(setup.identification, entry=entry, points=(WritingIdentification.Options(),))
     results, _ = bench(replace(setup, identification=writing), "written")
     (failure,) = results.failures

@@ -121,6 +121,12 @@ def test_what_refuses_the_tiny_samples_is_not_judged(kind, name, check, made):
     assert "I take no" in finding.reason
 
 
+def test_an_observer_that_lacks_something_is_not_judged(made):
+    finding = found(made["observer"].Lacking, "a_study_is_told")
+    assert finding.passed is None
+    assert finding.reason == "it lacks a library"
+
+
 def test_test_samples_that_are_training_samples_are_remarked(made):
     noise = made["dataset"].noise
     component = made["dataset"].splits(train=noise(20), test=noise(10))

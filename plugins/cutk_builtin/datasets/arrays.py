@@ -33,7 +33,7 @@ ALWAYS_READ = 2**28
 MOST_UNPACKED = 100
 # What readers raise for a damaged archive or header.
 DAMAGED = (
-    *(EOFError, LookupError, MemoryError, OverflowError, RuntimeError, SyntaxError, TypeError, ValueError),
+    *(EOFError, LookupError, MemoryError, OverflowError, RuntimeError, SyntaxError, SystemError, TypeError, ValueError),
     *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
@@ -114,7 +114,10 @@ def read_npz(file: Path) -> tuple[dict[str, Tensor], list[str] | None]:
             raise ValueError(f"{key}: expected numbers of at most 64 bits, got {array.dtype}")
     # torch takes the machine's own byte order alone.
     arrays = {key: torch.from_numpy(a.astype(a.dtype.newbyteorder("="), copy=False)) for key, a in found.items()}
-    return arrays, None if names is None else [str(name) for name in names.astype(str)]
+    try:
+        return arrays, None if names is None else [str(name) for name in names.astype(str)]
+    except (SystemError, UnicodeError) as error:  # no such character
+        raise ValueError(f"classes: expected a list of names, got something else ({told(error)})") from error
 
 
 def read_safetensors(file: Path) -> tuple[dict[str, Tensor], list[str] | None]:

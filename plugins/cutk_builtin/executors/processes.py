@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 
 import cutk
 
+# Of cutk's tree, which --log-level shows.
+_log = logging.getLogger("cutk.executors.processes")
 # How often a job is tried whose process is killed under it.
 TRIES = 3
 # Seconds until a worker that ends, or one that waits for being heard, is given up.
@@ -185,6 +188,7 @@ class Workers:
         elif not isinstance(error, BrokenProcessPool):
             outer.set_exception(error)
         elif tries < TRIES:
+            _log.info("A worker process was killed; its job is done again, for the %d. of %d times", tries + 1, TRIES)
             self._start(outer, function, job, tries + 1)
         else:
             said = f"Its worker process was killed {TRIES} times, most often for want of memory. Try fewer workers."

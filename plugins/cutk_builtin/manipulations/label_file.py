@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -22,7 +25,10 @@ LABEL_HEADERS = ("label", "labels", "class", "target")
 MOST_BYTES = 2**28
 
 # What readers of damaged, encrypted, over-declared and deeply nested files raise.
-BROKEN = (ValueError, KeyError, EOFError, RuntimeError, MemoryError, csv.Error, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    *(ValueError, LookupError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError, SystemError, TypeError),
+    *(csv.Error, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 class Given(NamedTuple):
@@ -116,7 +122,9 @@ def read(file: Path, key: str | None = None) -> Given:
     except OSError as error:
         raise cutk.UsageError(f"'{file}' can't be read: {error.strerror or error}.") from error
     except BROKEN as error:
-        raise cutk.UsageError(f"'{file}': expected labels, got something else ({error}).") from error
+        raise cutk.UsageError(
+            f"'{file}': expected labels, got something else ({' '.join(str(error).split())})."
+        ) from error
 
 
 def as_index(label: Any, classes: dict[str, int]) -> int:

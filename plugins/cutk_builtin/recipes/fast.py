@@ -75,7 +75,7 @@ class Fast(cutk.Recipe):
         steps: int = cutk.option(760, ge=1, le=10**9, help="training steps, one batch each")
         batch_size: int = cutk.option(500, ge=1, help="samples per step")
         lr: float = cutk.option(0.12, gt=0, help="peak learning rate of Muon")
-        rest_lr: float = cutk.option(0.01, gt=0, help="peak learning rate of AdamW, which trains all but the kernels")
+        rest_lr: float = cutk.option(0.02, gt=0, help="peak learning rate of AdamW, which trains all but the kernels")
         momentum: float = cutk.option(0.6, ge=0, lt=1, help="Muon's momentum")
         smoothing: float = cutk.option(0.2, ge=0, lt=1, help="label smoothing")
         crop_padding: int = cutk.option(2, ge=0, help="by how many pixels an image is shifted at most; 0: not at all")

@@ -17,7 +17,7 @@ class Teachers(NamedTuple):
     original: cutk.Teacher
 
 
-def teach(batch: cutk.Batch, forget: Tensor, teachers: Teachers) -> Tensor:
+def teach(batch: cutk.Batch, forget: Tensor, teachers: Teachers, *, sparing: bool) -> Tensor:
     """Return whose logits each sample of ``batch`` has to learn: the bad teacher's on S_f, the original's elsewhere.
 
     Chundawat et al., equation 1, with l = 1 on S_f: (1 − l) · KL(T_original ‖ S) + l · KL(T_bad ‖ S).
@@ -26,11 +26,15 @@ def teach(batch: cutk.Batch, forget: Tensor, teachers: Teachers) -> Tensor:
         batch: what the student is shown.
         forget: bool ``[B]``, which samples are in S_f.
         teachers: both of them.
+        sparing: whether to show the bad teacher S_f alone, which waits for the device to tell what that is; otherwise
+            it is shown the whole batch, with the same result.
 
     Returns:
         Float32 ``[B, classes]``.
     """
     target = teachers.original(batch)
+    if not sparing:
+        return torch.where(forget[:, None], teachers.bad(batch), target)
     if forget.any():
         target = target.clone()
         target[forget] = teachers.bad(cutk.Batch(*(part[forget] for part in batch)))
@@ -76,7 +80,7 @@ class BadT(cutk.Unlearner):
         marked[task.identified.to(task.device)] = True
 
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
-            target = teach(batch, marked[batch.index], teachers)
+            target = teach(batch, marked[batch.index], teachers, sparing=marked.is_cpu)
             return cutk.kl_divergence(logits, target, o.temperature) / share
 
         batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=o.steps)

@@ -33,6 +33,13 @@ class Silent(cutk.Observer):
     name = "silent"
 
 
+class Lacking(Counting):
+    """Needs a library that isn't there."""
+
+    def ready(self):
+        raise cutk.UsageError("it lacks a library")
+
+
 def telling(**methods):
     return type("Telling", (Counting,), {"__doc__": Counting.__doc__, **methods})
 
