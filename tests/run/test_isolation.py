@@ -123,8 +123,8 @@ def numbers(report):
     return [{name: value for name, value in record.items() if name != "seconds"} for record in report.records]
 
 
-def test_every_method_gives_the_same_numbers_and_weights(bench, tmp_path):
-    methods = {"unlearners": ["all"]}
+def test_every_method_gives_the_same_numbers_and_weights(bench, registry, tmp_path):
+    methods = {"unlearners": [entry.name for entry in registry.of_kind("unlearner")]}
     here, there = bench(**methods), bench(**methods, runs="isolated", isolate=True)
     assert not here.failures
     assert numbers(here) == numbers(there)
