@@ -402,6 +402,14 @@ def test_a_long_run_says_so_before_anything_else(run, monkeypatch):
     assert "a year" not in run(*NONE, "--dry-run").err
 
 
+def test_what_is_all_there_is_not_timed(run, monkeypatch):
+    assert run(*NONE).code == 0
+    monkeypatch.setattr(foresight, "remark_if_long", lambda study: "This takes about a year.")
+    again = run(*NONE)
+    assert again.code == 0
+    assert "a year" not in again.err
+
+
 def test_looking_ahead_changes_no_number(run, monkeypatch):
     def numbers(runs):
         records = run(*TINY, *SSD, "--runs", runs, "--json").json["records"]
