@@ -88,7 +88,7 @@ def test_the_readmes_cifar_command_is_a_plan_whose_cost_can_be_told_without_the_
     ran = run(*shlex.split(command.replace("~/data --download", str(tmp_path)))[1:], "--dry-run")
     assert ran.code == 0
     assert "CIFAR-10 is not in" in ran.err
-    assert "5 of 5 cells to compute" in ran.out
+    assert "36 of 36 cells to compute" in ran.out
 
 
 def test_the_readmes_plan_is_one(run, tmp_path):

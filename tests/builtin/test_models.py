@@ -266,7 +266,7 @@ def test_a_depth_that_does_not_divide_is_refused(depth):
 def test_the_package_torchvision_is_the_real_one():
     module = sys.modules[Torchvision.__module__]
     assert module.__name__ == "cutk_builtin.models.torchvision"
-    assert module.torchvision is sys.modules["torchvision"]
+    assert module.zoo() is sys.modules["torchvision.models"]
     assert not sys.modules["torchvision"].__file__.startswith(module.__file__.removesuffix("torchvision.py"))
 
 
