@@ -372,8 +372,8 @@ class ResidentTrainSet(TrainSet):
         return self._overlaid is not None
 
     def augmented(self, index: Tensor, generator: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
-        """Return the samples at ``index`` (int64 ``[n]``, on the device) as ``batches`` does, not normalised yet."""
-        return self._augmented(self._x[index], index, generator, mirrored)
+        """Return the samples at ``index`` (int64 ``[n]``, on the CPU) as ``batches`` does, not normalised yet."""
+        return self._augmented(self._x[moved(index, self.device)], index, generator, mirrored)
 
     def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for part in itertools.chain.from_iterable(passes):

@@ -63,7 +63,7 @@ def augmented(train: ResidentTrainSet, asked: Tensors) -> dict[str, Tensor]:
         generator.set_state(state)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"Expected the state of a generator: {error}") from None
-    x = train.augmented(index.to(train.device), generator, mirrored)
+    x = train.augmented(index, generator, mirrored)
     return {**packed("x", x), "state": generator.get_state()}
 
 
@@ -96,7 +96,7 @@ class LentTrainSet(ResidentTrainSet):
     def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator, mirrored: Tensor | None) -> Tensor:
         if self._ask is None:
             return super()._augmented(x, index, generator, mirrored)
-        asked = {"index": index.cpu(), "state": generator.get_state()}
+        asked = {"index": index, "state": generator.get_state()}
         answer = unseal(self._ask)(asked if mirrored is None else {**asked, "mirrored": mirrored.cpu()})
         generator.set_state(answer["state"])
         return unpacked("x", answer).to(self.device)

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "WEIGHTS",
     "Damaged",
     "Unreadable",
+    "apart",
     "is_abandoned",
     "load_weights",
     "move_run",
@@ -161,7 +162,7 @@ def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def parse_record(path: Path, schema: type[T]) -> T:
-    """Return what ``_write`` wrote; raises ``Damaged`` if it isn't that, ``Unreadable`` if another version wrote it."""
+    """Return what ``write_record`` wrote; ``Damaged`` if it isn't that, ``Unreadable`` if another version wrote it."""
     with regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > _LARGEST_RECORD:
@@ -207,6 +208,11 @@ def whole_run(folder: Path) -> Run | None:
 
 
 # Writing.
+
+
+def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of each tensor: safetensors refuses those that share memory, and copies are cheap."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
 
 
 def write_record(path: Path, record: BaseModel) -> None:

@@ -14,6 +14,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from cutk.run.files import apart
+
 __all__ = ["Line", "Message"]
 
 _SIZES = struct.Struct(">QQ")
@@ -51,9 +53,7 @@ class Line:
     ) -> None:
         """Say something; an ``OSError`` says that nobody listens."""
         text = json.dumps([name, plain or {}]).encode()
-        # safetensors refuses tensors that share memory.
-        own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in (tensors or {}).items()}
-        data = safetensors.torch.save(own) if own else b""
+        data = safetensors.torch.save(apart(tensors)) if tensors else b""
         with self._turn:
             self._writer.write(_SIZES.pack(len(text), len(data)))
             self._writer.write(text)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cutk.run.files import Damaged
+from cutk.run.files import Damaged, apart
 from cutk.run.keys import Kind
 from cutk.run.records import Run
-from cutk.run.store import Parcel, apart
+from cutk.run.store import Parcel
 
 __all__ = ["Parcels"]
 

@@ -296,10 +296,14 @@ class Run(_Part):
         return chosen
 
     @property
+    def logged(self) -> Scalars:
+        """All that was logged on the way to the chosen attempt."""
+        return self.prepared.get(self.chosen.state, {}) | self.chosen.scalars
+
+    @property
     def curves(self) -> Scalars:
         """What was logged on the way to the chosen attempt, histograms excluded."""
-        curves = self.prepared.get(self.chosen.state, {}) | self.chosen.scalars
-        return {name: values for name, values in curves.items() if not name.endswith(HISTOGRAM)}
+        return {name: values for name, values in self.logged.items() if not name.endswith(HISTOGRAM)}
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from cutk.run.files import (
     WEIGHTS,
     Damaged,
     Unreadable,
+    apart,
     is_abandoned,
     load_weights,
     move_run,
@@ -258,7 +259,8 @@ class Store:
 
     def _sound(self, kind: Kind, key: str) -> Run | None:
         """Return a run whose weights are there in full; their checksum is compared when they are needed."""
-        run = self._record(kind, key)
+        with uncollected():
+            run = self._record(kind, key)
         if run is None:
             return None
         path, wrong = self._folder(kind, key) / WEIGHTS, ""
@@ -278,7 +280,7 @@ class Store:
     def _record(self, kind: Kind, key: str) -> Run | None:
         path = self._folder(kind, key) / RECORD
         try:
-            with reading(path), uncollected():
+            with reading(path):
                 run = parse_record(path, Run)
             if run.key != key:
                 raise Damaged("it is not the record of this run")
@@ -317,11 +319,6 @@ class Store:
             ) from None
         _log.info("Set aside '%s' as '%s': %s", folder, target, reason)
         return Damaged(f"{folder}: {reason}; set aside as {target}")
-
-
-def apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of each tensor: safetensors refuses those that share memory, and copies are cheap."""
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
 
 
 def _order(run: Run) -> tuple[Any, ...]:

@@ -455,7 +455,7 @@ class Worker:
             before = self.recipe.predict(self._original(cell), train, self.identified(cell))
         attempts = [attempt.model_copy(deep=True) for attempt in run.attempts]
         chosen = attempts[run.selected]
-        self._measure(cell, model, chosen, before, run.prepared.get(chosen.state, {}) | chosen.scalars)
+        self._measure(cell, model, chosen, before, run.logged)
         self._require_intact("A metric")
         now = {m.identity: m.described() for m in measurements}
         complete = run.model_copy(update={"attempts": Attempts(attempts), "measured": run.measured | now})

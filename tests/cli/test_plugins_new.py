@@ -34,6 +34,9 @@ def inside(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+INSTALL = ("-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps", "--no-build-isolation", "--target")
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A distribution of each kind, written by processes of their own, and all of them installed into one folder."""
@@ -48,17 +51,7 @@ for kind, name in {NAMES!r}.items():
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     projects = [f"cutk-{name}" for name in NAMES.values()]
-    install = (
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-cache-dir",
-        "--no-deps",
-        "--no-build-isolation",
-        "--target",
-        "site",
-    )
+    install = (*INSTALL, "site")
     for command in (("-c", script), (*install, *(f"./{project}" for project in projects))):
         done = subprocess.run(
             [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -124,18 +117,7 @@ def test_its_tests_survive_another_method_in_the_examples_place(shell, python, t
     assert done.returncode == 0, done.stderr
     project, site = tmp_path / "cutk-mine", tmp_path / "site"
     (project / "src/cutk_mine/__init__.py").write_text(OTHER)
-    install = (
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-cache-dir",
-        "--no-deps",
-        "--no-build-isolation",
-        "--target",
-        site,
-        project,
-    )
+    install = (*INSTALL, site, project)
     assert shell(python, *install, cwd=tmp_path).returncode == 0
     env = {"PYTHONPATH": str(site)}
     done = shell(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", project / "tests", cwd=tmp_path, env=env)
