@@ -152,7 +152,8 @@ def bench(
     setup = resolve(Plan.parse(content), registry)
     # A method may change the current folder.
     root = Path(tempfile.mkdtemp(prefix="cutk-") if runs is None else runs).expanduser().absolute()
-    threads_before = torch.get_num_threads()
+    threads_before, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    cudnn_before = cudnn.deterministic, cudnn.benchmark
     try:
         observer = Observer() if progress is None else _Telling(progress)
         study = Study(setup, Store(root), observer, inline=inline)
@@ -164,6 +165,7 @@ def bench(
         raise
     finally:
         torch.set_num_threads(threads_before)
+        cudnn.deterministic, cudnn.benchmark = cudnn_before
 
 
 _ENTRIES = [*Plan.model_fields, "runs", "plugins", "progress"]

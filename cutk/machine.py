@@ -76,6 +76,12 @@ def choose_layout(device: torch.device) -> torch.memory_format:
     return torch.channels_last if fast else torch.contiguous_format
 
 
+def repeatable(device: torch.device) -> None:
+    """Let ``device`` convolve the same way each time: some of cuDNN's ways add up in the order that threads finish."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return a tensor on ``device``, without waiting until that has done all that it was given before.
 
@@ -94,6 +100,18 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def _capability(device: torch.device) -> str:
+    """Return what decides the last digits beside the hardware's name: the instruction set, and where TF32 is used."""
+    if device.type == "cpu":
+        return torch.backends.cpu.get_cpu_capability()
+    if device.type != "cuda":
+        return ""
+    major, minor = torch.cuda.get_device_capability(device)
+    uses = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
+    tf32 = [f"TF32 {name}" for name, used in uses.items() if used and major >= 8]
+    return ", ".join([f"sm_{major}{minor}", *tf32])
+
+
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return what a reader of a result wants to know about the machine it came from."""
     name = platform.processor() or platform.machine()
@@ -106,6 +124,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": device.type,
         "hardware": name,
-        "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "",
+        "capability": _capability(device),
         "threads": torch.get_num_threads(),
     }

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cutk
-from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine
+from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine, repeatable
 
 
 def test_precision_is_chosen_by_asking_the_machine(monkeypatch):
@@ -36,6 +36,25 @@ def test_the_machine_is_described_in_plain_values():
     assert described["threads"] == torch.get_num_threads()
     assert described["capability"] == torch.backends.cpu.get_cpu_capability()
     assert all(isinstance(value, str | int) for value in described.values())
+
+
+def test_of_a_gpu_what_decides_the_last_digits_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    described = describe_machine(torch.device("cuda"))
+    assert (described["hardware"], described["capability"]) == ("a card", "sm_90, TF32 convolutions")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert describe_machine(torch.device("cuda"))["capability"] == "sm_75"
+
+
+def test_a_gpu_is_told_to_convolve_the_same_way_each_time(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    repeatable(torch.device("cpu"))
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
+    repeatable(torch.device("cuda"))
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
 
 
 def test_threads_are_as_many_as_pay_off_and_workers_leave(monkeypatch):

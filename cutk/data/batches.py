@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import itertools
@@ -273,6 +274,16 @@ def _passes(indices: Tensor, size: int, steps: int | None, shuffling: torch.Gene
         rest, steps = rest[full * size :], steps - full
 
 
+def _placed(trigger: Trigger, device: torch.device) -> Trigger:
+    """Return a trigger whose own tensors lie on ``device``, which would wait if they were sent with every batch."""
+    other = copy.copy(trigger)
+    with contextlib.suppress(TypeError):  # one with slots stays where it is
+        vars(other).update(
+            {name: value.to(device) for name, value in vars(trigger).items() if isinstance(value, Tensor)}
+        )
+    return other
+
+
 class _Overlaid(NamedTuple):
     """Triggers, each with bool ``[N]``: which samples carry it; and the samples without them, under clean labels.
 
@@ -333,7 +344,9 @@ class ResidentTrainSet(TrainSet):
         self._overlaid: Sealed[_Overlaid] | None = None
         if overlays:
             labels = samples.labels if clean_labels is None else clean_labels
-            triggers = tuple((trigger, torch.isin(everywhere, indices.cpu())) for trigger, indices in overlays)
+            triggers = tuple(
+                (_placed(trigger, self.device), torch.isin(everywhere, indices.cpu())) for trigger, indices in overlays
+            )
             overlaid = _Overlaid(triggers, x, labels.to(self.device), samples.ids.to(self.device))
             x = overlaid.laid_over(x, everywhere)
             self._overlaid = Sealed(overlaid)

@@ -28,6 +28,7 @@ from cutk.data.lent import LentTrainSet, augmented, lend
 from cutk.errors import Caught, CellError, one_line, printable
 from cutk.guard import watched
 from cutk.learning.recipe import Progress, Recipe, require_finite
+from cutk.machine import repeatable
 from cutk.options import Options
 from cutk.plugins.registry import load_registry
 from cutk.problem.task import Log, Task
@@ -319,6 +320,7 @@ def _found(part: Mapping[str, Any], registry: Any) -> tuple[type[Any], tuple[Opt
 def _method(said: Message, line: Line) -> tuple[Method, tuple[Options, ...]]:
     plain = said.plain
     torch.set_num_threads(plain["threads"])
+    repeatable(torch.device(plain["device"]))
     registry = load_registry(inline=plain["inline"])
     (unlearner, points), (model, sizes), (recipe, trains) = (_found(part, registry) for part in plain["parts"])
     learning: Recipe = recipe(trains[0]).on(plain["device"], plain["precision"])

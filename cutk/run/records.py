@@ -114,9 +114,9 @@ class Measured(_Part):
 class Environment(_Part):
     """Where a run was computed.
 
-    ``capability`` is the CPU's instruction set as torch uses it: float results differ from one to the next. Of each
-    distribution that took part, ``providers`` holds the version. ``isolated`` says that the method worked in a process
-    that never had what only the evaluator knows.
+    ``capability`` is the CPU's instruction set as torch uses it, or the GPU's and what it computes in TF32: float
+    results differ from one to the next. Of each distribution that took part, ``providers`` holds the version.
+    ``isolated`` says that the method worked in a process that never had what only the evaluator knows.
     """
 
     torch: str

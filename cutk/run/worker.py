@@ -25,7 +25,7 @@ from cutk.errors import Caught, CellError, UsageError
 from cutk.guard import watched
 from cutk.learning.network import operations
 from cutk.learning.recipe import Recipe
-from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine
+from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine, repeatable
 from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
@@ -106,6 +106,7 @@ class Worker:
         asked = setup.plan.threads  # a number, in every worker process of a study: then no network is built for it
         work = self._step() if asked == "auto" else 0.0
         torch.set_num_threads(choose_threads(asked, work, setup.executor.make().sharing))
+        repeatable(device)
         self.environment = Environment(
             **describe_machine(device), precision=self.recipe.precision, providers=setup.providers()
         )

@@ -139,6 +139,7 @@ def test_no_step_of_a_method_asks_the_device(component: type[Unlearner]):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="it needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_step_on_a_gpu_waits(name):
     recipe, train = recipe_called(name, "cuda"), poisoned("cuda")

@@ -57,8 +57,8 @@ class Norm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, C, H, W]`` to the same shape."""
-        mean, var = self.running_mean, self.running_var
-        return functional.batch_norm(x, mean, var, None, self.bias, self.training, self.momentum or 0.0, self.eps)
+        mean, var, scale = self.running_mean, self.running_var, torch.ones_like(self.bias)  # CUDA wants one
+        return functional.batch_norm(x, mean, var, scale, self.bias, self.training, self.momentum or 0.0, self.eps)
 
 
 def convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
