@@ -29,7 +29,7 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 # What stands for the session's folder on the page.
 SHOWN_FOLDER = "/home/you"
 # And what stands for the machine that the outputs were made on, which is no reader's.
-MACHINE = re.compile(r"(?<=; cpu )\([^)]*\), \w+|(?<=here )\([^()]*; measured just now\)")
+MACHINE = re.compile(r"(?<=; cpu )\(.*?\), \w+|(?<=here )\([^\n]*?; measured just now\)")
 SHOWN_MACHINE = "(…)"
 
 STEP = re.compile(

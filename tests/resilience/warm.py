@@ -1,6 +1,7 @@
 """Runs the command line as often as it is asked to, each time in a fork of this process, and kills it or lies to it.
 
-Importing torch takes seconds, and forking what has imported it and computed nothing a hundredth of one. An order is a
+Importing what a study needs takes seconds, and forking what has imported it and computed nothing a hundredth of one. The
+first order is rehearsed, to learn what that is. An order is a
 line of JSON on the standard input, a list of runs that are carried out at once; each has ``args``, ``cwd``, ``runs``
 (the folder that is watched) and ``say`` (a file for what it prints), and may have
 
@@ -21,11 +22,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from multiprocessing import get_context
 
@@ -185,6 +188,31 @@ def carry_out(order, pipe):
     os._exit(code)
 
 
+def rehearse(order):
+    """Import what carrying out an order imports: it is done once in a folder that nobody looks into."""
+    ours, theirs = os.pipe()
+    process = os.fork()
+    if not process:
+        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+            for stream in (1, 2):
+                os.dup2(nowhere.fileno(), stream)
+            os.chdir(folder)
+            from cutk.cli import main
+
+            with contextlib.suppress(SystemExit):
+                main(order["args"])
+        with os.fdopen(theirs, "w") as answer:
+            answer.write(" ".join(sys.modules))
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as answer:
+        names = answer.read().split()
+    os.waitpid(process, 0)
+    for name in names:
+        with contextlib.suppress(ImportError):  # some are names alone
+            importlib.import_module(name)
+
+
 def hear(process, pipe, order):
     """Return how a run ended and how many events there were; kill it when it is time to."""
     at = order.get("kill") if order.get("whom") in ("parent", "group") else None
@@ -225,11 +253,15 @@ def main():
     guard._owners = lambda _: iter(())
     # Workers outlive a study that is killed, and nobody else might wait for them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    gc.collect()
-    gc.freeze()
+    known = False
     for line in sys.stdin:
-        began = []
-        for order in json.loads(line):
+        began, orders = [], json.loads(line)
+        if not known:
+            rehearse(orders[0])
+            gc.collect()
+            gc.freeze()
+            known = True
+        for order in orders:
             ours, theirs = os.pipe()
             process = os.fork()
             if not process:
