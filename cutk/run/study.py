@@ -7,11 +7,12 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from cutk.components import Sizes
@@ -170,30 +171,37 @@ class Study:
             if cell.needs is not None:
                 dependents.setdefault(cell.needs, []).append(position)
         running: dict[Future[Done | Failed | Lacking], Cell] = {}
+        # Waiting for any of many futures takes time for each of them, whichever it is that ends.
+        ended: SimpleQueue[Future[Done | Failed | Lacking]] = SimpleQueue()
+
+        def submit(given: Job) -> None:
+            future = pool.submit(work, given)
+            running[future] = given.cell
+            future.add_done_callback(ended.put)
+
         while ready or running:
             while ready and len(running) < pool.slots:
                 cell = self.cells[heapq.heappop(ready)]
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
-                running[pool.submit(work, job._replace(cell=cell))] = cell
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                cell, lost = running.pop(future), future.exception()
-                outcome: Done | Failed | Lacking
-                outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
-                if isinstance(outcome, Lacking):
-                    with Caught() as caught:
-                        again = job._replace(cell=cell, parcels=self._parcels(outcome))
-                    if caught.error is None:
-                        running[pool.submit(work, again)] = cell
-                        continue
-                    outcome = Failed(caught.reason, caught.traceback)
-                outcome = self._kept(outcome)
-                yield cell, outcome
-                for position in dependents.pop(cell, ()):
-                    if isinstance(outcome, Done):
-                        heapq.heappush(ready, position)
-                    else:
-                        yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
+                submit(job._replace(cell=cell))
+            future = ended.get()
+            cell, lost = running.pop(future), future.exception()
+            outcome: Done | Failed | Lacking
+            outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
+            if isinstance(outcome, Lacking):
+                with Caught() as caught:
+                    again = job._replace(cell=cell, parcels=self._parcels(outcome))
+                if caught.error is None:
+                    submit(again)
+                    continue
+                outcome = Failed(caught.reason, caught.traceback)
+            outcome = self._kept(outcome)
+            yield cell, outcome
+            for position in dependents.pop(cell, ()):
+                if isinstance(outcome, Done):
+                    heapq.heappush(ready, position)
+                else:
+                    yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
 
     def _parcels(self, lacking: Lacking) -> tuple[Parcel, ...]:
         """Return what there is of the runs that a worker elsewhere would read."""
