@@ -256,12 +256,22 @@ class Unlearner(Component):
         grid: what to search over when the user sets nothing: a mapping from option to values, of which every
             combination is tried, or a sequence of points, each a mapping from option to value.
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
+        surveyed_by: the options that ``survey`` reads, likewise.
     """
 
     kind = "unlearner"
     required = ("unlearn",)
     grid: ClassVar[Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]] = {}
     prepared_by: ClassVar[tuple[str, ...]] = ()
+    surveyed_by: ClassVar[tuple[str, ...]] = ()
+
+    def survey(self, task: Task) -> Any:
+        """Compute what all S_f of an original share; called at most once per original, and of no effect on results.
+
+        ``task.identified`` is empty. What is returned is in ``task.surveyed`` where ``prepare`` and ``unlearn`` are
+        called, or None if nobody computed it: ``self.survey(task.knowing_nothing())`` does. Its time counts for each α.
+        """
+        return None
 
     def prepare(self, task: Task) -> Any:
         """Compute what the points of the grid share; called once per (original, α)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,9 @@ class Task:
         initialisation_seed: what ``fresh`` initialises with; sealed.
         order_seed: what ``retrain`` draws batches, augmentation and dropout with; sealed.
 
+    Attributes:
+        surveyed: what ``Unlearner.survey`` returned, a private copy; None if nobody asked.
+
     Raises:
         CellError: if ``identified`` is something else.
 
@@ -109,6 +113,7 @@ class Task:
         self.identified = require_indices(identified, len(train), "identified")
         self.generator = generator or torch.Generator().manual_seed(0)
         self.log = log or Log()
+        self.surveyed: Any = None
         self._initialisation_seed, self._order_seed = Sealed(initialisation_seed), Sealed(order_seed)
 
     @property
@@ -135,6 +140,12 @@ class Task:
         """Return the same problem, model and log included, with another S_f: int64 ``[n]``, sorted, without repeats."""
         other = copy.copy(self)
         other.identified = require_indices(indices, len(self.train), "knowing()")
+        return other
+
+    def knowing_nothing(self) -> Task:
+        """Return the same problem with an empty S_f, as ``Unlearner.survey`` is given it."""
+        other = copy.copy(self)
+        other.identified = self.identified[:0]
         return other
 
     def private(self, seed: int, log: Log | None = None) -> Task:

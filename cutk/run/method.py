@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class Method:
         build: makes the architecture with arbitrary weights.
         seed: what every call's chance is seeded with.
         tell: called as ``tell(who, changed)`` with what a call changed in the process.
+        surveys: what ``survey`` found for each method and its options; those of one original may share it.
         prepared: the curves that ``prepare`` logged, for each state.
     """
 
@@ -83,6 +84,7 @@ class Method:
     build: Build
     seed: int
     tell: Callable[[str, Sequence[str]], None]
+    surveys: dict[tuple[str, str], tuple[Any, Cost]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.prepared: dict[str, Scalars] = {}
@@ -95,8 +97,8 @@ class Method:
     def work(self, options: Options, attempt: Attempt) -> nn.Module:
         """Return the model that ``options`` give; note in ``attempt`` what it cost and what was logged."""
         state, prepare_cost = self._prepare(self.state(options), options)
-        unlearn = self.component(options).unlearn
-        returned, cost, attempt.scalars = self._call(lambda task: unlearn(task, state))
+        unlearn, surveyed = self.component(options).unlearn, self._survey(options)[0]
+        returned, cost, attempt.scalars = self._call(lambda task: unlearn(task, state), surveyed)
         total = prepare_cost + cost
         attempt.seconds, attempt.passes, attempt.peak_bytes = total.seconds, total.passes, total.peak_bytes
         known = self.problem
@@ -106,21 +108,36 @@ class Method:
         self.tell("The model", changed)
         return model
 
-    def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
+    def _call(
+        self, work: Callable[[Task], Any], surveyed: Any = None, problem: Task | None = None
+    ) -> tuple[Any, Cost, Scalars]:
         """Let the method work on a task of its own; return what it gave, what that cost, and what it logged."""
-        task = self.problem.private(self.seed)
+        task = (problem or self.problem).private(self.seed)
+        task.surveyed = surveyed
         with watched() as changed, isolated_rng(self.seed):
             result, cost = measured(self.problem.recipe.device, lambda: work(task))
         self.tell(f"The unlearner '{self.name}'", changed)
         scalars = {name: [v if math.isfinite(v) else None for v in values] for name, values in task.log.scalars.items()}
         return result, cost._replace(passes=task.train.drawn / len(task.train)), scalars
 
+    def _survey(self, options: Options) -> tuple[Any, Cost]:
+        """Return a copy of what all S_f share under ``options``; whoever needs it first computes it."""
+        if self.component.survey is Unlearner.survey:
+            return None, Cost(0.0, 0.0)
+        key = self.name, ", ".join(f"{name}={getattr(options, name)}" for name in self.component.surveyed_by)
+        if key not in self.surveys:
+            found, cost, _ = self._call(self.component(options).survey, problem=self.problem.knowing_nothing())
+            self.surveys[key] = found, cost
+        found, cost = self.surveys[key]
+        return copy.deepcopy(found), cost
+
     def _prepare(self, key: str, options: Options) -> tuple[Any, Cost]:
         """Return a copy of the state that ``options`` need; the first point that needs it computes it for all."""
         if key not in self._states:
             with Caught() as caught:
-                state, cost, self.prepared[key] = self._call(self.component(options).prepare)
-                self._states[key] = state, cost
+                surveyed, survey_cost = self._survey(options)
+                state, cost, self.prepared[key] = self._call(self.component(options).prepare, surveyed)
+                self._states[key] = state, survey_cost + cost
             if caught.error is not None:
                 self._states[key] = CellError(f"prepare() failed: {caught.reason}")
                 raise caught.error
@@ -131,4 +148,4 @@ class Method:
         with Caught():
             return copy.deepcopy(state), cost
         # What can't be copied is computed anew, so that no point can change another's.
-        return self._call(self.component(options).prepare)[0], cost
+        return self._call(self.component(options).prepare, self._survey(options)[0])[0], cost

@@ -91,6 +91,7 @@ class Worker:
         self._scenario: tuple[tuple[str, int], Scenario] | None = None
         self._content = ""
         self._asked: set[float] = set()
+        self._surveys: dict[Training, dict[tuple[str, str], tuple[Any, Cost]]] = {}
         self._surrogates: dict[tuple[str, int, str], dict[Any, nn.Module]] = {}
         self._trained: dict[Training, Trained] = {}
         self._found: dict[Unlearning, str] = {}
@@ -403,6 +404,8 @@ class Worker:
     def _method(self, cell: Unlearning, original: nn.Module, tell: PutBack) -> AbstractContextManager[Working]:
         """Return an unlearner at work on a cell, in this process or in one of its own."""
         scenario, chosen = self.scenario(cell.manipulation, cell.seed), self._unlearner(cell)
+        if cell.needs not in self._surveys:
+            self._surveys = {cell.needs: {}}
         # Only a single long computation tells its own progress; of many short ones the number done is told.
         progress = None if len(chosen.points) > 1 else partial(self.observer.progress, cell)
         scalar = partial(self.observer.scalar, cell)
@@ -413,6 +416,7 @@ class Worker:
             scenario.build,
             scenario.unlearning_seed(),
             tell,
+            self._surveys[cell.needs],
         )
         if not self.setup.plan.isolate:
             return nullcontext(method)

@@ -237,6 +237,26 @@ def prepared_by_names_what_prepare_reads(subject: TriedUnlearner) -> str | None:
     return f"not tried, for want of another valid value: {', '.join(untried)}" if untried else None
 
 
+@check("Read task.surveyed where it is there, and what self.survey(task.knowing_nothing()) gives where it is None.")
+def survey_decides_nothing(subject: TriedUnlearner) -> str | None:
+    """It gives the same model whether survey() was called for it or not."""
+    if subject.component.survey is Unlearner.survey:
+        return "it has no survey()"
+    with subject.apart():
+        options = subject.options
+        made = subject.make(options)
+        surveyed = subject.seeded(lambda: made.survey(subject.task().knowing_nothing()))[0]
+        tasks = [subject.task() for _ in range(2)]
+        for task in tasks:
+            task.surveyed = surveyed
+        state, _ = subject.seeded(lambda: subject.make(options).prepare(tasks[0]))
+        model, _ = subject.seeded(lambda: subject.make(options).unlearn(tasks[1], state))
+    expected = subject.first.result.model.state_dict()
+    if found := difference(expected, model.state_dict(), "its weights"):
+        raise Unmet(f"with task.surveyed the model differs in {found}")
+    return None
+
+
 @check("A batch may hold one sample: mind divisions by n - 1, batch norm on one sample, and squeeze() without dim.")
 def one_identified_sample_is_enough(subject: TriedUnlearner) -> None:
     """It copes with a single identified sample, |S_f| = 1."""

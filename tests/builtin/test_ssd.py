@@ -16,6 +16,7 @@ from cutk_builtin.unlearners.ssd import (
     batch_importance,
     dampen,
     ratio_counts,
+    rest,
     sample_importance,
 )
 
@@ -96,7 +97,7 @@ def test_both_importances_agree_on_batches_of_one(tiny_scenario):
     by_batch = batch_importance(model, tiny_scenario.train.batches(some, 1))
     by_sample = sample_importance(model, tiny_scenario.train.batches(some, 5))
     for name, value in by_batch.items():
-        torch.testing.assert_close(by_sample[name], value, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(by_sample[name].float(), value, rtol=1e-3, atol=1e-7)
 
 
 def test_importance_changes_no_running_statistics(tiny_scenario):
@@ -135,9 +136,10 @@ def test_importances_are_those_of_double_precision_where_the_recipe_rounds(tiny_
         torch.testing.assert_close(found[name].double(), parameter.grad**2, rtol=1e-3, atol=1e-10)
 
 
+@pytest.mark.parametrize("fisher", ["batch", "per-sample"])
 @pytest.mark.parametrize("reference_set", ["retained", "train"])
-def test_the_estimate_is_what_is_drawn(tiny_scenario, reference_set):
-    options = SSD.Options(reference_set=reference_set)
+def test_the_estimate_is_what_is_drawn(tiny_scenario, reference_set, fisher):
+    options = SSD.Options(reference_set=reference_set, fisher=fisher)
     task = tiny_scenario.task(tiny_scenario.build(), 0.5)
     SSD(options).prepare(task)
     sizes = cutk.Sizes(train=len(task.train), identified=len(task.identified), batch_size=32, steps=20)
@@ -155,6 +157,26 @@ def test_the_shared_state_is_what_a_single_run_computes(tiny_scenario):
     alone = ssd.unlearn(task())
     for one, other in zip(shared.state_dict().values(), alone.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_is_left_of_a_mean_is_the_mean_over_the_rest():
+    x = torch.rand(50, 3, dtype=torch.float64) ** 8
+    whole, part = {"w": x.mean(0)}, {"w": x[:7].mean(0)}
+    torch.testing.assert_close(rest(whole, 50, part, 7)["w"], x[7:].mean(0), rtol=1e-12, atol=0.0)
+    # Rounding gives no negative importance.
+    assert (rest({"w": torch.zeros(1)}, 50, {"w": torch.full((1,), 1e-30)}, 7)["w"] == 0).all()
+
+
+def test_a_survey_saves_the_pass_over_the_rest(tiny_scenario):
+    original, ssd = tiny_scenario.train_original(cutk.Log()), SSD(SSD.Options(fisher="per-sample"))
+    task = tiny_scenario.task(original, 0.5)
+    alone = ssd.prepare(task)
+    knowing = tiny_scenario.task(original, 0.5)
+    knowing.surveyed = ssd.survey(tiny_scenario.task(original, 0.5).knowing_nothing())
+    surveyed = ssd.prepare(knowing)
+    assert (task.train.drawn, knowing.train.drawn) == (len(task.train) + len(task.identified), len(task.identified))
+    for one, other in zip(alone, surveyed, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_without_a_rest_there_is_nothing_to_compare(tiny_scenario):

@@ -1,9 +1,9 @@
 """Runs the command line as often as it is asked to, each time in a fork of this process, and kills it or lies to it.
 
-Importing what a study needs takes seconds, and forking what has imported it and computed nothing a hundredth of one. The
-first order is rehearsed, to learn what that is. An order is a
-line of JSON on the standard input, a list of runs that are carried out at once; each has ``args``, ``cwd``, ``runs``
-(the folder that is watched) and ``say`` (a file for what it prints), and may have
+Importing what a study needs takes seconds, and forking what has imported it and computed nothing a hundredth of one.
+The first order is rehearsed, to learn what that is. An order is a line of JSON on the standard input, a list of runs
+that are carried out at once; each has ``args``, ``cwd``, ``runs`` (the folder that is watched) and ``say`` (a file for
+what it prints), and may have
 
 - ``kill``, a number of events, and ``whom``: *itself* before that event; *writer*, the same, but what merely looks
   isn't counted, since it leaves nothing different; or, as soon as it is heard of, *parent* (of the workers) or *group*

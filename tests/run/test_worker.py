@@ -6,6 +6,7 @@ import os
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import cutk
+from cutk.run.store import Store
 from cutk.run.study import Study
 
 
@@ -489,3 +491,47 @@ def test_an_adversary_trains_its_model_once(setup_of, having, tmp_path, monkeypa
         made.append(worker.scenario(manipulation, seed).fingerprint())
     assert made[0] == made[-1] != made[1]
     assert fits == [3, 3]
+
+
+class Surveying(cutk.Unlearner):
+    """Scales by what it found of all of S_tr."""
+
+    name = "surveying"
+    surveyed_by = ("of",)
+    calls: ClassVar[list[str]] = []
+
+    class Options(cutk.Options):
+        by: float = cutk.option(0.5, help="how much of it")
+        of: str = cutk.option("labels", help="what")
+
+    def survey(self, task):
+        assert len(task.identified) == 0
+        assert len(task.retained) == len(task.train)
+        self.calls.append(self.options.of)
+        return [sum(len(batch.y) for batch in task.train.batches())]
+
+    def unlearn(self, task, state=None):
+        found = self.survey(task.knowing_nothing()) if task.surveyed is None else task.surveyed
+        with torch.no_grad():
+            for parameter in task.original.parameters():
+                parameter.mul_(self.options.by * found[0] / len(task.train))
+        found[0] = 0  # a copy of its own
+        return task.original
+
+
+def test_a_survey_is_made_once_for_all_fractions_and_counts_for_each(bench, setup_of, having, stripped, tmp_path):
+    def ran(alphas, **more):
+        Surveying.calls.clear()
+        setup = having(setup_of(alphas=alphas, seeds=2, **more), unlearners=[(Surveying, {})])
+        results = Study(setup, Store(tmp_path / str(alphas))).run()
+        assert results.failures == []
+        methods = [run for run in results.runs if run.unlearner]
+        assert [[attempt.passes for attempt in run.attempts] for run in methods] == [[1.0]] * len(methods)
+        return [record for record in results.records if record.unlearner], list(Surveying.calls)
+
+    together, calls = ran([0.5, 1.0])
+    assert calls == ["labels"] * 2  # once for each original
+    assert len(together) == 4
+    (alone, *_), calls = ran([1.0])
+    assert calls == ["labels"] * 2
+    assert stripped([alone]) == stripped([record for record in together if record.alpha == 1.0 and record.seed == 0])

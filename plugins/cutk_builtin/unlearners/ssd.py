@@ -55,6 +55,10 @@ def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: in
         model: differentiated in eval mode and float32.
         batches: the samples.
         chunk: how many samples' gradients are held at once.
+
+    Returns:
+        float64, so that means over parts of the samples can be taken from each other; float32 where the device has
+        none (MPS).
     """
     model.eval()
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -65,7 +69,7 @@ def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: in
         return nn.functional.cross_entropy(logits, y[None])
 
     gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    total = {name: torch.zeros_like(value, dtype=_sums(value)) for name, value in parameters.items()}
     count = 0
     for batch in batches:
         for x, y in zip(batch.x.split(chunk), batch.y.split(chunk), strict=True):
@@ -73,6 +77,20 @@ def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: in
                 total[name] += (gradient**2).sum(0)
             count += len(x)
     return {name: value / count for name, value in total.items()}
+
+
+def _sums(value: Tensor) -> torch.dtype:
+    return value.dtype if value.device.type == "mps" else torch.float64
+
+
+def rest(whole: Importance, count: int, part: Importance, size: int) -> Importance:
+    """Return the mean over what isn't in a part, given the means over all ``count`` samples and its ``size`` ones."""
+    return {name: ((whole[name] * count - part[name] * size) / (count - size)).clamp(min=0) for name in whole}
+
+
+def as_float(importance: Importance) -> Importance:
+    """Return an importance in float32."""
+    return {name: value.float() for name, value in importance.items()}
 
 
 @torch.no_grad()
@@ -131,6 +149,10 @@ class SSD(cutk.Unlearner):
     default, as in the code published with the benchmark (Goel et al.); Foster et al. write and compute it on all of
     S_tr (``reference_set=train``). The grid is the benchmark's, α from 0.1 to 10⁶ and γ from 0.1 α to 10 α. Costs one
     pass over S_tr for all 50 points together, and with ``train`` one over S_f more.
+
+    The exact diagonal (``fisher=per-sample``) is measured on samples as they are, without augmentation: so it is a mean
+    over samples, and I_r follows from the one of S_tr, which all S_f share, and that of S_f. That costs one pass over
+    S_tr and one over S_f for all of an original's S_f together.
     """
 
     name = "ssd"
@@ -142,7 +164,7 @@ class SSD(cutk.Unlearner):
         selection_weight: float = cutk.option(10.0, gt=0, help="α: how many times more a parameter must matter")
         dampening: float = cutk.option(1.0, gt=0, help="γ: how much of the parameter is left, as γ · I_r / I_f")
         fisher: Literal["batch", "per-sample"] = cutk.option(
-            "batch", help="square of each batch's mean gradient, or the exact diagonal"
+            "batch", help="square of each augmented batch's mean gradient, or the exact diagonal"
         )
         reference_set: Literal["retained", "train"] = cutk.option(
             "retained", help="what S_f is compared with: S_tr without S_f, or all of S_tr"
@@ -155,20 +177,33 @@ class SSD(cutk.Unlearner):
         for ratio in DAMPENING_RATIOS
     )
     prepared_by = ("fisher", "reference_set", "batch_size")
+    surveyed_by = ("fisher", "batch_size")
+
+    def survey(self, task: cutk.Task) -> Importance | None:
+        """Return the importance on all of S_tr, where it is a mean over samples."""
+        if self.options.fisher == "batch":
+            return None
+        return sample_importance(task.original, task.train.batches(None, self.options.batch_size))
 
     def prepare(self, task: cutk.Task) -> Importances:
-        """Measure I_f and I_r on augmented samples, the model in eval mode."""
-
-        def importance(indices: Tensor) -> Importance:
-            batches = task.train.batches(indices, self.options.batch_size, shuffle=True, augment=True)
-            if self.options.fisher == "per-sample":
-                return sample_importance(task.original, batches)
-            return batch_importance(task.original, batches)
-
-        reference = task.retained if self.options.reference_set == "retained" else torch.arange(len(task.train))
+        """Measure I_f and I_r, the model in eval mode."""
+        o, count = self.options, len(task.train)
+        reference = task.retained if o.reference_set == "retained" else torch.arange(count)
         if len(reference) == 0:
             raise cutk.CellError("SSD compares S_f with the rest of the training set, and there is no rest.")
-        importances = Importances(importance(task.identified), importance(reference))
+        if o.fisher == "batch":
+            importances = Importances(
+                *(
+                    batch_importance(task.original, task.train.batches(part, o.batch_size, shuffle=True, augment=True))
+                    for part in (task.identified, reference)
+                )
+            )
+        else:
+            whole = self.survey(task.knowing_nothing()) if task.surveyed is None else task.surveyed
+            forget = sample_importance(task.original, task.train.batches(task.identified, o.batch_size))
+            if o.reference_set == "retained":
+                whole = rest(whole, count, forget, len(task.identified))
+            importances = Importances(as_float(forget), as_float(whole))
         task.log.curve("importance_ratio_edges", RATIO_EDGES)
         task.log.curve("importance_ratio_counts", ratio_counts(importances))
         return importances
@@ -184,7 +219,8 @@ class SSD(cutk.Unlearner):
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
         """One pass for both importances, or S_f twice; none for the dampening."""
-        return 1.0 + (sizes.identified / sizes.train if options.reference_set == "train" else 0.0), 0.0
+        twice = options.reference_set == "train" or options.fisher == "per-sample"
+        return 1.0 + (sizes.identified / sizes.train if twice else 0.0), 0.0
 
 
 @cutk.hookimpl

@@ -154,6 +154,22 @@ class ReadsMoreInPrepare(Ascent):
     prepared_by = ()
 
 
+class Surveys(Ascent):
+    def survey(self, task):
+        return len(task.retained)
+
+    def unlearn(self, task, state=None):
+        found = self.survey(task.knowing_nothing()) if task.surveyed is None else task.surveyed
+        task.original[-1].bias.data += found
+        return task.original
+
+
+class LeavesOthersASurvey(Surveys):
+    def unlearn(self, task, state=None):
+        task.original[-1].bias.data += task.surveyed or 0
+        return task.original
+
+
 class NeedsTwo(Ascent):
     def unlearn(self, task, state=None):
         task.original[-1].bias.data += task.train.labels[task.identified].float().std()
@@ -172,7 +188,7 @@ class NeedsValidation(Ascent):
         return task.original if len(task.validation) else None
 
 
-SOUND = [Ascent]
+SOUND = [Ascent, Surveys]
 ANY_KIND = {
     "class_is_sound": [BadName],
     "class_is_documented": [Undocumented],
@@ -209,6 +225,7 @@ BROKEN = {
     "seed_is_left_to_cutk": [doing(lambda _task, _state: torch.manual_seed(0))],
     "prepared_state_is_shared": [doing(lambda _task, state: state["mean"].add_(1))],
     "prepared_by_names_what_prepare_reads": [ReadsMoreInPrepare],
+    "survey_decides_nothing": [LeavesOthersASurvey],
     "one_identified_sample_is_enough": [NeedsTwo],
     "all_may_be_identified": [NeedsSomeLeft],
     "validation_may_be_missing": [NeedsValidation],
