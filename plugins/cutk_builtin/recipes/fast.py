@@ -30,7 +30,7 @@ def orthogonalised(matrix: Tensor, steps: int = 3, eps: float = 1e-7) -> Tensor:
     x = wide / (wide.norm() + eps)
     for _ in range(steps):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x if wide is matrix else x.T
 
 
