@@ -15,9 +15,9 @@ from torch.nn import functional as F  # noqa: N812  # the name that everyone use
 import cutk
 
 # So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
-ENOUGH = 10
+ENOUGH = 3
 FOLDS = 5
-# How many scores of the other kind a normal density's spread is taken from, beside its own: for very few known samples.
+# How many scores a density's spread is taken from beside its own where it is estimated: for very few known samples.
 BORROWED = 3.0
 LARGEST_PRIOR = 0.95
 
@@ -129,88 +129,100 @@ def transition(alternative: Tensor, labels: Tensor, num_classes: int, threshold:
 
 
 def probe(
-    features: Tensor, positive: Tensor, negative: Tensor, generator: torch.Generator, penalty: float = 0.01
+    features: Tensor, bad: Tensor, clean: Tensor, kinds: Tensor, generator: torch.Generator, penalty: float
 ) -> Tensor:
     """Score samples by logistic regression, each by a model that hasn't been fitted to it: float64 ``[n]``, on the CPU.
 
-    The two kinds weigh the same, however many there are; ``penalty`` / 2 · ‖w‖² is added to the mean loss. Where there
-    is a single sample of a kind, it is fitted to as well.
+    A sample may count as bad and clean in parts. Both weigh the same in all; ``penalty`` / 2 · ‖w‖² is added to the
+    mean loss. Scores are standardised.
 
     Args:
         features: float32 ``[n, d]``, standardised.
-        positive: bool ``[n]``, at least one.
-        negative: bool ``[n]``, at least one; samples of neither kind are scored alone.
+        bad: float32 ``[n]``, ≥ 0, on the CPU: how much each sample counts as bad.
+        clean: likewise, as clean.
+        kinds: int64 ``[n]``, on the CPU: each kind is spread evenly over the folds.
         generator: draws the folds, on the CPU.
-        penalty: > 0.
+        penalty: > 0; the larger, the nearer to the difference of the means.
     """
-    device, count = features.device, len(features)
-    folds = max(1, min(FOLDS, int(positive.sum()), int(negative.sum())))
-    fold = torch.zeros(count, dtype=torch.int64)
-    for kind in (positive, negative, ~(positive | negative)):
-        size = int(kind.sum())
-        fold[kind.cpu()] = torch.randperm(size, generator=generator) % folds
-    others = torch.arange(folds)[None] != fold[:, None] if folds > 1 else torch.ones(count, 1, dtype=torch.bool)
-    weight = torch.zeros(count, folds)
-    for kind in (positive.cpu(), negative.cpu()):
-        mine = (kind[:, None] & others).float()
-        weight += mine / mine.sum(0) / 2
-    weight = weight.to(device)
-    sign = torch.where(positive, 1.0, -1.0).to(device)[:, None]
+    device = features.device
+    fold = torch.zeros(len(features), dtype=torch.int64)
+    for kind in kinds.unique():
+        mine = kinds == kind
+        fold[mine] = torch.randperm(int(mine.sum()), generator=generator) % FOLDS
+    others = torch.arange(FOLDS)[None] != fold[:, None]
+    fitted = []
+    for weight in (bad, clean):
+        each = weight[:, None] * others
+        # A single sample is in all folds.
+        each = torch.where(each.sum(0) > 0, each, weight[:, None].expand_as(each))
+        fitted.append((each / each.sum(0).clamp(min=1e-12) / 2).to(device))
+    as_bad, as_clean = fitted
     with torch.enable_grad():
-        w = torch.zeros(features.shape[1], folds, device=device, requires_grad=True)
-        b = torch.zeros(folds, device=device, requires_grad=True)
-        optimiser = torch.optim.LBFGS([w, b], max_iter=100, history_size=10, line_search_fn="strong_wolfe")
+        w = torch.zeros(features.shape[1], FOLDS, device=device, requires_grad=True)
+        b = torch.zeros(FOLDS, device=device, requires_grad=True)
+        optimiser = torch.optim.LBFGS([w, b], max_iter=100, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
             optimiser.zero_grad()
-            loss = (weight * F.softplus(-sign * (features @ w + b))).sum() + penalty / 2 * w.square().sum()
+            scores = features @ w + b
+            loss = (as_bad * F.softplus(-scores) + as_clean * F.softplus(scores)).sum()
+            loss = loss + penalty / 2 * w.square().sum()
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
         optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        scores = features @ w + b
-    return scores.cpu().double().gather(1, fold[:, None]).flatten()
+        scores = (features @ w + b).cpu().double().gather(1, fold[:, None]).flatten()
+    return (scores - scores.mean()) / scores.std(unbiased=False).clamp(min=1e-12)
 
 
-def normal_of(scores: Tensor, spread: float) -> Normal:
-    """Return the normal density of ``scores``; its variance leans towards ``spread``² where they are few."""
-    mean = float(scores.mean())
-    squares = float((scores - mean).square().sum()) + BORROWED * spread**2
-    # One degree of freedom goes into the mean.
-    return Normal(mean, max(math.sqrt(squares / (len(scores) - 1 + BORROWED)), 1e-6))
+def normal_of(scores: Tensor, weights: Tensor | None = None, borrowed: float = BORROWED) -> Normal:
+    """Return the normal density of standardised ``scores``, float64 ``[n]``, each of them weighing as ``weights`` say.
 
-
-def mixed(scores: Tensor, bad: Normal, clean: Normal | None = None, steps: int = 300) -> tuple[float, Normal]:
-    """Take unlabelled ``scores`` (float64 ``[n]``) for a mixture with a known density of the bad; return its share.
-
-    By expectation maximisation, of the share alone where the density of the clean is known, else of both.
+    Its variance is estimated as if there were ``borrowed`` scores more, as far from the mean as all of them are.
     """
-    share, found = 0.2, clean or Normal(float(scores.mean()), max(float(scores.std(unbiased=False)), 1e-3))
+    weights = torch.ones_like(scores) if weights is None else weights
+    total = float(weights.sum())
+    mean = float((weights * scores).sum()) / max(total, 1e-12)
+    squares = float((weights * (scores - mean).square()).sum())
+    return Normal(mean, max(math.sqrt((squares + borrowed) / (total + borrowed)), 1e-3))
+
+
+class Mixture(NamedTuple):
+    """Two normal densities, and the share of the bad."""
+
+    share: float
+    bad: Normal
+    clean: Normal
+
+
+def mixed(scores: Tensor, bad: Tensor, clean: Tensor, *, free: bool, share: float = 0.2, steps: int = 300) -> Mixture:
+    """Take unlabelled ``scores`` (float64 ``[n]``) for a mixture of the bad and the clean, by expectation maximisation.
+
+    Args:
+        scores: standardised.
+        bad: scores of known bad samples, float64 ``[b]``, b ≥ 1.
+        clean: scores of known clean ones, float64 ``[c]``, or none.
+        free: whether the known ones are only the first guess of the densities, and then count among the others;
+            otherwise they alone give the density of the bad, and of the clean if there are any.
+        share: the first guess.
+        steps: of expectation maximisation.
+    """
+    found = Mixture(share, normal_of(bad), normal_of(clean) if len(clean) else normal_of(scores))
+    every = torch.cat([scores, bad, clean])
+    known_bad, known_clean = torch.ones_like(bad), torch.ones_like(clean)
     for _ in range(steps):
-        odds = math.log(share / (1 - share)) + bad.log_density(scores) - found.log_density(scores)
-        q = torch.sigmoid(odds)
-        share = min(max(float(q.mean()), 1e-4), LARGEST_PRIOR)
-        if clean is None:
-            rest = 1 - q
-            total = float(rest.sum())
-            mean = float((rest * scores).sum()) / total
-            variance = float((rest * (scores - mean).square()).sum()) / total
+        odds = math.log(found.share / (1 - found.share))
+        q = torch.sigmoid(odds + found.bad.log_density(scores) - found.clean.log_density(scores))
+        dense, rest = found.bad, found.clean
+        if free:
+            dense = normal_of(every, torch.cat([q, known_bad, 0 * known_clean]), 1.0)
+        if free or len(clean) == 0:
+            rest = normal_of(every, torch.cat([1 - q, 0 * known_bad, known_clean]), 1.0)
             # What is clean scores lower, whatever the scores look like.
-            found = Normal(min(mean, bad.mean), max(math.sqrt(variance), 1e-3))
-    return share, found
-
-
-def shifted(odds: Tensor, mean: float) -> Tensor:
-    """Return probabilities with mean ``mean`` whose log-odds are ``odds`` (float64 ``[n]``) plus a constant."""
-    low, high = -100.0 - float(odds.max()), 100.0 - float(odds.min())
-    for _ in range(80):
-        middle = (low + high) / 2
-        if float(torch.sigmoid(odds + middle).mean()) < mean:
-            low = middle
-        else:
-            high = middle
-    return torch.sigmoid(odds + (low + high) / 2)
+            rest = Normal(min(rest.mean, dense.mean), rest.std)
+        found = Mixture(min(max(float(q.mean()), 1e-4), LARGEST_PRIOR), dense, rest)
+    return found
 
 
 def log_odds(scores: Tensor, bad: Normal, clean: Normal) -> Tensor:
@@ -229,6 +241,18 @@ def log_odds(scores: Tensor, bad: Normal, clean: Normal) -> Tensor:
     return bad.log_density(scores) - clean.log_density(scores)
 
 
+def shifted(odds: Tensor, mean: float) -> Tensor:
+    """Return probabilities with mean ``mean`` whose log-odds are ``odds`` (float64 ``[n]``) plus a constant."""
+    low, high = -100.0 - float(odds.max()), 100.0 - float(odds.min())
+    for _ in range(80):
+        middle = (low + high) / 2
+        if float(torch.sigmoid(odds + middle).mean()) < mean:
+            low = middle
+        else:
+            high = middle
+    return torch.sigmoid(odds + (low + high) / 2)
+
+
 def common_alpha(known: dict[int, int], priors: dict[int, float], others: dict[int, int]) -> float:
     """Return the known part of all bad samples, which is the same for every label.
 
@@ -241,13 +265,59 @@ def common_alpha(known: dict[int, int], priors: dict[int, float], others: dict[i
     return total / (sum(priors[label] * others[label] for label in known) + total)
 
 
+class _Pool(NamedTuple):
+    """The samples of one given label: which are known to be bad, which are unknown, which are known to be clean."""
+
+    bad: Tensor
+    unknown: Tensor
+    clean: Tensor  # known bad ones of other labels, whose own this probably is
+    features: Tensor  # of all of them, in this order
+
+
+def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Tensor) -> dict[int, _Pool]:
+    known = torch.zeros(len(labels), dtype=torch.bool)
+    known[identified] = True
+    pools = {}
+    for label in labels[identified].unique().tolist():
+        mine = labels == label
+        unknown = (mine & ~known).nonzero().flatten()
+        if len(unknown) == 0:
+            continue
+        bad = (mine & known).nonzero().flatten()
+        clean = identified[(labels[identified] != label) & (alternative == label)]
+        if len(clean) < ENOUGH:
+            clean = clean[:0]
+        members = torch.cat([bad, unknown, clean])
+        pools[label] = _Pool(bad, unknown, clean, standardised(features[members.to(features.device)]))
+    return pools
+
+
+def _suspected(
+    pool: _Pool, suspicion: Tensor | None, generator: torch.Generator, penalty: float
+) -> tuple[float, Tensor]:
+    """Return the share of the bad among the unknown, and the log-odds of each; ``suspicion`` is the guess so far."""
+    sizes = [len(pool.bad), len(pool.unknown), len(pool.clean)]
+    kinds = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    bad, clean = (kinds == 0).float(), (kinds == 2).float()
+    if suspicion is not None:
+        bad[kinds == 1], clean[kinds == 1] = suspicion, 1 - suspicion
+    elif len(pool.clean) == 0:
+        clean[kinds == 1] = 1.0
+    scores = probe(pool.features, bad, clean, kinds, generator, penalty / float(bad.sum()))
+    known_bad, unknown, known_clean = scores.split(sizes)
+    found = mixed(unknown, known_bad, known_clean, free=suspicion is not None)
+    return found.share, log_odds(unknown, found.bad, found.clean).clamp(-30, 30)
+
+
 def posterior(
     features: Tensor,
     labels: Tensor,
     identified: Tensor,
     alternative: Tensor,
     generator: torch.Generator,
-    penalty: float = 0.01,
+    *,
+    penalty: float = 20.0,
+    refinements: int = 4,
 ) -> Posterior:
     """Return how likely each sample is bad, given that ``identified`` are a uniform part of all that are.
 
@@ -257,38 +327,21 @@ def posterior(
         identified: int64 ``[n]``, n ≥ 1, on the CPU.
         alternative: int64 ``[n]``, which class each of them may really have.
         generator: draws the folds, on the CPU.
-        penalty: the probe's.
+        penalty: the probe's, divided by how many samples count as bad.
+        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad.
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
-    bad = probability.bool()
-    scored: dict[int, tuple[Tensor, Tensor]] = {}
-    known, others, priors = {}, {}, {}
-    for label in labels[identified].unique().tolist():
-        mine = labels == label
-        rest = (mine & ~bad).nonzero().flatten()
-        if len(rest) == 0:
-            continue
-        positives = (mine & bad).nonzero().flatten()
-        foreign = identified[(labels[identified] != label) & (alternative == label)]
-        told = foreign if len(foreign) >= ENOUGH else foreign[:0]
-        pool = torch.cat([positives, rest, told])
-        place = torch.arange(len(pool))
-        positive = place < len(positives)
-        unlabelled = ~positive & (place < len(positives) + len(rest))
-        negative = ~positive & ~unlabelled if len(told) else unlabelled
-        scores = probe(standardised(features[pool.to(features.device)]), positive, negative, generator, penalty)
-        seen = scores[unlabelled]
-        spread = max(float(seen.std(unbiased=False)), 1e-3)
-        dense = normal_of(scores[positive], spread)
-        clean = normal_of(scores[negative], spread) if len(told) else None
-        priors[label], found = mixed(seen, dense, clean)
-        odds = log_odds(seen, dense, found).clamp(-30, 30)
-        scored[label], known[label], others[label] = (rest, odds), len(positives), len(rest)
-    if not scored:
-        return Posterior(probability, 1.0, {})
-    alpha = common_alpha(known, priors, others)
-    for label, (rest, odds) in scored.items():
-        priors[label] = min(known[label] * (1 / alpha - 1) / others[label], LARGEST_PRIOR)
-        probability[rest] = shifted(odds, priors[label]).float()
+    pools = _pools(features, labels, identified, alternative)
+    known = {label: len(pool.bad) for label, pool in pools.items()}
+    others = {label: len(pool.unknown) for label, pool in pools.items()}
+    alpha, priors, suspicion = 1.0, dict[int, float](), dict[int, Tensor]()
+    for _ in range(refinements + 1 if pools else 0):
+        found = {label: _suspected(pool, suspicion.get(label), generator, penalty) for label, pool in pools.items()}
+        alpha = common_alpha(known, {label: share for label, (share, _) in found.items()}, others)
+        for label, (_, odds) in found.items():
+            priors[label] = min(known[label] * (1 / alpha - 1) / others[label], LARGEST_PRIOR)
+            suspicion[label] = shifted(odds, priors[label]).float()
+    for label, pool in pools.items():
+        probability[pool.unknown] = suspicion[label]
     return Posterior(probability, alpha, priors)

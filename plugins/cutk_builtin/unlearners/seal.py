@@ -62,7 +62,10 @@ class Seal(cutk.Unlearner):
         keep: Literal["recipe", "cross-entropy"] = cutk.option(
             "recipe", help="what is minimised where the label is right: the recipe's loss, or cross-entropy"
         )
-        penalty: float = cutk.option(0.01, gt=0, help="of the probe's squared weights")
+        penalty: float = cutk.option(
+            20.0, gt=0, help="of the probe's squared weights, divided by the number of bad ones"
+        )
+        refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
         memory: float = cutk.option(0.0, ge=0, lt=1, help="weight of the last round's probabilities in this round's")
         threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what S_f has instead")
 
@@ -108,11 +111,15 @@ class Seal(cutk.Unlearner):
         return task.retrain(torch.arange(len(task.train)), loss=self._loss(task, q, weights))
 
     def _posterior(self, task: cutk.Task, seen: Outputs, current: Outputs, *, first: bool) -> Posterior:
-        features = seen.features if first else torch.cat([seen.features, current.features], 1)
+        views = [seen.features] if first else [seen.features, current.features]
+        features = torch.cat([nn.functional.normalize(view, dim=1) for view in views], 1)
         labels, known = task.train.labels.cpu(), task.identified.cpu()
         place = known.to(current.logits.device)
         other = alternatives(current.logits[place], labels[known].to(current.logits.device)).cpu()
-        return posterior(features, labels, known, other, task.generator, self.options.penalty)
+        o = self.options
+        return posterior(
+            *(features, labels, known, other, task.generator), penalty=o.penalty, refinements=o.refinements
+        )
 
     def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor) -> cutk.Loss:
         q, w = probability.to(task.device), weights.to(task.device)
