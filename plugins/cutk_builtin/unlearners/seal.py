@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,16 @@ def complementary_loss(logits: Tensor, weights: Tensor) -> Tensor:
     A weight of 0 excludes a class; each sample has a class with another one.
     """
     return torch.logsumexp(logits, 1) - torch.logsumexp(logits + weights.clamp(min=1e-12).log(), 1)
+
+
+def informed(logits: Tensor, labels: Tensor) -> Tensor:
+    """Say whether the given label is likelier than by chance: float32 ``[B]``, 1 or 0."""
+    chance = math.log(logits.shape[1])
+    given = torch.log_softmax(logits.detach(), 1).gather(1, labels[:, None]).flatten()
+    return (given > -chance).float()
+
+
+OpenLabel = Literal["another", "below-chance", "nothing"]
 
 
 class Seal(cutk.Unlearner):
@@ -66,6 +77,12 @@ class Seal(cutk.Unlearner):
             20.0, gt=0, help="of the probe's squared weights, divided by the number of bad ones"
         )
         refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
+        open_label: OpenLabel = cutk.option(
+            "below-chance",
+            help="what a suspect learns whose class S_f leaves open: that it isn't the given one, that "
+            "the given one is no likelier than by chance, or nothing",
+        )
+        open_final: OpenLabel = cutk.option("nothing", help="the same in the final training")
         memory: float = cutk.option(0.0, ge=0, lt=1, help="weight of the last round's probabilities in this round's")
         threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what S_f has instead")
 
@@ -95,7 +112,7 @@ class Seal(cutk.Unlearner):
             _report(task, found)
             q = found.probability
             probability = q if probability is None else o.memory * probability + (1 - o.memory) * q
-            loss = self._loss(task, probability, weights)
+            loss = self._loss(task, probability, weights, o.open_label)
             if o.start == "original":
                 model = copy.deepcopy(original)
             batches = task.train.batches(None, size, shuffle=True, augment=True, steps=steps)
@@ -108,7 +125,7 @@ class Seal(cutk.Unlearner):
         found = self._posterior(task, seen, current, first=False)
         _report(task, found)
         q = found.probability if probability is None else o.memory * probability + (1 - o.memory) * found.probability
-        return task.retrain(torch.arange(len(task.train)), loss=self._loss(task, q, weights))
+        return task.retrain(torch.arange(len(task.train)), loss=self._loss(task, q, weights, o.open_final))
 
     def _posterior(self, task: cutk.Task, seen: Outputs, current: Outputs, *, first: bool) -> Posterior:
         views = [seen.features] if first else [seen.features, current.features]
@@ -121,13 +138,18 @@ class Seal(cutk.Unlearner):
             *(features, labels, known, other, task.generator), penalty=o.penalty, refinements=o.refinements
         )
 
-    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor) -> cutk.Loss:
+    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, unsettled: OpenLabel) -> cutk.Loss:
         q, w = probability.to(task.device), weights.to(task.device)
+        settled = (weights.sum(1) < task.num_classes - 1).float().to(task.device)
         keep = task.recipe.loss if self.options.keep == "recipe" else cutk.cross_entropy
 
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
             suspect = q[batch.index]
             complement = complementary_loss(logits, w[batch.y])
+            if unsettled == "nothing":
+                complement = complement * settled[batch.y]
+            elif unsettled == "below-chance":
+                complement = complement * torch.maximum(settled[batch.y], informed(logits, batch.y))
             return keep(weighted(logits, 1 - suspect), batch) + (suspect * complement).mean()
 
         return loss
