@@ -37,6 +37,14 @@ def informed(logits: Tensor, labels: Tensor) -> Tensor:
     return (given > -chance).float()
 
 
+@torch.no_grad()
+def shrunk(model: nn.Module, fresh: nn.Module, kept: float) -> nn.Module:
+    """Return ``fresh`` with kept · θ + (1 − kept) · θ_fresh as its parameters: what ``model`` learned, faded."""
+    for old, new in zip(model.parameters(), fresh.parameters(), strict=True):
+        new.lerp_(old, kept)
+    return fresh
+
+
 OpenLabel = Literal["another", "below-chance", "nothing"]
 
 
@@ -50,8 +58,10 @@ class Seal(cutk.Unlearner):
     has instead: what M_o takes it for otherwise if that is mostly one class, else every class but y. From the second
     round on the probe sees the repaired model's features beside M_o's.
 
-    ``final=retrain`` goes on to train from scratch with the last q. Knows nothing of the kind of manipulation: one
-    setting for all. Costs rounds · passes passes, as many forward passes as there are rounds, and 1, and a training.
+    ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from M_o's weights shrunk
+    towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q. Knows
+    nothing of the kind of manipulation: one setting for all. Costs rounds · passes passes, a forward pass for each
+    round, and what comes after.
     """
 
     name = "seal"
@@ -61,26 +71,26 @@ class Seal(cutk.Unlearner):
     class Options(cutk.Options):
         """How much may be computed, and how sceptically."""
 
-        rounds: int = cutk.option(3, ge=1, le=100, help="rounds of detection and fine-tuning")
+        rounds: int = cutk.option(2, ge=0, le=100, help="rounds of detection and fine-tuning")
         passes: float = cutk.option(1.0, gt=0, le=1000, help="passes over S_tr in each round")
-        lr: float | None = cutk.option(None, gt=0, help="peak learning rate of fine-tuning; none: half the recipe's")
-        final: Literal["tune", "retrain"] = cutk.option(
-            "tune", help="end with the last round's model, or train one from scratch with the last probabilities"
+        lr: float | None = cutk.option(None, gt=0, help="peak learning rate of the rounds; none: half the recipe's")
+        final: Literal["tune", "restart", "retrain"] = cutk.option(
+            "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
         )
+        restart_part: float = cutk.option(0.25, gt=0, le=10, help="what part of a training follows a restart")
+        kept: float = cutk.option(0.3, ge=0, le=1, help="weight of the original's weights in those that it starts from")
         start: Literal["original", "current"] = cutk.option(
             "original", help="what each round fine-tunes: the original, or the last round's model"
         )
         keep: Literal["recipe", "cross-entropy"] = cutk.option(
             "recipe", help="what is minimised where the label is right: the recipe's loss, or cross-entropy"
         )
-        penalty: float = cutk.option(
-            20.0, gt=0, help="of the probe's squared weights, divided by the number of bad ones"
-        )
+        penalty: float = cutk.option(20.0, gt=0, help="of the probe's squared weights, divided by how many are bad")
         refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
         open_label: OpenLabel = cutk.option(
-            "below-chance",
-            help="what a suspect learns whose class S_f leaves open: that it isn't the given one, that "
-            "the given one is no likelier than by chance, or nothing",
+            "another",
+            help="what a suspect learns whose class S_f leaves open: that it isn't the given one, that the given one "
+            "is no likelier than by chance, or nothing",
         )
         open_final: OpenLabel = cutk.option("nothing", help="the same in the final training")
         memory: float = cutk.option(0.0, ge=0, lt=1, help="weight of the last round's probabilities in this round's")
@@ -94,53 +104,55 @@ class Seal(cutk.Unlearner):
         """Return the model that knows better."""
         o = self.options
         seen = self.prepare(task) if state is None else state
-        labels, known = task.train.labels.cpu(), task.identified.cpu()
-        weights = transition(
-            alternatives(seen.logits[known.to(seen.logits.device)], labels[known].to(seen.logits.device)),
-            labels[known],
-            task.num_classes,
-            o.threshold,
-        )
+        weights = self._transition(task, seen)
         lr = task.recipe.options.lr / 2 if o.lr is None else o.lr
-        size = task.recipe.options.batch_size
-        steps = max(1, round(o.passes * len(task.train) / min(size, len(task.train))))
-        model, current = task.original, seen
-        original = copy.deepcopy(task.original) if o.start == "original" else task.original
-        probability: Tensor | None = None
+        steps = _steps(task, o.passes)
+        model, probability = copy.deepcopy(task.original), None
+        current: Outputs | None = None
         for done in range(o.rounds):
-            found = self._posterior(task, seen, current, first=done == 0)
-            _report(task, found)
-            q = found.probability
-            probability = q if probability is None else o.memory * probability + (1 - o.memory) * q
-            loss = self._loss(task, probability, weights, o.open_label)
-            if o.start == "original":
-                model = copy.deepcopy(original)
-            batches = task.train.batches(None, size, shuffle=True, augment=True, steps=steps)
-            task.recipe.fit(model, batches, loss, steps=steps, lr=lr)
-            task.log.progress(done + 1, o.rounds + (o.final == "retrain"))
-            if done + 1 < o.rounds or o.final == "retrain":
+            probability = self._suspicion(task, seen, current, probability)
+            if done and o.start == "original":
+                model = copy.deepcopy(task.original)
+            self._fit(task, model, self._loss(task, probability, weights, o.open_label), steps, lr)
+            task.log.progress(done + 1, o.rounds + (o.final != "tune"))
+            if done + 1 < o.rounds or o.final != "tune":
                 current = outputs(model, task.recipe, task.train)
         if o.final == "tune":
             return model
-        found = self._posterior(task, seen, current, first=False)
-        _report(task, found)
-        q = found.probability if probability is None else o.memory * probability + (1 - o.memory) * found.probability
-        return task.retrain(torch.arange(len(task.train)), loss=self._loss(task, q, weights, o.open_final))
+        probability = self._suspicion(task, seen, current, probability)
+        loss = self._loss(task, probability, weights, o.open_final)
+        if o.final == "retrain":
+            return task.retrain(torch.arange(len(task.train)), loss=loss)
+        steps = max(1, round(o.restart_part * task.recipe.options.steps))
+        return self._fit(task, shrunk(task.original, task.fresh(), o.kept), loss, steps, None)
 
-    def _posterior(self, task: cutk.Task, seen: Outputs, current: Outputs, *, first: bool) -> Posterior:
-        views = [seen.features] if first else [seen.features, current.features]
-        features = torch.cat([nn.functional.normalize(view, dim=1) for view in views], 1)
-        labels, known = task.train.labels.cpu(), task.identified.cpu()
-        place = known.to(current.logits.device)
-        other = alternatives(current.logits[place], labels[known].to(current.logits.device)).cpu()
+    def _transition(self, task: cutk.Task, seen: Outputs) -> Tensor:
+        known = task.identified.to(seen.logits.device)
+        labels = task.train.labels.to(known.device)[known]
+        return transition(alternatives(seen.logits[known], labels), labels, task.num_classes, self.options.threshold)
+
+    def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None, last: Tensor | None) -> Tensor:
+        """Return q, float32 ``[N]``."""
         o = self.options
-        return posterior(
-            *(features, labels, known, other, task.generator), penalty=o.penalty, refinements=o.refinements
+        views = [seen.features] if current is None else [seen.features, current.features]
+        features = torch.cat([nn.functional.normalize(view, dim=1) for view in views], 1)
+        logits = (current or seen).logits
+        known = task.identified.to(logits.device)
+        other = alternatives(logits[known], task.train.labels.to(known.device)[known]).cpu()
+        labels, identified = task.train.labels.cpu(), task.identified.cpu()
+        found = posterior(
+            *(features, labels, identified, other, task.generator), penalty=o.penalty, refinements=o.refinements
         )
+        _report(task, found)
+        return found.probability if last is None else o.memory * last + (1 - o.memory) * found.probability
+
+    def _fit(self, task: cutk.Task, model: nn.Module, loss: cutk.Loss, steps: int, lr: float | None) -> nn.Module:
+        batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=steps)
+        return task.recipe.fit(model, batches, loss, steps=steps, lr=lr)
 
     def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, unsettled: OpenLabel) -> cutk.Loss:
         q, w = probability.to(task.device), weights.to(task.device)
-        settled = (weights.sum(1) < task.num_classes - 1).float().to(task.device)
+        settled = (w.sum(1) < task.num_classes - 1).float()
         keep = task.recipe.loss if self.options.keep == "recipe" else cutk.cross_entropy
 
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
@@ -157,10 +169,14 @@ class Seal(cutk.Unlearner):
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
         """One forward pass for the original, then its rounds; a forward pass is a third of a pass."""
-        retrain = options.final == "retrain"
-        asked = options.rounds - (not retrain)
-        whole = sizes.steps * sizes.batch_size / sizes.train if retrain else 0.0
-        return 1 / 3, options.rounds * options.passes + asked / 3 + whole
+        training = sizes.steps * sizes.batch_size / sizes.train
+        after = {"tune": 0.0, "restart": options.restart_part, "retrain": 1.0}[options.final] * training
+        asked = max(0, options.rounds - (options.final == "tune"))
+        return 1 / 3, options.rounds * options.passes + asked / 3 + after
+
+
+def _steps(task: cutk.Task, passes: float) -> int:
+    return max(1, round(passes * len(task.train) / min(task.recipe.options.batch_size, len(task.train))))
 
 
 def _report(task: cutk.Task, found: Posterior) -> None:
