@@ -159,6 +159,7 @@ class Recipe(Component):
         model: nn.Module,
         train: TrainSet,
         indices: Tensor | None = None,
+        loss: Loss | None = None,
         *,
         steps: int | None = None,
         lr: float | None = None,
@@ -168,11 +169,12 @@ class Recipe(Component):
     ) -> nn.Module:
         """Apply A to ``model``: ``fit`` on shuffled and augmented batches of ``train`` at ``indices`` (int64 ``[n]``).
 
-        What isn't given is the recipe's (``steps``, ``lr``), the training set's (``generator``), or all there are.
+        What isn't given is the recipe's (``loss``, ``steps``, ``lr``), the training set's (``generator``), or all there
+        are.
         """
         count, size = self.options.steps if steps is None else steps, self.options.batch_size
         batches = train.batches(indices, size, shuffle=True, augment=True, steps=count, generator=generator)
-        return self.fit(model, batches, steps=count, lr=lr, modules=modules, progress=progress)
+        return self.fit(model, batches, loss, steps=count, lr=lr, modules=modules, progress=progress)
 
     def logits(self, model: nn.Module, samples: TrainSet, indices: Tensor | None = None) -> Tensor:
         """Return the model's outputs on unaugmented samples, in their order: float32 ``[n, classes]``, on the CPU."""

@@ -15,7 +15,7 @@ from cutk.data.sealed import Sealed, unseal
 from cutk.errors import CellError
 from cutk.learning.network import copy_own_state, initialised
 from cutk.learning.network import last_layers as last_layers_of
-from cutk.learning.recipe import Progress, Recipe
+from cutk.learning.recipe import Loss, Progress, Recipe
 from cutk.problem.identification import all_but, require_indices
 
 __all__ = ["Log", "Task"]
@@ -174,10 +174,11 @@ class Task:
         with isolated_rng(seed):
             return initialised(self.recipe.place(self._build()), self.train, indices)
 
-    def retrain(self, indices: Tensor, *, last_layers: int | None = None) -> nn.Module:
+    def retrain(self, indices: Tensor, *, last_layers: int | None = None, loss: Loss | None = None) -> nn.Module:
         """Return A(S_tr[indices]), int64 ``[n]``: trained from scratch with the original run's seeds.
 
-        With ``last_layers`` so many are initialised and trained alone, the others staying the original's.
+        With ``last_layers`` so many are initialised and trained alone, the others staying the original's. ``loss``
+        takes the place of the recipe's.
         """
         model, modules = self.fresh(indices), None
         if last_layers is not None:
@@ -189,5 +190,5 @@ class Task:
         chance = torch.Generator().manual_seed(seed)
         with isolated_rng(seed):  # dropout draws from the global state
             return self.recipe.train(
-                model, self.train, indices, modules=modules, generator=chance, progress=self.log.progress
+                model, self.train, indices, loss, modules=modules, generator=chance, progress=self.log.progress
             )

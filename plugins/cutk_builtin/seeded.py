@@ -1,0 +1,347 @@
+"""From a few known bad samples to the probability that each other one is bad: the mathematics of the seeded probe.
+
+Scores of one label's samples are few numbers; they are compared on the CPU, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
+
+import cutk
+
+# So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
+ENOUGH = 3
+FOLDS = 5
+# How many scores a density's spread is taken from beside its own where it is estimated: for very few known samples.
+BORROWED = 3.0
+LARGEST_PRIOR = 0.95
+
+
+class Outputs(NamedTuple):
+    """What a model says of the training samples, on its device."""
+
+    features: Tensor  # float32 [N, d], what its last layer is given
+    logits: Tensor  # float32 [N, classes]
+
+
+class Normal(NamedTuple):
+    """A normal density."""
+
+    mean: float
+    std: float
+
+    def log_density(self, values: Tensor) -> Tensor:
+        """Return its logarithm at ``values``, up to a constant that all of them share."""
+        return -0.5 * ((values - self.mean) / self.std) ** 2 - math.log(self.std)
+
+
+class Posterior(NamedTuple):
+    """Who is bad, as far as the known ones tell."""
+
+    probability: Tensor  # float32 [N], on the CPU; 1 for the known ones, 0 for labels that none of them has
+    alpha: float  # the part of the bad ones that is known
+    priors: dict[int, float]  # for each label of known ones, the part of its other samples that is bad
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet) -> Outputs:
+    """Return what ``model`` says of unaugmented samples; where its last layer can't be watched, logits are features."""
+    seen: list[Tensor] = []
+    features, logits = [], []
+    classifier = _classifier(model)
+    handle = None
+    if classifier is not None:
+        handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
+    model.eval()
+    try:
+        for batch in train.batches():
+            seen.clear()
+            with recipe.autocast():
+                given = model(batch.x).float()
+            logits.append(given)
+            features.append(_flat(seen[-1], given))
+    except IndexError:
+        features = logits
+    finally:
+        if handle is not None:
+            handle.remove()
+    return Outputs(torch.cat(features if len(features) == len(logits) else logits), torch.cat(logits))
+
+
+def _classifier(model: nn.Module) -> nn.Module | None:
+    """Return the last module with a weight matrix, if there is one."""
+    try:
+        last = cutk.last_layers(model, 1)
+    except cutk.CellError:
+        return None
+    weighted = [m for m in last if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
+    return weighted[0] if weighted and not isinstance(weighted[0], nn.Embedding) else None
+
+
+def _flat(given: Tensor, logits: Tensor) -> Tensor:
+    """Return a layer's input as float32 ``[B, d]``: averaged over places (a convolution's) or tokens."""
+    if given.ndim < 2 or len(given) != len(logits) or not given.is_floating_point():
+        raise IndexError
+    if given.ndim == 3:
+        given = given.mean(1)
+    return given.float().flatten(2).mean(2) if given.ndim > 3 else given.float()
+
+
+def standardised(features: Tensor) -> Tensor:
+    """Return ``features`` (float32 ``[n, d]``) with mean 0 and variance 1 in each column; constant ones become 0."""
+    finite = features.nan_to_num(0.0, 0.0, 0.0)
+    centred = finite - finite.mean(0)
+    spread = centred.square().mean(0).sqrt()
+    scale = finite.abs().mean(0)
+    varies = spread > 1e-6 * (scale + 1e-12)
+    return torch.where(varies, centred / torch.where(varies, spread, torch.ones_like(spread)), 0.0)
+
+
+def alternatives(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return each sample's likeliest class but the given one: int64 ``[n]``, of logits ``[n, classes]``."""
+    return logits.scatter(1, labels[:, None], -math.inf).argmax(1)
+
+
+def transition(alternative: Tensor, labels: Tensor, num_classes: int, threshold: float = 0.7) -> Tensor:
+    """Return W: which class a known bad sample with given label y has instead, float32 ``[classes, classes]``.
+
+    Row y weighs the classes by how often each is the alternative among the known ones with that label, divided by the
+    largest share, where one class holds more than ``threshold`` of them; elsewhere each class but y weighs 1. Two
+    more samples are counted for no class, so that one or two known ones settle nothing.
+
+    Args:
+        alternative: int64 ``[n]``, of the known ones.
+        labels: int64 ``[n]``, their given labels.
+        num_classes: how many classes there are.
+        threshold: the share of the most frequent class from which the shares are trusted.
+    """
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+    counts.index_put_((labels.cpu(), alternative.cpu()), torch.ones(len(labels), dtype=torch.float64), accumulate=True)
+    largest = counts.max(1, keepdim=True).values
+    settled = largest > threshold * (counts.sum(1, keepdim=True) + 2)
+    every = 1 - torch.eye(num_classes, dtype=torch.float64)
+    return torch.where(settled, counts / largest.clamp(min=1), every).float()
+
+
+def probe(
+    features: Tensor, bad: Tensor, clean: Tensor, kinds: Tensor, generator: torch.Generator, penalty: float
+) -> Tensor:
+    """Score samples by logistic regression, each by a model that hasn't been fitted to it: float64 ``[n]``, on the CPU.
+
+    A sample may count as bad and clean in parts. Both weigh the same in all; ``penalty`` / 2 · ‖w‖² is added to the
+    mean loss. Scores are standardised.
+
+    Args:
+        features: float32 ``[n, d]``, standardised.
+        bad: float32 ``[n]``, ≥ 0, on the CPU: how much each sample counts as bad.
+        clean: likewise, as clean.
+        kinds: int64 ``[n]``, on the CPU: each kind is spread evenly over the folds.
+        generator: draws the folds, on the CPU.
+        penalty: > 0; the larger, the nearer to the difference of the means.
+    """
+    device = features.device
+    fold = torch.zeros(len(features), dtype=torch.int64)
+    for kind in kinds.unique():
+        mine = kinds == kind
+        fold[mine] = torch.randperm(int(mine.sum()), generator=generator) % FOLDS
+    others = torch.arange(FOLDS)[None] != fold[:, None]
+    fitted = []
+    for weight in (bad, clean):
+        each = weight[:, None] * others
+        # A single sample is in all folds.
+        each = torch.where(each.sum(0) > 0, each, weight[:, None].expand_as(each))
+        fitted.append((each / each.sum(0).clamp(min=1e-12) / 2).to(device))
+    as_bad, as_clean = fitted
+    with torch.enable_grad():
+        w = torch.zeros(features.shape[1], FOLDS, device=device, requires_grad=True)
+        b = torch.zeros(FOLDS, device=device, requires_grad=True)
+        optimiser = torch.optim.LBFGS([w, b], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            scores = features @ w + b
+            loss = (as_bad * F.softplus(-scores) + as_clean * F.softplus(scores)).sum()
+            loss = loss + penalty / 2 * w.square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        scores = (features @ w + b).cpu().double().gather(1, fold[:, None]).flatten()
+    return (scores - scores.mean()) / scores.std(unbiased=False).clamp(min=1e-12)
+
+
+def normal_of(scores: Tensor, weights: Tensor | None = None, borrowed: float = BORROWED) -> Normal:
+    """Return the normal density of standardised ``scores``, float64 ``[n]``, each of them weighing as ``weights`` say.
+
+    Its variance is estimated as if there were ``borrowed`` scores more, as far from the mean as all of them are.
+    """
+    weights = torch.ones_like(scores) if weights is None else weights
+    total = float(weights.sum())
+    mean = float((weights * scores).sum()) / max(total, 1e-12)
+    squares = float((weights * (scores - mean).square()).sum())
+    return Normal(mean, max(math.sqrt((squares + borrowed) / (total + borrowed)), 1e-3))
+
+
+class Mixture(NamedTuple):
+    """Two normal densities, and the share of the bad."""
+
+    share: float
+    bad: Normal
+    clean: Normal
+
+
+def mixed(scores: Tensor, bad: Tensor, clean: Tensor, *, free: bool, share: float = 0.2, steps: int = 300) -> Mixture:
+    """Take unlabelled ``scores`` (float64 ``[n]``) for a mixture of the bad and the clean, by expectation maximisation.
+
+    Args:
+        scores: standardised.
+        bad: scores of known bad samples, float64 ``[b]``, b ≥ 1.
+        clean: scores of known clean ones, float64 ``[c]``, or none.
+        free: whether the known ones are only the first guess of the densities, and then count among the others;
+            otherwise they alone give the density of the bad, and of the clean if there are any.
+        share: the first guess.
+        steps: of expectation maximisation.
+    """
+    found = Mixture(share, normal_of(bad), normal_of(clean) if len(clean) else normal_of(scores))
+    every = torch.cat([scores, bad, clean])
+    known_bad, known_clean = torch.ones_like(bad), torch.ones_like(clean)
+    for _ in range(steps):
+        odds = math.log(found.share / (1 - found.share))
+        q = torch.sigmoid(odds + found.bad.log_density(scores) - found.clean.log_density(scores))
+        dense, rest = found.bad, found.clean
+        if free:
+            dense = normal_of(every, torch.cat([q, known_bad, 0 * known_clean]), 1.0)
+        if free or len(clean) == 0:
+            rest = normal_of(every, torch.cat([1 - q, 0 * known_bad, known_clean]), 1.0)
+            # What is clean scores lower, whatever the scores look like.
+            rest = Normal(min(rest.mean, dense.mean), rest.std)
+        found = Mixture(min(max(float(q.mean()), 1e-4), LARGEST_PRIOR), dense, rest)
+    return found
+
+
+def log_odds(scores: Tensor, bad: Normal, clean: Normal) -> Tensor:
+    """Return the logarithm of how many times likelier the bad have each score: float64 ``[n]``, rising with the score.
+
+    The wider of two normal densities wins at both ends. Beyond the extremum, which lies outside their means as long as
+    the bad have the higher one, the odds stay what they are there.
+
+    >>> log_odds(torch.tensor([-9.0, -1.0, 3.0]), Normal(2.0, 2.0), Normal(0.0, 1.0)).round(decimals=3).tolist()
+    [-1.36, -1.36, 3.682]
+    """
+    curvature = 1 / bad.std**2 - 1 / clean.std**2
+    if curvature:
+        extremum = (bad.mean / bad.std**2 - clean.mean / clean.std**2) / curvature
+        scores = scores.clamp(max=extremum) if curvature > 0 else scores.clamp(min=extremum)
+    return bad.log_density(scores) - clean.log_density(scores)
+
+
+def shifted(odds: Tensor, mean: float) -> Tensor:
+    """Return probabilities with mean ``mean`` whose log-odds are ``odds`` (float64 ``[n]``) plus a constant."""
+    low, high = -100.0 - float(odds.max()), 100.0 - float(odds.min())
+    for _ in range(80):
+        middle = (low + high) / 2
+        if float(torch.sigmoid(odds + middle).mean()) < mean:
+            low = middle
+        else:
+            high = middle
+    return torch.sigmoid(odds + (low + high) / 2)
+
+
+def common_alpha(known: dict[int, int], priors: dict[int, float], others: dict[int, int]) -> float:
+    """Return the known part of all bad samples, which is the same for every label.
+
+    Args:
+        known: how many are known, by label.
+        priors: the estimated bad part of the others, by label.
+        others: how many others there are, by label.
+    """
+    total = sum(known.values())
+    return total / (sum(priors[label] * others[label] for label in known) + total)
+
+
+class _Pool(NamedTuple):
+    """The samples of one given label: which are known to be bad, which are unknown, which are known to be clean."""
+
+    bad: Tensor
+    unknown: Tensor
+    clean: Tensor  # known bad ones of other labels, whose own this probably is
+    features: Tensor  # of all of them, in this order
+
+
+def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Tensor) -> dict[int, _Pool]:
+    known = torch.zeros(len(labels), dtype=torch.bool)
+    known[identified] = True
+    pools = {}
+    for label in labels[identified].unique().tolist():
+        mine = labels == label
+        unknown = (mine & ~known).nonzero().flatten()
+        if len(unknown) == 0:
+            continue
+        bad = (mine & known).nonzero().flatten()
+        clean = identified[(labels[identified] != label) & (alternative == label)]
+        if len(clean) < ENOUGH:
+            clean = clean[:0]
+        members = torch.cat([bad, unknown, clean])
+        pools[label] = _Pool(bad, unknown, clean, standardised(features[members.to(features.device)]))
+    return pools
+
+
+def _suspected(
+    pool: _Pool, suspicion: Tensor | None, generator: torch.Generator, penalty: float
+) -> tuple[float, Tensor]:
+    """Return the share of the bad among the unknown, and the log-odds of each; ``suspicion`` is the guess so far."""
+    sizes = [len(pool.bad), len(pool.unknown), len(pool.clean)]
+    kinds = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    bad, clean = (kinds == 0).float(), (kinds == 2).float()
+    if suspicion is not None:
+        bad[kinds == 1], clean[kinds == 1] = suspicion, 1 - suspicion
+    elif len(pool.clean) == 0:
+        clean[kinds == 1] = 1.0
+    scores = probe(pool.features, bad, clean, kinds, generator, penalty / float(bad.sum()))
+    known_bad, unknown, known_clean = scores.split(sizes)
+    found = mixed(unknown, known_bad, known_clean, free=suspicion is not None)
+    return found.share, log_odds(unknown, found.bad, found.clean).clamp(-30, 30)
+
+
+def posterior(
+    features: Tensor,
+    labels: Tensor,
+    identified: Tensor,
+    alternative: Tensor,
+    generator: torch.Generator,
+    *,
+    penalty: float = 20.0,
+    refinements: int = 4,
+) -> Posterior:
+    """Return how likely each sample is bad, given that ``identified`` are a uniform part of all that are.
+
+    Args:
+        features: float32 ``[N, d]``.
+        labels: int64 ``[N]``, as given, on the CPU.
+        identified: int64 ``[n]``, n ≥ 1, on the CPU.
+        alternative: int64 ``[n]``, which class each of them may really have.
+        generator: draws the folds, on the CPU.
+        penalty: the probe's, divided by how many samples count as bad.
+        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad.
+    """
+    probability = torch.zeros(len(labels))
+    probability[identified] = 1.0
+    pools = _pools(features, labels, identified, alternative)
+    known = {label: len(pool.bad) for label, pool in pools.items()}
+    others = {label: len(pool.unknown) for label, pool in pools.items()}
+    alpha, priors, suspicion = 1.0, dict[int, float](), dict[int, Tensor]()
+    for _ in range(refinements + 1 if pools else 0):
+        found = {label: _suspected(pool, suspicion.get(label), generator, penalty) for label, pool in pools.items()}
+        alpha = common_alpha(known, {label: share for label, (share, _) in found.items()}, others)
+        for label, (_, odds) in found.items():
+            priors[label] = min(known[label] * (1 / alpha - 1) / others[label], LARGEST_PRIOR)
+            suspicion[label] = shifted(odds, priors[label]).float()
+    for label, pool in pools.items():
+        probability[pool.unknown] = suspicion[label]
+    return Posterior(probability, alpha, priors)

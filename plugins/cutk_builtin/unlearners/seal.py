@@ -1,0 +1,192 @@
+"""Seeded expansion and complementary learning."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import cutk
+from cutk_builtin.seeded import Outputs, Posterior, alternatives, outputs, posterior, transition
+
+
+def weighted(logits: Tensor, weight: Tensor) -> Tensor:
+    """Return ``logits`` ``[B, classes]`` whose gradients, sample by sample, are ``weight`` (``[B]``) times as large.
+
+    So a loss that is a mean over samples, whichever it is, descends as if its terms were weighted.
+    """
+    fixed = logits.detach()
+    return fixed + weight[:, None] * (logits - fixed)
+
+
+def complementary_loss(logits: Tensor, weights: Tensor) -> Tensor:
+    """Return −log Σ_k W_k p_k of each sample: float32 ``[B]``, of logits and weights ``[B, classes]``.
+
+    A weight of 0 excludes a class; each sample has a class with another one.
+    """
+    return torch.logsumexp(logits, 1) - torch.logsumexp(logits + weights.clamp(min=1e-12).log(), 1)
+
+
+def informed(logits: Tensor, labels: Tensor) -> Tensor:
+    """Say whether the given label is likelier than by chance: float32 ``[B]``, 1 or 0."""
+    chance = math.log(logits.shape[1])
+    given = torch.log_softmax(logits.detach(), 1).gather(1, labels[:, None]).flatten()
+    return (given > -chance).float()
+
+
+@torch.no_grad()
+def shrunk(model: nn.Module, fresh: nn.Module, kept: float) -> nn.Module:
+    """Return ``fresh`` with kept · θ + (1 − kept) · θ_fresh as its parameters: what ``model`` learned, faded."""
+    for old, new in zip(model.parameters(), fresh.parameters(), strict=True):
+        new.lerp_(old, kept)
+    return fresh
+
+
+OpenLabel = Literal["another", "below-chance", "nothing"]
+
+
+class Seal(cutk.Unlearner):
+    r"""Finds the rest of what is bad from the part that is known, and learns from it that its labels are wrong.
+
+    In each round every sample gets a probability q of being manipulated: within each given label that occurs in S_f, a
+    probe on the features that the classifier is given tells S_f from samples that are clean under that label, and the
+    one part α that S_f is of all of S_m ties the labels' priors to each other. Then M_o is fine-tuned on all of S_tr,
+    minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes S_f of label y
+    has instead: what M_o takes it for otherwise if that is mostly one class, else every class but y. From the second
+    round on the probe sees the repaired model's features beside M_o's.
+
+    ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from M_o's weights shrunk
+    towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q. Knows
+    nothing of the kind of manipulation: one setting for all. Costs rounds · passes passes, a forward pass for each
+    round, and what comes after.
+    """
+
+    name = "seal"
+    reference = "cutk"
+    variant = "final"
+
+    class Options(cutk.Options):
+        """How much may be computed, and how sceptically."""
+
+        rounds: int = cutk.option(2, ge=0, le=100, help="rounds of detection and fine-tuning")
+        passes: float = cutk.option(1.0, gt=0, le=1000, help="passes over S_tr in each round")
+        lr: float | None = cutk.option(None, gt=0, help="peak learning rate of the rounds; none: half the recipe's")
+        final: Literal["tune", "restart", "retrain"] = cutk.option(
+            "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
+        )
+        restart_part: float = cutk.option(0.25, gt=0, le=10, help="what part of a training follows a restart")
+        kept: float = cutk.option(0.3, ge=0, le=1, help="weight of the original's weights in those that it starts from")
+        start: Literal["original", "current"] = cutk.option(
+            "original", help="what each round fine-tunes: the original, or the last round's model"
+        )
+        keep: Literal["recipe", "cross-entropy"] = cutk.option(
+            "recipe", help="what is minimised where the label is right: the recipe's loss, or cross-entropy"
+        )
+        penalty: float = cutk.option(20.0, gt=0, help="of the probe's squared weights, divided by how many are bad")
+        refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
+        open_label: OpenLabel = cutk.option(
+            "another",
+            help="what a suspect learns whose class S_f leaves open: that it isn't the given one, that the given one "
+            "is no likelier than by chance, or nothing",
+        )
+        open_final: OpenLabel = cutk.option("nothing", help="the same in the final training")
+        memory: float = cutk.option(0.0, ge=0, lt=1, help="weight of the last round's probabilities in this round's")
+        threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what S_f has instead")
+
+    def prepare(self, task: cutk.Task) -> Outputs:
+        """Ask the original about all samples."""
+        return outputs(task.original, task.recipe, task.train)
+
+    def unlearn(self, task: cutk.Task, state: Outputs | None = None) -> nn.Module:
+        """Return the model that knows better."""
+        o = self.options
+        seen = self.prepare(task) if state is None else state
+        weights = self._transition(task, seen)
+        lr = task.recipe.options.lr / 2 if o.lr is None else o.lr
+        steps = _steps(task, o.passes)
+        model, probability = copy.deepcopy(task.original), None
+        current: Outputs | None = None
+        for done in range(o.rounds):
+            probability = self._suspicion(task, seen, current, probability)
+            if done and o.start == "original":
+                model = copy.deepcopy(task.original)
+            self._fit(task, model, self._loss(task, probability, weights, o.open_label), steps, lr)
+            task.log.progress(done + 1, o.rounds + (o.final != "tune"))
+            if done + 1 < o.rounds or o.final != "tune":
+                current = outputs(model, task.recipe, task.train)
+        if o.final == "tune":
+            return model
+        probability = self._suspicion(task, seen, current, probability)
+        loss = self._loss(task, probability, weights, o.open_final)
+        if o.final == "retrain":
+            return task.retrain(torch.arange(len(task.train)), loss=loss)
+        steps = max(1, round(o.restart_part * task.recipe.options.steps))
+        return self._fit(task, shrunk(task.original, task.fresh(), o.kept), loss, steps, None)
+
+    def _transition(self, task: cutk.Task, seen: Outputs) -> Tensor:
+        known = task.identified.to(seen.logits.device)
+        labels = task.train.labels.to(known.device)[known]
+        return transition(alternatives(seen.logits[known], labels), labels, task.num_classes, self.options.threshold)
+
+    def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None, last: Tensor | None) -> Tensor:
+        """Return q, float32 ``[N]``."""
+        o = self.options
+        views = [seen.features] if current is None else [seen.features, current.features]
+        features = torch.cat([nn.functional.normalize(view, dim=1) for view in views], 1)
+        logits = (current or seen).logits
+        known = task.identified.to(logits.device)
+        other = alternatives(logits[known], task.train.labels.to(known.device)[known]).cpu()
+        labels, identified = task.train.labels.cpu(), task.identified.cpu()
+        found = posterior(
+            *(features, labels, identified, other, task.generator), penalty=o.penalty, refinements=o.refinements
+        )
+        _report(task, found)
+        return found.probability if last is None else o.memory * last + (1 - o.memory) * found.probability
+
+    def _fit(self, task: cutk.Task, model: nn.Module, loss: cutk.Loss, steps: int, lr: float | None) -> nn.Module:
+        batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=steps)
+        return task.recipe.fit(model, batches, loss, steps=steps, lr=lr)
+
+    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, unsettled: OpenLabel) -> cutk.Loss:
+        q, w = probability.to(task.device), weights.to(task.device)
+        settled = (w.sum(1) < task.num_classes - 1).float()
+        keep = task.recipe.loss if self.options.keep == "recipe" else cutk.cross_entropy
+
+        def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
+            suspect = q[batch.index]
+            complement = complementary_loss(logits, w[batch.y])
+            if unsettled == "nothing":
+                complement = complement * settled[batch.y]
+            elif unsettled == "below-chance":
+                complement = complement * torch.maximum(settled[batch.y], informed(logits, batch.y))
+            return keep(weighted(logits, 1 - suspect), batch) + (suspect * complement).mean()
+
+        return loss
+
+    @classmethod
+    def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
+        """One forward pass for the original, then its rounds; a forward pass is a third of a pass."""
+        training = sizes.steps * sizes.batch_size / sizes.train
+        after = {"tune": 0.0, "restart": options.restart_part, "retrain": 1.0}[options.final] * training
+        asked = max(0, options.rounds - (options.final == "tune"))
+        return 1 / 3, options.rounds * options.passes + asked / 3 + after
+
+
+def _steps(task: cutk.Task, passes: float) -> int:
+    return max(1, round(passes * len(task.train) / min(task.recipe.options.batch_size, len(task.train))))
+
+
+def _report(task: cutk.Task, found: Posterior) -> None:
+    task.log.scalar("known_part", found.alpha)
+    task.log.scalar("mean_suspicion", found.probability.mean())
+    for label, prior in found.priors.items():
+        task.log.scalar(f"prior_{label}", prior)
+
+
+@cutk.hookimpl
+def cutk_unlearners() -> list[type[cutk.Unlearner]]:
+    """Provide ``seal``."""
+    return [Seal]

@@ -1,0 +1,308 @@
+"""Seal and the seeded probe: each part against hand computed cases or SciPy, the whole on tiny problems."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+from scipy.special import logsumexp
+from torch import nn
+
+import cutk
+from cutk.data.batches import ResidentTrainSet
+from cutk_builtin.recipes.fast import Fast
+from cutk_builtin.recipes.sgd import Sgd
+from cutk_builtin.seeded import (
+    FOLDS,
+    Normal,
+    alternatives,
+    common_alpha,
+    log_odds,
+    mixed,
+    normal_of,
+    outputs,
+    posterior,
+    probe,
+    shifted,
+    standardised,
+    transition,
+)
+from cutk_builtin.unlearners.seal import Seal, complementary_loss, informed, shrunk, weighted
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_transition_by_hand():
+    #                label 0: six of seven have 2         label 1: three of four have 0   label 2: one alone
+    labels = torch.tensor([0] * 7 + [1] * 4 + [2])
+    alternative = torch.tensor([2, 2, 2, 2, 2, 2, 1, 0, 0, 0, 3, 1])
+    found = transition(alternative, labels, 4, threshold=0.6)
+    # 6 > 0.6 · 9, so shares count; 3 < 0.6 · 6 and 1 < 0.6 · 3, so any other class will do.
+    expected = [[0, 1 / 6, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0]]
+    assert found.tolist() == pytest.approx(np.array(expected, dtype=np.float32))
+
+
+def test_the_alternative_is_the_likeliest_other_class():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    assert alternatives(logits, torch.tensor([0, 1])).tolist() == [2, 0]
+
+
+def test_constant_columns_become_zero_and_the_others_standard():
+    features = torch.tensor([[1.0, 7.0, float("nan")], [3.0, 7.0, 0.0], [5.0, 7.0, 0.0]])
+    found = standardised(features)
+    assert found[:, 0].numpy() == pytest.approx(stats.zscore([1, 3, 5]), abs=1e-6)
+    assert found[:, 1:].abs().max() == 0
+
+
+def test_the_probe_minimises_what_it_says_on_the_other_folds():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3))
+    bad, clean = np.zeros(40), np.zeros(40)
+    bad[:8], clean[8:] = 1.0, rng.uniform(size=32)
+    kinds = torch.tensor([0] * 8 + [1] * 32)
+    given = (torch.tensor(part, dtype=torch.float32) for part in (x, bad, clean))
+    scores = probe(*given, kinds, seeded(3), penalty=0.3).numpy()
+    chance, fold = seeded(3), np.zeros(40, dtype=int)
+    fold[:8] = torch.randperm(8, generator=chance).numpy() % FOLDS
+    fold[8:] = torch.randperm(32, generator=chance).numpy() % FOLDS
+    expected = np.zeros(40)
+    for each in range(FOLDS):
+        others = fold != each
+        p, n = bad * others / (bad * others).sum() / 2, clean * others / (clean * others).sum() / 2
+
+        def loss(w, p=p, n=n):
+            s = x @ w[:3] + w[3]
+            return (p * np.logaddexp(0, -s) + n * np.logaddexp(0, s)).sum() + 0.15 * (w[:3] ** 2).sum()
+
+        w = optimize.minimize(loss, np.zeros(4), tol=1e-12).x
+        expected[~others] = (x @ w[:3] + w[3])[~others]
+    assert scores == pytest.approx(stats.zscore(expected), abs=2e-3)
+
+
+def test_a_single_known_sample_is_in_every_fold():
+    features = torch.randn(20, 4, generator=seeded())
+    bad = torch.zeros(20)
+    bad[0] = 1.0
+    scores = probe(features, bad, 1 - bad, torch.tensor([0] + [1] * 19), seeded(), penalty=1.0)
+    assert torch.isfinite(scores).all()
+    assert scores[0] == scores.max()
+
+
+def test_a_density_borrows_spread_where_there_is_little():
+    # One score: three more at distance 1 of it. Two: squares 2 · 0.25 and three more.
+    assert normal_of(torch.tensor([2.0], dtype=torch.double)) == (2.0, pytest.approx(math.sqrt(3 / 4)))
+    assert normal_of(torch.tensor([1.0, 2.0], dtype=torch.double)) == (1.5, pytest.approx(math.sqrt(3.5 / 5)))
+    weighted_one = normal_of(torch.tensor([0.0, 4.0]), torch.tensor([3.0, 1.0]), borrowed=0.0)
+    assert weighted_one == (1.0, pytest.approx(math.sqrt(3)))
+
+
+def drawn(share, count=4000):
+    rng = np.random.default_rng(1)
+    bad = rng.uniform(size=count) < share
+    return torch.tensor(np.where(bad, rng.normal(2, 0.7, count), rng.normal(-0.5, 1, count)))
+
+
+def test_the_share_of_known_densities_is_the_likeliest():
+    scores = drawn(0.3)
+    bad = torch.tensor(stats.norm(2, 0.7).ppf(np.linspace(0.005, 0.995, 200)))
+    clean = torch.tensor(stats.norm(-0.5, 1).ppf(np.linspace(0.005, 0.995, 200)))
+    found = mixed(scores, bad, clean, free=False)
+    densities = [stats.norm(*normal_of(those)).pdf(scores.numpy()) for those in (bad, clean)]
+
+    def loss(share):
+        return -np.log(share * densities[0] + (1 - share) * densities[1]).sum()
+
+    assert found.share == pytest.approx(optimize.minimize_scalar(loss, bounds=(0, 1), method="bounded").x, abs=1e-4)
+    assert found.share == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_what_the_clean_look_like_is_found_where_none_is_known(free):
+    bad = torch.tensor(stats.norm(2, 0.7).ppf(np.linspace(0.05, 0.95, 10)))
+    found = mixed(drawn(0.3), bad, bad[:0], free=free)
+    assert found.share == pytest.approx(0.3, abs=0.05)
+    assert found.clean == (pytest.approx(-0.5, abs=0.1), pytest.approx(1, abs=0.1))
+
+
+def test_log_odds_are_those_of_normal_densities_and_never_fall():
+    bad, clean = Normal(2.0, 2.0), Normal(0.0, 1.0)
+    scores = torch.linspace(-8, 8, 200, dtype=torch.double)
+    for one, other in ((bad, clean), (Normal(2.0, 0.5), clean)):
+        found = log_odds(scores, one, other).numpy()
+        exact = stats.norm(*one).logpdf(scores) - stats.norm(*other).logpdf(scores)
+        between = (scores >= other.mean) & (scores <= one.mean)
+        assert found[between] == pytest.approx(exact[between])
+        assert (np.diff(found) >= -1e-12).all()
+
+
+def test_shifted_odds_have_the_mean_that_is_asked_for():
+    odds = torch.tensor([-30.0, -1.0, 0.5, 4.0], dtype=torch.double)
+    for mean in (1e-4, 0.3, 0.9):
+        found = shifted(odds, mean)
+        assert float(found.mean()) == pytest.approx(mean)
+        moved = torch.logit(found[1:3]) - odds[1:3]
+        assert float(moved[0]) == pytest.approx(float(moved[1]))
+
+
+def test_one_alpha_explains_all_labels_by_hand():
+    # 10 and 5 are known; 0.5 · 60 and 0.1 · 50 of the others are thought to be bad: 15 of 50.
+    assert common_alpha({3: 10, 8: 5}, {3: 0.5, 8: 0.1}, {3: 60, 8: 50}) == pytest.approx(15 / 50)
+
+
+def clusters(known, bad=40, clean=160, seed=0):
+    """Label 0: bad samples beside clean ones; label 1: none. Which are known comes first."""
+    chance = seeded(seed)
+    features = torch.randn(bad + clean + 50, 6, generator=chance)
+    features[:bad, 0] += 5.0
+    features[:, 5] = 1.0
+    labels = torch.tensor([0] * (bad + clean) + [1] * 50)
+    return features, labels, torch.arange(known)
+
+
+@pytest.mark.parametrize("known", [1, 2, 5, 20])
+def test_the_posterior_finds_the_others_and_how_many_they_are(known):
+    features, labels, identified = clusters(known)
+    found = posterior(features, labels, identified, torch.ones(known, dtype=torch.int64), seeded())
+    assert (found.probability[:known] == 1).all()
+    assert (found.probability[200:] == 0).all()
+    assert float((found.probability[:40] > 0.5).double().mean()) > 0.9
+    assert float((found.probability[40:200] > 0.5).double().mean()) < 0.05
+    assert found.alpha == pytest.approx(known / 40, rel=0.25)
+    assert found.priors[0] == pytest.approx((40 - known) / (200 - known), abs=0.05)
+
+
+@pytest.mark.parametrize("identified", [[0], [0, 1], list(range(200)), list(range(250)), [3, 210]])
+def test_the_posterior_is_a_probability_whatever_is_known(identified):
+    features, labels, _ = clusters(1)
+    features[:, 1] = 0.0
+    identified = torch.tensor(identified)
+    found = posterior(features, labels, identified, 1 - labels[identified], seeded())
+    assert found.probability.isfinite().all()
+    assert ((found.probability >= 0) & (found.probability <= 1)).all()
+    assert 0 < found.alpha <= 1
+    again = posterior(features, labels, identified, 1 - labels[identified], seeded())
+    assert torch.equal(found.probability, again.probability)
+
+
+def test_features_that_are_all_the_same_tell_nothing_and_break_nothing():
+    _, labels, identified = clusters(5)
+    found = posterior(torch.ones(250, 3), labels, identified, torch.ones(5, dtype=torch.int64), seeded())
+    assert found.probability.isfinite().all()
+
+
+def test_the_complement_by_hand():
+    logits = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+    weights = np.array([[0.0, 1.0, 0.25], [1.0, 1.0, 0.0]])
+    expected = [logsumexp(row) - np.log((np.exp(row) * w).sum()) for row, w in zip(logits, weights, strict=True)]
+    assert complementary_loss(torch.tensor(logits), torch.tensor(weights)).tolist() == pytest.approx(expected)
+
+
+def test_weighted_logits_weigh_the_gradients_of_any_mean():
+    logits = torch.randn(4, 3, generator=seeded(), requires_grad=True)
+    batch = cutk.Batch(torch.zeros(4, 1), torch.tensor([0, 1, 2, 1]), torch.arange(4))
+    weight = torch.tensor([1.0, 0.0, 0.25, 0.5])
+    recipe = Fast(Fast.Options(smoothing=0.3))
+    (found,) = torch.autograd.grad(recipe.loss(weighted(logits, weight), batch), logits)
+    each = nn.functional.cross_entropy(logits, batch.y, label_smoothing=0.3, reduction="none")
+    (expected,) = torch.autograd.grad((weight * each).mean(), logits)
+    assert torch.allclose(found, expected)
+
+
+def test_a_label_informs_while_it_is_likelier_than_by_chance():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.3, 0.6, 0.1]]))
+    assert informed(logits, torch.tensor([0, 0])).tolist() == [1.0, 0.0]
+
+
+def test_what_was_learned_fades():
+    old, new = nn.Linear(1, 1), nn.Linear(1, 1)
+    for model, value in ((old, 10.0), (new, 0.0)):
+        nn.init.constant_(model.weight, value)
+    assert float(shrunk(old, new, 0.3).weight) == pytest.approx(3.0)
+
+
+class Bare(nn.Module):
+    """A network without a layer that has weights of its own in a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(4, 3, generator=seeded()))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.w
+
+
+def networks():
+    return {
+        "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)),
+        "deep": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)),
+        "convolution": lambda: nn.Sequential(nn.Conv2d(1, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        "bare": Bare,
+    }
+
+
+@pytest.mark.parametrize("network", networks())
+def test_features_are_what_the_last_layer_is_given(network, images_of):
+    recipe = Sgd(Sgd.Options(steps=1)).on("cpu")
+    train = ResidentTrainSet(images_of(count=6, size=2), cutk.Normalisation((0.0,), (1.0,)))
+    model = networks()[network]()
+    found = outputs(model, recipe, train)
+    (batch,) = train.batches()
+    with torch.no_grad():
+        assert torch.allclose(found.logits, model(batch.x))
+        expected = {
+            "linear": batch.x.flatten(1),
+            "deep": model[:3](batch.x) if network == "deep" else None,
+            "convolution": batch.x.flatten(2).mean(2),
+            "bare": found.logits,
+        }[network]
+    assert torch.allclose(found.features, expected)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.fixture
+def task(images_of):
+    images = images_of(count=12, size=2)
+    recipe = Sgd(Sgd.Options(steps=4, batch_size=6, lr=0.1, crop_padding=0, flip=False)).on("cpu")
+    train = ResidentTrainSet(images, cutk.Normalisation((0.0,), (1.0,)))
+    build = networks()["deep"]
+    torch.manual_seed(5)
+    return cutk.Task(build(), train, torch.tensor([1, 4]), recipe, build=build)
+
+
+@pytest.mark.parametrize("final", ["tune", "restart", "retrain"])
+@pytest.mark.parametrize("identified", [[1], [1, 4], list(range(12))])
+def test_seal_corrects_whatever_is_known_and_the_same_twice(task, final, identified):
+    options = Seal.Options(final=final, rounds=2)
+    task = task.knowing(torch.tensor(identified))
+    calls = [task.private(seed=3) for _ in range(2)]
+    one, two = (Seal(options).unlearn(call) for call in calls)
+    for name, value in one.state_dict().items():
+        assert torch.isfinite(value).all()
+        assert torch.equal(value, two.state_dict()[name])
+    assert len(calls[0].log.scalars["known_part"]) == 2 + (final != "tune")
+
+
+def test_seal_may_retrain_without_a_round(task):
+    call = task.private(seed=3)
+    Seal(Seal.Options(final="retrain", rounds=0)).unlearn(call)
+    assert len(call.log.scalars["known_part"]) == 1
+
+
+def test_seal_counts_its_passes():
+    sizes = cutk.Sizes(train=12, identified=2, batch_size=6, steps=4)
+    for final, after in (("tune", 1 / 3), ("restart", 2 / 3 + 0.5), ("retrain", 2 / 3 + 2)):
+        prepare, rest = Seal.passes(Seal.Options(final=final, rounds=2, passes=1.5), sizes)
+        assert (prepare, rest) == (pytest.approx(1 / 3), pytest.approx(3.0 + after))
+
+
+def test_retraining_with_a_loss_of_ones_own(task):
+    given = task.retrain(torch.arange(12), loss=lambda logits, batch: 2 * cutk.cross_entropy(logits, batch))
+    plain = task.retrain(torch.arange(12), loss=cutk.cross_entropy)
+    again = task.retrain(torch.arange(12))
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), again.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(plain.parameters(), given.parameters(), strict=True))
