@@ -29,6 +29,8 @@ def source_of(entry: Entry) -> str:
 
     Empty if it was typed in or lies in an archive. What it imports from other distributions isn't part of it.
     """
+    if entry.parts:
+        return hashlib.sha256(repr([source_of(part) for part in entry.parts]).encode()).hexdigest()[:16]
     return _source(entry.component, entry.provider.distribution)  # type: ignore[arg-type]  # classes are hashable
 
 

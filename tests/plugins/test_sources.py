@@ -34,6 +34,7 @@ def cutk_metrics():
 class Found:
     component: type
     provider: Provider
+    parts: tuple = ()
 
 
 @pytest.fixture
