@@ -110,10 +110,10 @@ class Registry:
         ``UsageError`` if there is none, or if two distributions provide the plain name.
         """
         kinds = [other.name for other in asked_as(kind)]
-        if found := self._called(kinds, name):
-            return found[0]
         if kind == Unlearner.kind and "+" in name:
             return self._composed(*name.split("+", 1))
+        if found := self._called(kinds, name):
+            return found[0]
         raise UsageError(self._refusal(kinds, name))
 
     def _composed(self, unlearner: str, detector: str) -> Entry:
