@@ -5,6 +5,7 @@ from cutk.api import bench as bench
 from cutk.chance import isolated_rng as isolated_rng
 from cutk.components import Corruption as Corruption
 from cutk.components import Dataset as Dataset
+from cutk.components import Detector as Detector
 from cutk.components import Identification as Identification
 from cutk.components import Manipulation as Manipulation
 from cutk.components import Metric as Metric

@@ -72,6 +72,7 @@ def bench(
     identification: str | None = None,
     model: str | None = None,
     unlearners: Sequence[str] | str | None = None,
+    detector: str | None = None,
     select: str | None = None,
     metrics: Sequence[str] | str | None = None,
     summaries: Sequence[str] | str | None = None,
@@ -106,6 +107,7 @@ def bench(
         identification: how samples are found.
         model: the network's name; the one that suits the dataset if no plan says otherwise.
         unlearners: the methods, or ``all``.
+        detector: who finds more of S_m before each unlearner begins; ``ssd+NAME`` names one for that unlearner alone.
         select: the rule that chooses among the points of a grid.
         metrics: what is measured, in place of what the plan measures.
         summaries: the same over all α.

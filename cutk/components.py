@@ -292,6 +292,30 @@ class Unlearner(Component):
         return None
 
 
+class Detector(Component):
+    """Who else is manipulated, as far as a developer can tell.
+
+    Composed with an unlearner, as in ``ssd+NAME``, it works first: S_f grows by what is more likely manipulated than
+    not.
+    """
+
+    kind = "detector"
+    required = ("detect",)
+
+    def detect(self, task: Task) -> Tensor:
+        """Return how likely each training sample is manipulated: float32 ``[N]``, on the CPU, from 0 to 1.
+
+        Args:
+            task: the problem, which stays as it is; ``task.log`` may be told how it goes.
+        """
+        raise _unwritten(self, "detect")
+
+    @classmethod
+    def passes(cls, options: _Options, sizes: Sizes) -> float | None:
+        """Estimate the passes over S_tr of ``detect``, for ``--dry-run``; None if it can't tell."""
+        return None
+
+
 @dataclass(frozen=True)
 class Score:
     """What a developer can measure of a candidate without the test set; None where it wasn't measured.

@@ -54,6 +54,7 @@ _TABLE = (
     Kind("model", "models", help="Network; by default the one that suits the dataset"),
     Kind("recipe", "recipes", home="cutk.learning.recipe", help="How models are trained"),
     Kind("unlearner", "unlearners", several=True, short="-u", help="Method to measure, or 'all'"),
+    Kind("detector", "detectors", help="Who finds more of S_m before each unlearner begins"),
     Kind("selector", "selectors", flag="--select", help="Rule that chooses among the points of a grid"),
     Kind("metric", "metrics", several=True, help="Measure this, too"),
     Kind("summary", "summaries", several=True, flag="--metric"),

@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
-from cutk.components import Component, Metric, Summary
+from cutk.components import Component, Detector, Metric, Summary, Unlearner
 from cutk.errors import Caught, CutkError, UsageError, suggestion
 from cutk.guard import watched
 from cutk.kinds import KINDS, asked_as
@@ -30,6 +30,13 @@ _log = logging.getLogger(__name__)
 # The first number of the oldest API that plugins may be written for.
 _OLDEST_API = 1
 _HOOKS = {**{kind.hook: kind.name for kind in KINDS.values()}, "cutk_presets": "preset"}
+
+
+@cache
+def _expanding(unlearner: Any, detector: Any) -> Any:
+    from cutk.problem.expansion import expanding  # it needs torch
+
+    return expanding(unlearner, detector)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ class Failure:
 class Entry:
     """One usable component, called ``name``, or ``distribution:name`` if that is taken.
 
-    ``given`` are the options that the name sets: for ``name:value`` the component's variant.
+    ``given`` are the options that the name sets: for ``name:value`` the component's variant. An unlearner that a
+    detector works for, called ``unlearner+detector``, has both as its ``parts``.
     """
 
     kind: str
@@ -53,6 +61,7 @@ class Entry:
     component: type[Component]
     provider: Provider
     given: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    parts: tuple[Entry, ...] = ()
 
     @property
     def family(self) -> str:
@@ -101,9 +110,17 @@ class Registry:
         ``UsageError`` if there is none, or if two distributions provide the plain name.
         """
         kinds = [other.name for other in asked_as(kind)]
+        if kind == Unlearner.kind and "+" in name:
+            return self._composed(*name.split("+", 1))
         if found := self._called(kinds, name):
             return found[0]
         raise UsageError(self._refusal(kinds, name))
+
+    def _composed(self, unlearner: str, detector: str) -> Entry:
+        first, second = self.get(Unlearner.kind, unlearner), self.get(Detector.kind, detector)
+        together: Any = _expanding(first.component, second.component)  # one class for the same two
+        name = f"{first.name}+{second.name}"
+        return Entry(first.kind, name, together, first.provider, first.given, (first, second))
 
     def find(self, name: str) -> list[Entry]:
         """Return the components called ``name`` of all kinds; a ``UsageError`` as for ``get``."""
@@ -133,7 +150,7 @@ class Registry:
                 return f"The plugin '{failure.provider}' cannot be used: {failure.reason}"
         asked, what = KINDS[kinds[0]], kinds[0] if len(kinds) < len(KINDS) else "component"
         if not name.strip():
-            beside = " before or after '+'" if kinds == ["manipulation"] else ""
+            beside = " before or after '+'" if kinds in (["manipulation"], ["unlearner"], ["detector"]) else ""
             return f"{what.capitalize()}: a name is missing{beside}. See: cutk plugins list"
         ours = [entry for kind in kinds for entry in self.of_kind(kind)]
         known = [entry.name for entry in ours]

@@ -1,9 +1,9 @@
 """What a component's code is: a hash of the files that decide what it does.
 
-A result is read again only where the code it came from is still the same. Of a built-in that is its own file, since
-built-ins don't import each other, and the version of cutk stands for the rest. Of a third party's it is every Python
-file of its distribution, helpers included; of a plugin that is a single file, that file and the modules beside it that
-it imports.
+A result is read again only where the code it came from is still the same. Of a built-in that is its own file, and the
+plain modules of cutk's that it imports, since built-ins don't import each other; the version of cutk stands for the
+rest. Of a third party's it is every Python file of its distribution, helpers included; of a plugin that is a single
+file, that file and the modules beside it that it imports.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def source_of(entry: Entry) -> str:
 
     Empty if it was typed in or lies in an archive. What it imports from other distributions isn't part of it.
     """
+    if entry.parts:
+        return hashlib.sha256(repr([source_of(part) for part in entry.parts]).encode()).hexdigest()[:16]
     return _source(entry.component, entry.provider.distribution)  # type: ignore[arg-type]  # classes are hashable
 
 
@@ -43,13 +45,27 @@ def _source(component: type[Component], owner: str) -> str:
             with contextlib.suppress(OSError, TypeError):
                 file = Path(inspect.getfile(cls)).resolve()
                 is_authors = owner != HOME and package(cls) == package(component)
-                files |= _author_files(file, cls.__module__, owner) if is_authors else {file}
+                files |= _author_files(file, cls.__module__, owner) if is_authors else {file, *_shared(file, cls)}
     contents: list[tuple[str, str]] = []
     for file in files:
         with contextlib.suppress(OSError):
             contents.append((file.name, hashlib.sha256(file.read_bytes()).hexdigest()))
     # Where a package is installed means nothing.
     return hashlib.sha256(repr(sorted(contents)).encode()).hexdigest()[:16] if contents else ""
+
+
+def _shared(file: Path, component: type) -> set[Path]:
+    """Return the modules of its own package that a built-in's file imports, and those that these import."""
+    names = component.__module__.split(".")
+    root, found, waiting = file.parents[max(0, len(names) - 2)], set[Path](), [file]
+    while waiting:
+        for name in _modules(waiting.pop()):
+            package, _, path = name.partition(".")
+            one = root.joinpath(*path.split(".")).with_suffix(".py")
+            if package == names[0] and path and one.is_file() and one not in found:
+                found.add(one)
+                waiting.append(one)
+    return found
 
 
 def _author_files(file: Path, module: str, owner: str) -> set[Path]:
@@ -82,11 +98,16 @@ def _reachable(start: Path) -> set[Path]:
 
 def _imported(file: Path) -> set[str]:
     """Return the outermost names of all modules that a file imports, wherever in it."""
+    return {name.partition(".")[0] for name in _modules(file)} - {"cutk"}
+
+
+def _modules(file: Path) -> set[str]:
+    """Return the names of all modules that a file imports, wherever in it."""
     names = set()
     with contextlib.suppress(OSError, SyntaxError, ValueError):
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
+                names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-                names.add(node.module.partition(".")[0])
-    return names - {"cutk"}
+                names.add(node.module)
+    return names

@@ -20,6 +20,7 @@ from cutk.options import Options, alternatives, in_words, parse_options
 from cutk.plugins.discovery import HOME
 from cutk.plugins.registry import Entry, Registry
 from cutk.plugins.sources import source_of
+from cutk.problem.expansion import OF_DETECTOR
 from cutk.run.records import Identity
 from cutk.run.search import search_points
 
@@ -40,6 +41,7 @@ class Plan(BaseModel):
     identification: str
     model: str = Field("", description="the dataset's own suggestion if empty")
     unlearners: tuple[str, ...] = Field(min_length=1)
+    detector: str = Field("", description="who finds more of S_m before each unlearner begins; nobody if empty")
     select: str = Field(description="the rule that chooses among the points of a grid")
     metrics: tuple[str, ...] = Field(min_length=1)
     summaries: tuple[str, ...] = ()
@@ -170,10 +172,13 @@ def over_default(content: Mapping[str, Any] | str | None, registry: Registry) ->
 
 
 def _selected(content: Mapping[str, Any]) -> set[str]:
-    names = {content.get(one, "") for one in ("dataset", "model", "identification", "select", "executor")}
+    ones = ("dataset", "model", "identification", "detector", "select", "executor")
+    names = {content.get(one, "") for one in ones}
     names.add(content.get("recipe", {}).get("name", ""))
     for manipulation in content.get("manipulations", ()):
         names.update(str(manipulation).split("+"))
+    for unlearner in content.get("unlearners", ()):
+        names.update(str(unlearner).split("+"))
     return names.union(*(content.get(many, ()) for many in ("unlearners", "metrics", "summaries", "observers")))
 
 
@@ -229,7 +234,12 @@ class Chosen:
     @property
     def ours(self) -> bool:
         """Whether it is built in."""
-        return self.entry.provider.distribution == HOME
+        return all(entry.provider.distribution == HOME for entry in self.entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What provides it: the component, or the parts that it is composed of."""
+        return self.entry.parts or (self.entry,)
 
     def make(self) -> Any:
         """Construct the component with the options of the first point."""
@@ -285,7 +295,8 @@ class Setup:
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in self._chosen))
+        entries = [entry for chosen in self._chosen for entry in chosen.entries]
+        return dict(sorted((entry.provider.distribution, entry.provider.version) for entry in entries))
 
     def as_run(self) -> dict[str, Any]:
         """Return the plan as it is run, with every option settled."""
@@ -317,6 +328,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
     unlearners: Iterable[str] = plan.unlearners
     if "all" in unlearners:
         unlearners = [entry.name for entry in registry.of_kind("unlearner")]
+    if plan.detector:
+        unlearners = [name if "+" in name else f"{name}+{plan.detector}" for name in unlearners]
     # A summary is asked for as a metric is, since to people it is one.
     over_alpha = {entry.name for entry in registry.of_kind("summary")} - {e.name for e in registry.of_kind("metric")}
     names: dict[str, Iterable[str]] = {
@@ -333,7 +346,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         "observer": plan.observers,
     }
     entries = {kind: [registry.get(kind, name) for name in dict.fromkeys(those)] for kind, those in names.items()}
-    used = {name for those in entries.values() for entry in those for name in (entry.name, entry.family)}
+    parts = [part for those in entries.values() for entry in those for part in (entry, *entry.parts)]
+    used = {name for part in parts for name in (part.name, part.family)}
     for name in plan.options:
         if name not in used:
             registry.find(name)  # a name that nobody has gets the better message
@@ -371,10 +385,15 @@ def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
     given: dict[str, Any] = {}
     if entry.kind == "recipe":  # what suits the data under any recipe; one may lack an option that others have
         given |= {option: value for option, value in dataset.recipe.items() if option in cls.model_fields}
-    given |= dataset.suggests.get(entry.component.name, {})
-    if entry.given:
-        given |= plan.options.get(entry.family, {})
-    given |= {**entry.given, **plan.options.get(name, {})}
+    for part in entry.parts or (entry,):
+        # Those of a detector are called otherwise beside those of the unlearner that it works for.
+        prefix = OF_DETECTOR if part.kind == "detector" else ""
+        own = dict(dataset.suggests.get(part.component.name, {}))
+        if part.given:
+            own |= plan.options.get(part.family, {})
+        own |= {**part.given, **plan.options.get(part.name, {})}
+        given |= {f"{prefix}{option}": value for option, value in own.items()}
+    given |= plan.options.get(name, {})
     if entry.kind == "recipe":
         given |= {option: value for option, value in plan.recipe.items() if option != "name"}
     if issubclass(entry.component, Unlearner):

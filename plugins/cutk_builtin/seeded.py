@@ -80,7 +80,9 @@ def _classifier(model: nn.Module) -> nn.Module | None:
     except cutk.CellError:
         return None
     weighted = [m for m in last if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
-    return weighted[0] if weighted and not isinstance(weighted[0], nn.Embedding) else None
+    # A network that holds its weights itself doesn't say which of them come last.
+    own = weighted and weighted[0] is model and not isinstance(model, nn.Linear)
+    return None if not weighted or own or isinstance(weighted[0], nn.Embedding) else weighted[0]
 
 
 def _flat(given: Tensor, logits: Tensor) -> Tensor:
@@ -107,25 +109,28 @@ def alternatives(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -math.inf).argmax(1)
 
 
-def transition(alternative: Tensor, labels: Tensor, num_classes: int, threshold: float = 0.7) -> Tensor:
-    """Return W: which class a known bad sample with given label y has instead, float32 ``[classes, classes]``.
+def transition(
+    alternative: Tensor, labels: Tensor, suspicion: Tensor, num_classes: int, threshold: float = 0.7
+) -> Tensor:
+    """Return W: which class a bad sample with given label y has instead, float32 ``[classes, classes]``.
 
-    Row y weighs the classes by how often each is the alternative among the known ones with that label, divided by the
-    largest share, where one class holds more than ``threshold`` of them; elsewhere each class but y weighs 1. Two
-    more samples are counted for no class, so that one or two known ones settle nothing.
+    Row y weighs the classes by how often each is the alternative among the bad with that label, divided by the largest
+    share, where one class holds more than ``threshold`` of them; elsewhere each class but y weighs 1. Two more samples
+    are counted for no class, so that one or two bad ones settle nothing.
 
     Args:
-        alternative: int64 ``[n]``, of the known ones.
-        labels: int64 ``[n]``, their given labels.
+        alternative: int64 ``[N]``, each sample's.
+        labels: int64 ``[N]``, as given.
+        suspicion: float32 ``[N]``, how likely each is bad.
         num_classes: how many classes there are.
         threshold: the share of the most frequent class from which the shares are trusted.
     """
     counts = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-    counts.index_put_((labels.cpu(), alternative.cpu()), torch.ones(len(labels), dtype=torch.float64), accumulate=True)
+    counts.index_put_((labels.cpu(), alternative.cpu()), suspicion.cpu().double(), accumulate=True)
     largest = counts.max(1, keepdim=True).values
     settled = largest > threshold * (counts.sum(1, keepdim=True) + 2)
     every = 1 - torch.eye(num_classes, dtype=torch.float64)
-    return torch.where(settled, counts / largest.clamp(min=1), every).float()
+    return torch.where(settled, counts / largest.clamp(min=1e-12), every).float()
 
 
 def probe(
@@ -265,6 +270,21 @@ def common_alpha(known: dict[int, int], priors: dict[int, float], others: dict[i
     return total / (sum(priors[label] * others[label] for label in known) + total)
 
 
+def tied(
+    found: dict[int, tuple[float, Tensor]], known: dict[int, int]
+) -> tuple[float, dict[int, float], dict[int, Tensor]]:
+    """Return α, and for each label the share of the bad that it implies and each unknown sample's probability.
+
+    Args:
+        found: for each label the share as estimated by itself, and the unknown samples' log-odds, float64 ``[n]``.
+        known: how many are known to be bad, by label.
+    """
+    others = {label: len(odds) for label, (_, odds) in found.items()}
+    alpha = common_alpha(known, {label: share for label, (share, _) in found.items()}, others)
+    priors = {label: min(known[label] * (1 / alpha - 1) / others[label], LARGEST_PRIOR) for label in found}
+    return alpha, priors, {label: shifted(odds, priors[label]).float() for label, (_, odds) in found.items()}
+
+
 class _Pool(NamedTuple):
     """The samples of one given label: which are known to be bad, which are unknown, which are known to be clean."""
 
@@ -275,15 +295,8 @@ class _Pool(NamedTuple):
 
 
 def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Tensor) -> dict[int, _Pool]:
-    known = torch.zeros(len(labels), dtype=torch.bool)
-    known[identified] = True
     pools = {}
-    for label in labels[identified].unique().tolist():
-        mine = labels == label
-        unknown = (mine & ~known).nonzero().flatten()
-        if len(unknown) == 0:
-            continue
-        bad = (mine & known).nonzero().flatten()
+    for label, (bad, unknown) in split(labels, identified).items():
         clean = identified[(labels[identified] != label) & (alternative == label)]
         if len(clean) < ENOUGH:
             clean = clean[:0]
@@ -334,14 +347,54 @@ def posterior(
     probability[identified] = 1.0
     pools = _pools(features, labels, identified, alternative)
     known = {label: len(pool.bad) for label, pool in pools.items()}
-    others = {label: len(pool.unknown) for label, pool in pools.items()}
     alpha, priors, suspicion = 1.0, dict[int, float](), dict[int, Tensor]()
     for _ in range(refinements + 1 if pools else 0):
         found = {label: _suspected(pool, suspicion.get(label), generator, penalty) for label, pool in pools.items()}
-        alpha = common_alpha(known, {label: share for label, (share, _) in found.items()}, others)
-        for label, (_, odds) in found.items():
-            priors[label] = min(known[label] * (1 / alpha - 1) / others[label], LARGEST_PRIOR)
-            suspicion[label] = shifted(odds, priors[label]).float()
+        alpha, priors, suspicion = tied(found, known)
     for label, pool in pools.items():
         probability[pool.unknown] = suspicion[label]
     return Posterior(probability, alpha, priors)
+
+
+def by_similarity(scores: dict[int, tuple[Tensor, Tensor, Tensor]], labels: Tensor, identified: Tensor) -> Posterior:
+    """Return the same from scores that others have made: one probability for each sample.
+
+    Args:
+        scores: for each label the known bad samples' scores, each made without itself, those of the unknown ones, and
+            which these are; more is worse.
+        labels: int64 ``[N]``, as given.
+        identified: int64 ``[n]``.
+    """
+    probability = torch.zeros(len(labels))
+    probability[identified] = 1.0
+    found, known = {}, {}
+    for label, (bad, unknown, _) in scores.items():
+        middle, spread = unknown.mean(), unknown.std(unbiased=False).clamp(min=1e-12)
+        of_bad, of_unknown = (bad - middle) / spread, (unknown - middle) / spread
+        mixture = mixed(of_unknown, of_bad, of_bad[:0], free=False)
+        found[label] = mixture.share, log_odds(of_unknown, mixture.bad, mixture.clean).clamp(-30, 30)
+        known[label] = len(bad)
+    if not found:
+        return Posterior(probability, 1.0, {})
+    alpha, priors, suspicion = tied(found, known)
+    for label, (_, _, where) in scores.items():
+        probability[where] = suspicion[label]
+    return Posterior(probability, alpha, priors)
+
+
+def split(labels: Tensor, identified: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return for each label that occurs in S_f which samples are known to be bad, and which are unknown.
+
+    Args:
+        labels: int64 ``[N]``, as given, on the CPU.
+        identified: int64 ``[n]``, on the CPU.
+    """
+    known = torch.zeros(len(labels), dtype=torch.bool)
+    known[identified] = True
+    found = {}
+    for label in labels[identified].unique().tolist():
+        mine = labels == label
+        bad, unknown = (mine & known).nonzero().flatten(), (mine & ~known).nonzero().flatten()
+        if len(unknown):
+            found[label] = bad, unknown
+    return found

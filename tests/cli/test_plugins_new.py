@@ -22,6 +22,7 @@ NAMES = {
     "metric": "true",
     "dataset": "some_data",
     "identification": "my-finding",
+    "detector": "my-eye",
     "recipe": "my-recipe",
     "selector": "my-rule",
     "summary": "my-summary",

@@ -10,7 +10,7 @@ import pytest
 
 from cutk.plugins.discovery import Provider
 from cutk.plugins.registry import load_registry
-from cutk.plugins.sources import source_of
+from cutk.plugins.sources import _shared, source_of
 
 ALONE = {"CUTK_PLUGINS": ""}
 METRIC = """
@@ -34,6 +34,7 @@ def cutk_metrics():
 class Found:
     component: type
     provider: Provider
+    parts: tuple = ()
 
 
 @pytest.fixture
@@ -117,6 +118,20 @@ def test_built_ins_are_their_own_files(registry):
     assert all(len(source) == 16 for source in sources.values())
     assert sources["ssd"] != sources["cf"]
     assert sources["resnet20"] == sources["resnet32"]
+
+
+def test_a_built_in_has_the_modules_that_it_shares(tmp_path):
+    files = {
+        "house/kind/mine.py": "import torch\nfrom house.shared import x\n",
+        "house/shared.py": "from house.more import x\nimport house.kind.mine\n",
+        "house/more.py": "x = 1\n",
+        "house/other.py": "x = 1\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    found = _shared(tmp_path / "house/kind/mine.py", type("Mine", (), {"__module__": "house.kind.mine"}))
+    assert {path.name for path in found} - {"mine.py"} == {"shared.py", "more.py"}
 
 
 def test_what_was_typed_in_has_no_source():

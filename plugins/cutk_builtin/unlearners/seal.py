@@ -54,9 +54,9 @@ class Seal(cutk.Unlearner):
     In each round every sample gets a probability q of being manipulated: within each given label that occurs in S_f, a
     probe on the features that the classifier is given tells S_f from samples that are clean under that label, and the
     one part α that S_f is of all of S_m ties the labels' priors to each other. Then M_o is fine-tuned on all of S_tr,
-    minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes S_f of label y
-    has instead: what M_o takes it for otherwise if that is mostly one class, else every class but y. From the second
-    round on the probe sees the repaired model's features beside M_o's.
+    minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes the suspects of
+    label y have instead: what M_o takes them for otherwise if that is mostly one class, else every class but y. From
+    the second round on the probe sees the repaired model's features beside M_o's.
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from M_o's weights shrunk
     towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q. Knows
@@ -78,7 +78,7 @@ class Seal(cutk.Unlearner):
             "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
         )
         restart_part: float = cutk.option(0.25, gt=0, le=10, help="what part of a training follows a restart")
-        kept: float = cutk.option(0.3, ge=0, le=1, help="weight of the original's weights in those that it starts from")
+        kept: float = cutk.option(0.3, ge=0, le=1, help="weight of the learned weights in those that it starts from")
         start: Literal["original", "current"] = cutk.option(
             "original", help="what each round fine-tunes: the original, or the last round's model"
         )
@@ -94,7 +94,7 @@ class Seal(cutk.Unlearner):
         )
         open_final: OpenLabel = cutk.option("nothing", help="the same in the final training")
         memory: float = cutk.option(0.0, ge=0, lt=1, help="weight of the last round's probabilities in this round's")
-        threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what S_f has instead")
+        threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what suspects have instead")
 
     def prepare(self, task: cutk.Task) -> Outputs:
         """Ask the original about all samples."""
@@ -104,13 +104,14 @@ class Seal(cutk.Unlearner):
         """Return the model that knows better."""
         o = self.options
         seen = self.prepare(task) if state is None else state
-        weights = self._transition(task, seen)
         lr = task.recipe.options.lr / 2 if o.lr is None else o.lr
         steps = _steps(task, o.passes)
         model, probability = copy.deepcopy(task.original), None
         current: Outputs | None = None
+        weights: Tensor | None = None
         for done in range(o.rounds):
             probability = self._suspicion(task, seen, current, probability)
+            weights = self._transition(task, seen, probability) if weights is None else weights
             if done and o.start == "original":
                 model = copy.deepcopy(task.original)
             self._fit(task, model, self._loss(task, probability, weights, o.open_label), steps, lr)
@@ -120,16 +121,18 @@ class Seal(cutk.Unlearner):
         if o.final == "tune":
             return model
         probability = self._suspicion(task, seen, current, probability)
+        weights = self._transition(task, seen, probability) if weights is None else weights
         loss = self._loss(task, probability, weights, o.open_final)
         if o.final == "retrain":
             return task.retrain(torch.arange(len(task.train)), loss=loss)
         steps = max(1, round(o.restart_part * task.recipe.options.steps))
         return self._fit(task, shrunk(task.original, task.fresh(), o.kept), loss, steps, None)
 
-    def _transition(self, task: cutk.Task, seen: Outputs) -> Tensor:
-        known = task.identified.to(seen.logits.device)
-        labels = task.train.labels.to(known.device)[known]
-        return transition(alternatives(seen.logits[known], labels), labels, task.num_classes, self.options.threshold)
+    def _transition(self, task: cutk.Task, seen: Outputs, suspicion: Tensor) -> Tensor:
+        labels = task.train.labels.to(seen.logits.device)
+        return transition(
+            *(alternatives(seen.logits, labels), labels, suspicion, task.num_classes, self.options.threshold)
+        )
 
     def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None, last: Tensor | None) -> Tensor:
         """Return q, float32 ``[N]``."""
