@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cutk_builtin.unlearners import per_sample
-from cutk_builtin.unlearners.per_sample import KNOWN, by_layers, by_vmap, layers_of, one_by_one, square_sums_for
+from cutk_builtin.unlearners.per_sample import FORMULAS, by_layers, by_vmap, layers_of, one_by_one, square_sums_for
 
 CLASSES = 3
 
@@ -99,7 +99,7 @@ def frozen():
 
 
 def with_statistics(norm):
-    for name, value in norm.named_parameters():
+    for value in norm.parameters():
         nn.init.uniform_(value, 0.5, 1.5)
     norm.running_mean.uniform_(-1, 1)
     norm.running_var.uniform_(0.5, 2)
@@ -154,7 +154,7 @@ def test_layers_give_what_single_samples_do(monkeypatch, kind, held):
 
 
 def test_every_formula_is_tested():
-    assert set(KNOWN) <= {type(module) for build, _ in LAYERS.values() for module in build().modules()}
+    assert set(FORMULAS) <= {type(module) for build, _ in LAYERS.values() for module in build().modules()}
 
 
 BUILT_IN = {

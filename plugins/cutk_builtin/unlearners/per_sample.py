@@ -7,7 +7,6 @@ sample, which costs several times as much.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -21,8 +20,8 @@ from torch.nn import functional
 Sums = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-# How many numbers that belong to single samples a layer holds at once: 8 MB, of which a processor's cache keeps much.
-HELD = 2**21
+# How many numbers that belong to single samples a layer holds at once: 4 MB, which a processor's cache keeps.
+HELD = 2**20
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -46,7 +45,7 @@ def square_sums_for(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[Tensor,
     return partial(by_vmap, model)
 
 
-def linear_loss(logits: Tensor, y: Tensor) -> Tensor:
+def linear_loss(logits: Tensor, _: Tensor) -> Tensor:
     """Return a sum of the outputs with weights from −1 to 1."""
     return (logits * torch.linspace(-1, 1, logits.shape[-1], dtype=logits.dtype, device=logits.device)).sum()
 
@@ -166,15 +165,12 @@ def of_layer(layer: nn.Module, x: Tensor, g: Tensor) -> Sums:
         x: its input, the samples first.
         g: the gradient of its output.
     """
-    known = KNOWN.get(type(layer))
-    if known is None or not own(layer).keys() <= {"weight", "bias"} or not known.holds(layer, x):
+    formula = FORMULAS.get(type(layer))
+    found = None if formula is None else formula(layer, x, g)
+    names = own(layer).keys()
+    if found is None or not names <= found.keys():
         return of_any(layer, x, g)
-    found = {}
-    if isinstance(layer.weight, nn.Parameter):
-        found["weight"] = known.weight(layer, x, g)
-    if isinstance(getattr(layer, "bias", None), nn.Parameter):
-        found["bias"] = known.bias(layer, g)
-    return found
+    return {name: found[name] for name in names}
 
 
 def pieces(held: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -207,93 +203,87 @@ def of_any(layer: nn.Module, x: Tensor, g: Tensor) -> Sums:
     return found
 
 
-# Linear: y = W x + b, at one place of a sample or at several.
-
-
-def linear_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
-    """Return the sums for W: at one place (g xᵀ)² = g² (x²)ᵀ."""
+def linear(_: nn.Linear, x: Tensor, g: Tensor) -> Sums | None:
+    """Return the sums for y = W x + b, at one place of a sample or at several."""
+    if x.dim() < 2:
+        return None
     if x.dim() == 2:
-        return (g**2).T @ x**2
+        squares = g**2
+        return {"weight": squares.T @ x**2, "bias": squares.sum(0)}
     x, g = x.flatten(1, -2), g.flatten(1, -2).transpose(1, 2)
     held = g.shape[1] * x.shape[2]
-    return total((torch.bmm(gradients, some) ** 2).sum(0) for some, gradients in pieces(held, x, g))
+    weight = total((gradients @ some).square_().sum(0) for some, gradients in pieces(held, x, g))
+    return {"weight": weight, "bias": g.sum(2).square().sum(0)}
 
 
-def linear_bias(layer: nn.Module, g: Tensor) -> Tensor:
-    """Return the sums for b."""
-    return (g.flatten(1, -2).sum(1) if g.dim() > 2 else g).square().sum(0)
-
-
-# Convolution: a linear layer of the windows that the kernel sees, at each place.
-
-
-def windows(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return what a convolution's kernel sees, ``[B · groups, places, kernel height · kernel width · C / groups]``.
-
-    Channels are last, so that most of it is copied in long pieces.
-    """
-    high, wide = cast(tuple[int, int], conv.padding)
-    x = functional.pad(x.permute(0, 2, 3, 1), (0, 0, wide, wide, high, high))
-    for side in (0, 1):
-        dilation = conv.dilation[side]
-        x = x.unfold(1 + side, dilation * (conv.kernel_size[side] - 1) + 1, conv.stride[side])[..., ::dilation]
-    x = x.unflatten(3, (conv.groups, -1)).permute(0, 3, 1, 2, 5, 6, 4)
-    return x.reshape(len(x) * conv.groups, x.shape[2] * x.shape[3], -1)
-
-
-def conv_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
-    """Return the sums for a convolution's kernels."""
-    conv = cast(nn.Conv2d, layer)
-    channels_out, fan_in = len(conv.weight), conv.weight[0].numel()
-    held = fan_in * max(channels_out, conv.groups * g[0, 0].numel())
+def conv2d(conv: nn.Conv2d, x: Tensor, g: Tensor) -> Sums | None:
+    """Return the sums for a convolution: a linear layer of what its kernel sees, at each place."""
+    if x.dim() != 4 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return None
+    (high, wide), (down, _), groups = conv.kernel_size, conv.stride, conv.groups
+    rows_out, seen = g.shape[2], conv.weight[0, :, 0].numel()
+    reach = down * (rows_out - 1) + 1
 
     def part(x: Tensor, g: Tensor) -> Tensor:
-        g = g.reshape(len(g) * conv.groups, channels_out // conv.groups, -1)
-        return torch.bmm(g, windows(conv, x)).square_().view(len(x), channels_out, fan_in).sum(0)
+        g = g.reshape(len(g) * groups, len(conv.weight) // groups, -1)
+        rows = row_windows(conv, x)
+        starts = [conv.dilation[0] * row for row in range(high)]
+        each = (g @ rows[:, start : start + reach : down].flatten(1, 2) for start in starts)
+        return torch.stack([one.square_().view(len(x), len(conv.weight), seen).sum(0) for one in each], 1)
 
-    found = total(part(*both) for both in pieces(held, x, g))
-    return found.view(channels_out, *conv.kernel_size, -1).permute(0, 3, 1, 2)
+    held = seen * max(len(conv.weight), groups * (x.shape[2] + 2 * cast(int, conv.padding[0])) * g.shape[3])
+    weight = total(part(*both) for both in pieces(held, x, g))
+    return {"weight": weight.unflatten(2, (wide, -1)).permute(0, 3, 1, 2), "bias": per_channel(g)}
 
 
-def channel_bias(layer: nn.Module, g: Tensor) -> Tensor:
+def row_windows(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return what a row of a convolution's kernel sees: ``[B · groups, height, places, kernel width · C / groups]``.
+
+    The rows of its windows at a place are some of these, so that less is copied than there is in the windows. Channels
+    are last, so that it is copied in long pieces.
+    """
+    high, wide = cast(tuple[int, int], conv.padding)
+    width, right, dilation = conv.kernel_size[1], conv.stride[1], conv.dilation[1]
+    x = functional.pad(x.permute(0, 2, 3, 1), (0, 0, wide, wide, high, high))
+    x = x.unfold(2, dilation * (width - 1) + 1, right)[..., ::dilation]
+    x = x.unflatten(3, (conv.groups, -1)).permute(0, 3, 1, 2, 5, 4)
+    return x.reshape(len(x) * conv.groups, *x.shape[2:4], -1)
+
+
+def per_channel(g: Tensor) -> Tensor:
     """Return the sums for a number that is added to each channel, ``g`` being ``[B, C, …]``."""
     return (g.flatten(2).sum(2) if g.dim() > 2 else g).square().sum(0)
 
 
-# Norms: y = w x̂ + b.
+def batch_norm(norm: nn.BatchNorm2d, x: Tensor, g: Tensor) -> Sums | None:
+    """Return the sums for y = w x̂ + b with running statistics."""
+    if norm.running_mean is None or norm.running_var is None:
+        return None
+    mean = norm.running_mean.view(-1, *[1] * (x.dim() - 2))
+    return {"weight": per_channel((x - mean).mul_(g)) / (norm.running_var + norm.eps), "bias": per_channel(g)}
 
 
-def batch_norm_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
-    """Return the sums for a batch norm's w, in eval mode."""
-    norm = cast(nn.BatchNorm2d, layer)
-    mean, var = (cast(Tensor, value).view(-1, *[1] * (x.dim() - 2)) for value in (norm.running_mean, norm.running_var))
-    return channel_bias(layer, (x - mean) * g) / (var.flatten() + norm.eps)
+def group_norm(norm: nn.GroupNorm, x: Tensor, g: Tensor) -> Sums:
+    """Return the sums for y = w x̂ + b with the statistics of groups of channels."""
+    return {
+        "weight": per_channel(functional.group_norm(x, norm.num_groups, eps=norm.eps) * g),
+        "bias": per_channel(g),
+    }
 
 
-def group_norm_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
-    """Return the sums for a group norm's w."""
-    norm = cast(nn.GroupNorm, layer)
-    return channel_bias(layer, functional.group_norm(x, norm.num_groups, eps=norm.eps) * g)
+def layer_norm(norm: nn.LayerNorm, x: Tensor, g: Tensor) -> Sums | None:
+    """Return the sums for y = w x̂ + b with the statistics of a place."""
+    shape = norm.normalized_shape
+    if x.dim() <= len(shape):
+        return None
+    values = {"weight": functional.layer_norm(x, shape, eps=norm.eps) * g, "bias": g}
+    return {name: value.reshape(len(g), -1, *shape).sum(1).square().sum(0) for name, value in values.items()}
 
 
-def layer_norm_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
-    """Return the sums for a layer norm's w."""
-    norm = cast(nn.LayerNorm, layer)
-    return layer_norm_bias(layer, functional.layer_norm(x, norm.normalized_shape, eps=norm.eps) * g)
-
-
-def layer_norm_bias(layer: nn.Module, g: Tensor) -> Tensor:
-    """Return the sums for a layer norm's b."""
-    shape = cast(nn.LayerNorm, layer).normalized_shape
-    return g.reshape(len(g), -1, *shape).sum(1).square().sum(0)
-
-
-# Embedding: y = the row of W that x names.
-
-
-def embedding_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
-    """Return the sums for an embedding."""
-    table = cast(nn.Embedding, layer)
+def embedding(table: nn.Embedding, x: Tensor, g: Tensor) -> Sums | None:
+    """Return the sums for y = the row of W that x names."""
+    if table.max_norm is not None or table.scale_grad_by_freq or table.sparse:
+        return None
     rows, width = table.weight.shape
 
     def part(x: Tensor, g: Tensor) -> Tensor:
@@ -301,38 +291,20 @@ def embedding_weight(layer: nn.Module, x: Tensor, g: Tensor) -> Tensor:
         gradients = g.new_zeros(len(x) * rows, width).index_add_(0, of_sample.flatten(), g.flatten(0, -2))
         return gradients.view(len(x), rows, width).square().sum(0)
 
-    found = total(part(*both) for both in pieces(rows * width, x, g))
+    weight = total(part(*both) for both in pieces(rows * width, x, g))
     if table.padding_idx is not None:
-        found[table.padding_idx] = 0
-    return found
+        weight[table.padding_idx] = 0
+    return {"weight": weight}
 
 
-class Formula(NamedTuple):
-    """How a layer's sums are computed from its input and the gradient of its output."""
-
-    weight: Callable[[nn.Module, Tensor, Tensor], Tensor]
-    bias: Callable[[nn.Module, Tensor], Tensor]
-    holds: Callable[[Any, Tensor], bool] = lambda layer, x: True
-
-
-BATCH_NORM = Formula(batch_norm_weight, channel_bias, lambda norm, x: norm.running_mean is not None)
-
-# By the exact type, since what derives from them may do something else.
-KNOWN: dict[type[nn.Module], Formula] = {
-    nn.Linear: Formula(linear_weight, linear_bias, lambda layer, x: x.dim() > 1),
-    nn.Conv2d: Formula(
-        conv_weight,
-        channel_bias,
-        lambda conv, x: x.dim() == 4 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str),
-    ),
-    nn.BatchNorm1d: BATCH_NORM,
-    nn.BatchNorm2d: BATCH_NORM,
-    nn.BatchNorm3d: BATCH_NORM,
-    nn.GroupNorm: Formula(group_norm_weight, channel_bias),
-    nn.LayerNorm: Formula(layer_norm_weight, layer_norm_bias, lambda norm, x: x.dim() > len(norm.normalized_shape)),
-    nn.Embedding: Formula(
-        embedding_weight,
-        channel_bias,
-        lambda table, x: table.max_norm is None and not table.scale_grad_by_freq and not table.sparse,
-    ),
+# By the exact type, since what derives from it may do something else. None says that a formula doesn't hold.
+FORMULAS: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Sums | None]] = {
+    nn.Linear: linear,
+    nn.Conv2d: conv2d,
+    nn.BatchNorm1d: batch_norm,
+    nn.BatchNorm2d: batch_norm,
+    nn.BatchNorm3d: batch_norm,
+    nn.GroupNorm: group_norm,
+    nn.LayerNorm: layer_norm,
+    nn.Embedding: embedding,
 }
