@@ -247,7 +247,8 @@ def row_windows(conv: nn.Conv2d, x: Tensor) -> Tensor:
     x = functional.pad(x.permute(0, 2, 3, 1), (0, 0, wide, wide, high, high))
     x = x.unfold(2, dilation * (width - 1) + 1, right)[..., ::dilation]
     x = x.unflatten(3, (conv.groups, -1)).permute(0, 3, 1, 2, 5, 4)
-    return x.reshape(len(x) * conv.groups, *x.shape[2:4], -1)
+    # Windows that overlap in memory would be copied once for each row of the kernel.
+    return x.reshape(len(x) * conv.groups, *x.shape[2:4], -1).contiguous()
 
 
 def per_channel(g: Tensor) -> Tensor:

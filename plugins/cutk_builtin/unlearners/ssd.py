@@ -108,6 +108,8 @@ def dampen(
     for name, parameter in parameters:
         forget, retain = importances.forget[name], importances.retain[name]
         selected = forget > selection_weight * retain
+        if not selected.any():  # as in most tensors at a large α
+            continue
         factor = (dampening * retain / forget).clamp(max=1)
         parameter.copy_(torch.where(selected, parameter * factor, parameter))
         changed += int((selected & (factor < 1)).sum())
