@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import cutk
+from cutk_builtin.per_sample import square_sums_for
 
 Importance = dict[str, Tensor]
 
@@ -61,21 +62,14 @@ def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: in
         none (MPS).
     """
     model.eval()
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    buffers = dict(model.named_buffers())
-
-    def loss(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        logits = torch.func.functional_call(model, (values, buffers), (x[None],))
-        return nn.functional.cross_entropy(logits, y[None])
-
-    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
-    total = {name: torch.zeros_like(value, dtype=_sums(value)) for name, value in parameters.items()}
-    count = 0
+    total = {name: torch.zeros_like(value, dtype=_sums(value)) for name, value in model.named_parameters()}
+    square_sums, count = None, 0
     for batch in batches:
+        square_sums = square_sums or square_sums_for(model, batch.x, batch.y)
         for x, y in zip(batch.x.split(chunk), batch.y.split(chunk), strict=True):
-            for name, gradient in gradients(parameters, x, y).items():
-                total[name] += (gradient**2).sum(0)
-            count += len(x)
+            for name, value in square_sums(x, y).items():
+                total[name] += value
+        count += len(batch.x)
     return {name: value / count for name, value in total.items()}
 
 
@@ -114,6 +108,8 @@ def dampen(
     for name, parameter in parameters:
         forget, retain = importances.forget[name], importances.retain[name]
         selected = forget > selection_weight * retain
+        if not selected.any():  # as in most tensors at a large α
+            continue
         factor = (dampening * retain / forget).clamp(max=1)
         parameter.copy_(torch.where(selected, parameter * factor, parameter))
         changed += int((selected & (factor < 1)).sum())
