@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pluggy
 
@@ -118,7 +118,8 @@ class Registry:
 
     def _composed(self, unlearner: str, detector: str) -> Entry:
         first, second = self.get(Unlearner.kind, unlearner), self.get(Detector.kind, detector)
-        together: Any = _expanding(first.component, second.component)  # one class for the same two
+        one, other = cast(Any, first.component), cast(Any, second.component)
+        together: type[Component] = _expanding(one, other)  # one class for the same two
         name = f"{first.name}+{second.name}"
         return Entry(first.kind, name, together, first.provider, first.given, (first, second))
 

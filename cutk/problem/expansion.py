@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import create_model
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from cutk.components import Detector, Sizes, Unlearner
 from cutk.errors import CellError
-from cutk.options import Options
 from cutk.problem.task import Task
 
 __all__ = ["OF_DETECTOR", "expanding", "grown", "require_suspicion"]
@@ -39,7 +38,9 @@ def grown(identified: Tensor, suspicion: Tensor) -> Tensor:
     >>> grown(torch.tensor([1]), torch.tensor([0.2, 0.0, 0.9])).tolist()
     [1, 2]
     """
-    return torch.cat([identified, (suspicion > SUSPECT).nonzero().flatten()]).unique()
+    found = suspicion > SUSPECT
+    found[identified] = True
+    return found.nonzero().flatten()
 
 
 def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unlearner]:
@@ -54,7 +55,7 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
         name = f"{unlearner.name}+{detector.name}"
         reference = unlearner.reference
         variant = unlearner.variant
-        Options = together
+        Options: ClassVar[Any] = together
         grid = unlearner.grid
         prepared_by = (*unlearner.prepared_by, *theirs)
 
@@ -78,9 +79,9 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
             return self._parts()[0].unlearn(task.knowing(identified), prepared)
 
         @classmethod
-        def passes(cls, options: Options, sizes: Sizes) -> tuple[float, float] | None:
+        def passes(cls, options: Any, sizes: Sizes) -> tuple[float, float] | None:
             own = unlearner.passes(options, sizes)
-            given = dict(options)
+            given: dict[str, Any] = dict(options)
             others = {name: given[f"{OF_DETECTOR}{name}"] for name in detector.Options.model_fields}
             before = detector.passes(detector.Options(**others), sizes)
             return None if own is None or before is None else (own[0] + before, own[1])

@@ -71,7 +71,7 @@ def third_party(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("cutk bench --unlearner s", ["scrub", "ssd"]),
+        ("cutk bench --unlearner s", ["scrub", "seal", "ssd"]),
         ("cutk bench -u ss", ["ssd"]),
         ("cutk bench -m inter", ["interclass-confusion"]),
         ("cutk bench -m badnet+inter", ["badnet+interclass-confusion"]),
@@ -164,4 +164,4 @@ def test_completion_of_names_loads_neither_torch_nor_a_plugin(shell, python, tmp
         "print(found, sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'cutk_builtin', 'pydantic')))"
     )
     env = {"CUTK_PLUGINS": ""}
-    assert shell(python, "-c", code, cwd=tmp_path, env=env).stdout == "['scrub', 'ssd'] []\n"
+    assert shell(python, "-c", code, cwd=tmp_path, env=env).stdout == "['scrub', 'seal', 'ssd'] []\n"
