@@ -106,6 +106,10 @@ class Method:
         self.tell("The model", changed)
         return model
 
+    def shared_costs(self) -> dict[str, Cost]:
+        """Return what ``prepare`` cost, for each state that points share."""
+        return {key: found[1] for key, found in self._states.items() if not isinstance(found, CellError)}
+
     def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
         """Let the method work on a task of its own; return what it gave, what that cost, and what it logged."""
         task = self.problem.private(self.seed)
