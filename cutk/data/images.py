@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -90,3 +91,29 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> Tensor:
         return read_image(self.files[index], self.size, self.grey)
+
+    def read(self, left_out: Counter[str] | None = None) -> Tensor:
+        """Return all images, uint8 ``[N, C, H, W]``; ``left_out`` counts frames behind the first.
+
+        Raises:
+            UsageError: if one can't be read, or differs from the first in size, or all don't fit into memory.
+        """
+        first = self[0]
+        try:
+            pixels = torch.empty(len(self), *first.shape, dtype=torch.uint8)
+        except (RuntimeError, MemoryError) as error:
+            needed = len(self) * first.numel() / 2**30
+            raise UsageError(
+                f"{len(self):,} images of {'×'.join(map(str, first.shape[1:]))} pixels need {needed:,.0f} GB of "
+                "memory, which isn't there. Set the option size to scale them down."
+            ) from error
+        for index, file in enumerate(self.files):
+            image = read_image(file, self.size, self.grey, left_out)
+            if image.shape != first.shape:
+                (height, width), (expected_height, expected_width) = image.shape[1:], first.shape[1:]
+                raise UsageError(
+                    f"'{file}': expected {expected_height}×{expected_width} pixels, as '{self.files[0]}' has, got "
+                    f"{height}×{width}. Set the option size to scale and crop all images to one size."
+                )
+            pixels[index] = image
+        return pixels

@@ -304,3 +304,17 @@ def require_logits(model: nn.Module, train: TrainSet) -> int:
     if logits.ndim != 2 or len(logits) != len(batch.x) or not logits.is_floating_point():
         raise UsageError(f"The model: expected logits float [{len(batch.x)}, classes], got {told(logits)}.")
     return int(logits.shape[1])
+
+
+def measured_on(given: Given) -> Normalisation:
+    """Return each channel's or feature's mean and deviation over all samples, read in parts."""
+    if isinstance(given.content, Samples):
+        return Normalisation.of(given.content)
+    total, squares, count = torch.zeros(1), torch.zeros(1), 0
+    for index in range(len(given)):
+        x = torch.as_tensor(given.content[index])
+        values = (x.double() / 255).flatten(1) if x.dtype == torch.uint8 else x.double()[:, None]
+        total, squares, count = total + values.sum(1), squares + (values**2).sum(1), count + values.shape[1]
+    mean = total / count
+    std = (squares / count - mean**2).clamp(min=0).sqrt()
+    return Normalisation(tuple(mean.tolist()), tuple((std + (std == 0)).tolist()))

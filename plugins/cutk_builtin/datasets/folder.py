@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import cutk
 
@@ -114,33 +113,6 @@ def find_images(folder: Path, classes: Sequence[str], left_out: Counter[str]) ->
     return found
 
 
-def read_images(files: Sequence[Path], size: int | None, grey: bool, left_out: Counter[str]) -> Tensor:
-    """Return the images, uint8 ``[N, C, H, W]``.
-
-    Raises:
-        UsageError: if one can't be read, or differs from the first in size, or all of them don't fit into memory.
-    """
-    first = cutk.read_image(files[0], size, grey, Counter())
-    try:
-        pixels = torch.empty(len(files), *first.shape, dtype=torch.uint8)
-    except (RuntimeError, MemoryError) as error:
-        needed = len(files) * first.numel() / 2**30
-        raise cutk.UsageError(
-            f"{len(files):,} images of {'×'.join(map(str, first.shape[1:]))} pixels need {needed:,.0f} GB of memory, "
-            "which isn't there. Set the option size to scale them down."
-        ) from error
-    for index, file in enumerate(files):
-        image = cutk.read_image(file, size, grey, left_out)
-        if image.shape != first.shape:
-            (height, width), (expected_height, expected_width) = image.shape[1:], first.shape[1:]
-            raise cutk.UsageError(
-                f"'{file}': expected {expected_height}×{expected_width} pixels, as '{files[0]}' has, got "
-                f"{height}×{width}. Set the option size to scale and crop all images to one size."
-            )
-        pixels[index] = image
-    return pixels
-
-
 def in_words(left_out: Counter[str]) -> str:
     """List what was left out, the most frequent first."""
     listed = [(what, count) for what, count in left_out.most_common(MOST_LISTED) if count]
@@ -199,7 +171,7 @@ class Folder(cutk.Dataset):
         if not all(found):
             empty = list(folders.values())[found.index([])]
             raise cutk.UsageError(f"'{empty}' has no images: expected them in '{empty / classes[0]}' and so on.")
-        pixels = read_images([file for part in found for file, _ in part], o.size, o.grey, left_out)
+        pixels = cutk.ImageFiles([file for part in found for file, _ in part], o.size, o.grey).read(left_out)
         if listed := in_words(left_out):
             warnings.warn(f"'{root}': left out {listed}.", stacklevel=2)
         parts = [
