@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -17,16 +17,19 @@ from cutk.cli.messages import say, stderr_console, visible
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cutk.data.given import Given
     from cutk.data.samples import Normalisation
     from cutk.plugins.registry import Entry, Registry
+    from cutk.repair.weights import Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
 Tell = Callable[[str, int, int], None]
 
 __all__ = [
-    *("data_options", "given_from", "machine_options", "model_options"),
-    *("normalisation_of", "seconds_in", "telling", "workers_for"),
+    *("Checkpoint", "checkpoint_from", "data_options", "given_from", "machine_options", "model_options", "ordered"),
+    *("normalisation_of", "same_classes", "seconds_in", "telling", "workers_for"),
 ]
 
 # Lines about one long part come this many seconds apart at least.
@@ -174,6 +177,32 @@ def given_from(
     said = _dataset_options(entry, options, nested)
     place = {**entry.given, **said}.get("root")
     return data_of(entry, said), entry, None if place is None else Path(place).expanduser()
+
+
+class Checkpoint(NamedTuple):
+    """What the files hold that ``--model``, ``--weights`` and ``--data`` name."""
+
+    weights: Weights
+    model: nn.Module  # with the weights
+    build: Callable[[], nn.Module]  # makes it with new ones
+    given: Given  # with the classes in the order of the model's outputs
+    entry: Entry  # the dataset
+    root: Path | None  # where the data lie
+
+
+def checkpoint_from(registry: Registry, options: dict[str, Any], nested: dict[str, dict[str, str]]) -> Checkpoint:
+    """Read weights and data, what is quickly read first, and put the weights into the network."""
+    from cutk.repair.sources import builder, sample_shape
+    from cutk.repair.weights import fitted, read_weights
+
+    weights = read_weights(options["weights"].expanduser())
+    given, entry, root = given_from(registry, options["data"], options, nested)
+    given = ordered(given, options, weights.note)
+    own = nested.get(options["model"].partition(":")[0], {})
+    build = builder(options["model"], registry, own, sample_shape(given), len(given.classes))
+    model = build()
+    fitted(weights, model, options["weights"], len(given.classes))
+    return Checkpoint(weights, model, build, given, entry, root)
 
 
 def normalisation_of(options: dict[str, Any], given: Given, note: dict[str, Any]) -> Normalisation | None:

@@ -6,10 +6,8 @@ import contextlib
 import gc
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,13 +16,14 @@ from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, set
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
 from cutk.cli.own import (
+    Checkpoint,
     Tell,
+    checkpoint_from,
     data_options,
     given_from,
     machine_options,
     model_options,
     normalisation_of,
-    ordered,
     same_classes,
     seconds_in,
     telling,
@@ -34,12 +33,10 @@ from cutk.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.repairing import Found, Methods
-    from cutk.repair.weights import Weights
     from cutk.run.observer import Observer
 
 
@@ -122,49 +119,38 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     return 0 if found.report.repaired else 1
 
 
-@dataclass
-class _Opened:
+class _Opened(NamedTuple):
     """What the files hold that the command line names."""
 
-    weights: Weights
-    model: nn.Module
-    build: Callable[[], nn.Module]
+    own: Checkpoint
     given: Given
     held_out: Given | None
     bad: torch.Tensor
     unreadable: int
     hashes: dict[str, str]
-    dataset: Any
 
 
 def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[str, str]], tell: Tell) -> _Opened:
     """Read everything, what is quickly read first; options of data and model are taken out of ``nested``."""
-    from cutk.repair.sources import bad_in, builder, sample_shape
-    from cutk.repair.weights import fitted, read_weights
+    from cutk.repair.sources import bad_in
 
-    weights = read_weights(options["weights"].expanduser())
-    given, entry, root = given_from(registry, options["data"], options, nested)
-    bad, bad_sha256 = bad_in(options["bad"].expanduser(), given, root)
-    given = ordered(given, options, weights.note)
-    given, bad, unreadable = _readable(given, bad, options["skip_unreadable"], tell)
-    model_options = nested.pop(options["model"].partition(":")[0], {})
-    build = builder(options["model"], registry, model_options, sample_shape(given), len(given.classes))
-    model = build()
-    fitted(weights, model, options["weights"], len(given.classes))
-    held_out, entries = given.validation, [entry]
+    own = checkpoint_from(registry, options, nested)
+    bad, bad_sha256 = bad_in(options["bad"].expanduser(), own.given, own.root)
+    given, bad, unreadable = _readable(own.given, bad, options["skip_unreadable"], tell)
+    held_out, entries = given.validation, [own.entry]
     if options["validation"]:
         held_out, beside, _ = given_from(registry, options["validation"], options, nested)
         entries.append(beside)
     for one in entries:
         nested.pop(one.family, None)
         nested.pop(one.name, None)
+    nested.pop(options["model"].partition(":")[0], None)
     if held_out is not None:
         held_out = same_classes(held_out, given.classes)
         if options["skip_unreadable"]:
             held_out, _, _ = _readable(held_out, bad[:0], True, tell)
         _require_apart(given, held_out, options["force"])
-    hashes = {"weights": weights.sha256, "bad list": bad_sha256}
-    return _Opened(weights, model, build, given, held_out, bad, unreadable, hashes, entry.component)
+    return _Opened(own, given, held_out, bad, unreadable, {"weights": own.weights.sha256, "bad list": bad_sha256})
 
 
 def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str], nested: Any, dataset: Any) -> Methods:
@@ -198,17 +184,18 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     words, more_options = sorted_words(options, "unlearn")
     nested = settings((*options["option"], *more_options))
     recipe = recipe_in(options["recipe"], words)
-    own = _read(registry, options, nested, tell)
-    methods = _methods(registry, options, recipe, nested, own.dataset)
+    read = _read(registry, options, nested, tell)
+    own = read.own
+    methods = _methods(registry, options, recipe, nested, own.entry.component)
     problem = posed(
-        *(own.model, own.given, own.bad, own.held_out, methods),
-        normalisation=normalisation_of(options, own.given, own.weights.note),
+        *(own.model, read.given, read.bad, read.held_out, methods),
+        normalisation=normalisation_of(options, read.given, own.weights.note),
         bgr=options["channels"] == "bgr",
-        workers=workers_for(options, own.given),
+        workers=workers_for(options, read.given),
         build=own.build,
         tell=tell,
     )
-    problem.unreadable, problem.hashes = own.unreadable, own.hashes
+    problem.unreadable, problem.hashes = read.unreadable, read.hashes
     say(problem.sanity.line)
     if problem.sanity.near_chance:
         _near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
