@@ -91,7 +91,17 @@ def test_a_reader_sees_every_command_that_is_run(name):
 
 def test_every_command_has_its_help_on_a_page():
     helps = {step["command"] for text in PAGES.values() for step in steps(text) if step["command"]}
-    for command in ("bench", "unlearn", "report", "presets", "plugins check", "plugins new"):
+    for command in (
+        "bench",
+        "unlearn",
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "presets",
+        "plugins check",
+        "plugins new",
+    ):
         assert f"cutk {command} --help" in helps
 
 

@@ -18,6 +18,13 @@ __all__ = ["main"]
 _COMMANDS = {
     "bench": ("cutk.cli.bench", "bench", "Measure how well unlearners undo a manipulation."),
     "unlearn": ("cutk.cli.unlearn", "unlearn", "Repair a model of your own that was trained on bad samples."),
+    "train": ("cutk.cli.train", "train", "Train a network by a recipe, and write its weights."),
+    "evaluate": (
+        "cutk.cli.evaluate",
+        "evaluate",
+        "Measure a checkpoint as bench measures its models.",
+    ),
+    "predict": ("cutk.cli.predict", "predict", "Write what a checkpoint predicts."),
     "presets": ("cutk.cli.presets", "presets", "Show the plans that come with cutk and its plugins."),
     "report": ("cutk.cli.report", "report", "Show stored runs as tables, figures and a page."),
     "plugins": ("cutk.cli.plugins", "plugins", "Show which components there are and what they can be told."),

@@ -94,6 +94,22 @@ def methods_of(
     )
 
 
+def training_task(
+    train: TrainSet, recipe: Recipe, build: Callable[[], nn.Module], seed: int, tell: Callable[[int, int], None]
+) -> Task:
+    """Return the task whose ``retrain`` trains an original, as the benchmark's does."""
+    return Task(
+        nn.Identity(),
+        train,
+        torch.arange(1),
+        recipe,
+        build=build,
+        log=Log(tell),
+        initialisation_seed=derive_seed(seed, "initialisation"),
+        order_seed=derive_seed(seed, "order"),
+    )
+
+
 @dataclass
 class Problem:
     """A user's model and data as methods are given them, and what the original says of them.

@@ -43,8 +43,16 @@ def _made(entry: Entry, given: Mapping[str, Any]) -> Any:
 
 
 def sample_shape(given: Given) -> tuple[int, ...]:
-    """Return the shape of one sample."""
-    return given.content.shape if isinstance(given.content, Samples) else tuple(given.content[0].shape)
+    """Return the shape of one sample: the first that can be read."""
+    if isinstance(given.content, Samples):
+        return given.content.shape
+    first: UsageError | None = None
+    for index in range(len(given)):
+        try:
+            return tuple(given.content[index].shape)
+        except UsageError as error:  # which is told where it is needed
+            first = first or error
+    raise first or UsageError("The data hold no samples.")
 
 
 def builder(spec: str, registry: Registry, options: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> Build:
