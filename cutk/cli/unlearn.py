@@ -80,6 +80,12 @@ if TYPE_CHECKING:
 )
 @machine_options
 @click.option(
+    "--suspect-trigger",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A picture of a suspected trigger, transparent around it: measure it on validation images.",
+)
+@click.option(
     "--skip-unreadable", is_flag=True, help="Leave out images that can't be read, and count them in the report."
 )
 @click.option(
@@ -177,6 +183,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     from cutk.repair.page import page, thumbnails
     from cutk.repair.repairing import repair
     from cutk.repair.suspects import as_csv
+    from cutk.repair.triggers import read_trigger
     from cutk.repair.unlearning import posed
     from cutk.repair.writing import save_weights, written
 
@@ -199,6 +206,9 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     say(problem.sanity.line)
     if problem.sanity.near_chance:
         _near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+    if options["suspect_trigger"]:
+        bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
+        problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
     found = repair(problem, methods, _observer(), tell, command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def read_list(file: Path, advice: str) -> list[str]:
         raise UsageError(f"'{file}' {problem}: expected a .txt, .csv or .json list of samples. {advice}")
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            text = lines.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise ValueError(f"expected at most {_MOST_BYTES} characters")
+            # Before it is read: asking for so much at most takes as much memory, however small the file.
+            if os.fstat(lines.fileno()).st_size > _MOST_BYTES:
+                raise ValueError(f"expected at most {_MOST_BYTES} bytes")
+            text = lines.read()
         entries = _parse(text, file.suffix)
     except OSError as error:
         raise UsageError(f"'{file}' can't be read: {error.strerror}.") from error

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cutk.data.batches import TrainSet
+from cutk.data.batches import Stamp, TrainSet
 from cutk.learning.network import layers
 from cutk.learning.recipe import Recipe, classes_of
 from cutk.problem.task import Task
 from cutk.repair.records import Judged, Touched
 from cutk.repair.verdict import Proportion, proportion
 
-__all__ = ["Outputs", "Seen", "judged", "outputs", "seen", "touched"]
+__all__ = ["Outputs", "Seen", "attacked", "judged", "outputs", "seen", "touched"]
 
 # So many samples go through a model before it is told how far it has come.
 _AT_ONCE = 4096
@@ -91,6 +91,17 @@ def _by_class(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> di
         if share is not None:
             found[classes[label]] = share
     return found
+
+
+def attacked(model: nn.Module, samples: TrainSet, trigger: Stamp, target: int, recipe: Recipe) -> Proportion | None:
+    """Return how many samples of other classes a model takes for ``target`` once they carry the trigger."""
+    others = (samples.labels != target).nonzero().flatten()
+    taken = 0
+    for _, x in samples._read(iter([list(torch.split(others, 128))])) if len(others) else ():
+        stamped = samples._scaling(trigger.apply(x.to(samples.device)))
+        with torch.inference_mode(), recipe.autocast():
+            taken += int((model.eval()(stamped).argmax(1) == target).sum())
+    return proportion(taken, len(others))
 
 
 def judged(name: str, says: Seen, original: Seen, problem: Task, classes: tuple[str, ...]) -> Judged:

@@ -46,11 +46,14 @@ def thumbnails(train: TrainSet, moved: Sequence[tuple[int, str]]) -> list[tuple[
 
 def rows(report: RepairReport) -> list[tuple[str, ...]]:
     """Return the table of the original and its candidates, as texts, its heading first."""
-    heading = ("model", "validation accuracy", "95 %", "bad as labelled", "no longer", "agrees elsewhere", "time", "")
-    lines: list[tuple[str, ...]] = [heading]
+    heading = ["model", "validation accuracy", "95 %", "bad as labelled", "no longer", "agrees elsewhere", "time", ""]
+    if report.original.attack:
+        heading.insert(6, "trigger works")
+    lines: list[tuple[str, ...]] = [tuple(heading)]
     for one in (report.original, *report.candidates):
         original = one is report.original
         remark = "taken" if one.name == report.chosen else "" if one.within else "beyond the limits"
+        attack = [one.attack.percent if one.attack else "–"] if report.original.attack else []
         lines.append(
             (
                 "original" if original else one.name,
@@ -59,6 +62,7 @@ def rows(report: RepairReport) -> list[tuple[str, ...]]:
                 f"{one.as_labelled.count} of {one.as_labelled.of}",
                 "–" if original else f"{one.no_longer} of {one.counted}",
                 "–" if original or one.agreement is None else one.agreement.percent,
+                *attack,
                 "–" if one.seconds is None else duration(one.seconds),
                 remark,
             )

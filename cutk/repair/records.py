@@ -38,6 +38,8 @@ class Judged(_Part):
         no_longer: of those that the original predicts as labelled, how many aren't any more; at most ``counted``.
         predictions: how many bad samples are predicted as each class.
         agreement: on how many of the other training samples it agrees with the original.
+        attack: how many validation samples of other classes it takes, with a suspected trigger, for the class that the
+            bad samples are predicted as; none where no trigger is suspected.
         within: whether it keeps within the limits.
         score: the selector's value.
         points: how many points of the grid were tried; ``left_out`` how many there was no time for.
@@ -53,6 +55,7 @@ class Judged(_Part):
     counted: int = 0
     predictions: dict[str, int]
     agreement: Proportion | None = None
+    attack: Proportion | None = None
     within: bool = True
     score: float | None = None
     points: int = 0

@@ -16,17 +16,18 @@ from torch import Tensor, nn
 from cutk.chance import derive_seed
 from cutk.components import Dataset, Score
 from cutk.cost import resident_peak
-from cutk.data.batches import TrainSet
+from cutk.data.batches import Stamp, TrainSet
 from cutk.errors import Caught, CellError, UsageError
 from cutk.learning.recipe import Recipe
 from cutk.machine import choose_device, choose_precision, describe_machine
 from cutk.plugins.registry import Registry
 from cutk.problem.task import Log, Task
 from cutk.repair.inputs import reinitialised
-from cutk.repair.judging import Seen, judged, seen, touched
+from cutk.repair.judging import Seen, attacked, judged, seen, touched
 from cutk.repair.records import Judged, Limits, RepairReport, Sanity, Suspect
 from cutk.repair.sanity import checked
 from cutk.repair.suspects import suspects_of
+from cutk.repair.verdict import Proportion
 from cutk.repair.words import cannot_be_known, verdict_of
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
@@ -59,9 +60,11 @@ class Methods:
 
 
 def methods_of(
-    registry: Registry, given: Mapping[str, Any], limits: Limits, seed: int = 0, dataset: type[Dataset] = Dataset
+    registry: Registry, given: Mapping[str, Any], limits: Limits, seed: int = 0, dataset: type[Dataset] | None = None
 ) -> Methods:
     """Look up every name and validate every option; what isn't ``given`` is the preset's for repairs.
+
+    ``dataset`` suggests options that suit the data; if not given, the preset's does.
 
     Raises:
         UsageError: for the first name or option that doesn't fit.
@@ -71,6 +74,7 @@ def methods_of(
     if limits.budget_seconds is not None and not limits.budget_seconds > 0:
         raise UsageError(f"budget: expected more than no time, got {limits.budget_seconds:g} seconds.")
     content = layer(layer(read_preset("default", registry), read_preset(PRESET, registry)), given)
+    suiting: Any = dataset or registry.get("dataset", content["dataset"]).component
     own = {name for name, values in dict(given.get("options", {})).items() if values}
     plan = Plan.parse(content)
     names = plan.unlearners
@@ -85,7 +89,7 @@ def methods_of(
     for name in sorted(own - used):
         registry.find(name)  # a name that nobody has gets the better message
         raise UsageError(f"Options for '{name}' are given, and it isn't used: {', '.join(sorted(used))}.")
-    chosen = {kind: [choose(entry, plan, dataset) for entry in those] for kind, those in entries.items()}
+    chosen = {kind: [choose(entry, plan, suiting) for entry in those] for kind, those in entries.items()}
     device = choose_device(plan.device)
     # A user's numbers are float32's, unless bf16 is asked for.
     precision = "fp32" if plan.precision == "auto" else choose_precision(plan.precision, device)
@@ -127,6 +131,19 @@ class Problem:
     sanity: Sanity
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
+    trigger: Stamp | None = None  # suspected by the user
+
+    def attack(self, model: nn.Module) -> Proportion | None:
+        """Return how often the suspected trigger makes validation samples what the bad ones are predicted as."""
+        if self.trigger is None or self.task.validation is None:
+            return None
+        target = int(self.says.train.predicted[self.task.identified].mode().values)
+        return attacked(model, self.task.validation, self.trigger, target, self.recipe)
+
+    def suspect(self, trigger: Stamp) -> None:
+        """Measure a trigger from now on, the original first."""
+        self.trigger = trigger
+        self.original = self.original.model_copy(update={"attack": self.attack(self.task.original)})
 
 
 def opened(
@@ -335,6 +352,7 @@ def _tried(
     about = _with(
         about,
         options=attempt.options,
+        attack=problem.attack(model),
         within=search.admits(score),
         score=attempt.score,
         points=len(attempts),

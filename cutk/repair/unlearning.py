@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, s
 from cutk.repair.page import page, thumbnails
 from cutk.repair.records import Limits, RepairReport, Suspect
 from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
+from cutk.repair.triggers import read_trigger
 from cutk.run.observer import Observer
 
 __all__ = ["Repair", "posed", "unlearn"]
@@ -155,6 +158,7 @@ def unlearn(
     std: Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
     build: Callable[[], nn.Module] | None = None,
+    suspect_trigger: str | os.PathLike[str] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     search: str | None = None,
     budget: float | None = None,
@@ -191,6 +195,8 @@ def unlearn(
         size: height and width to scale images to, where they differ.
         build: makes the architecture with new weights, for methods that train one from scratch. Without it, modules
             draw their own anew.
+        suspect_trigger: a picture of a trigger, transparent around it: how well it works on validation images is
+            measured before and after.
         options: of unlearners by name: ``{"ssd": {"dampening": 1}}``.
         search: ``grid``, ``default``, or ``random:N``.
         budget: seconds after which no further candidate is tried.
@@ -239,6 +245,8 @@ def unlearn(
         build=build,
         tell=tell,
     )
+    if suspect_trigger is not None:
+        problem.suspect(read_trigger(Path(suspect_trigger), problem.task.train.shape))
     found = repair(problem, methods, Observer(), tell)
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model

@@ -30,6 +30,10 @@ def verdict_of(
     if original.validation and taken.validation:
         accuracy = f", {measured} {100 * original.validation.value:.1f} → {taken.validation.percent}"
     facts = f"{taken.no_longer} of {taken.counted} bad samples are no longer predicted as labelled{accuracy}"
+    if original.attack and taken.attack:
+        facts += (
+            f", the suspected trigger works on {original.attack.percent} → {taken.attack.percent} of validation images"
+        )
     if done < _HELPED:
         return "not repaired", f"Not repaired: {taken.name} was best, and only {facts}."
     concerned = _concerned(original, taken)
@@ -43,6 +47,8 @@ def verdict_of(
                 f"({percent(was.value)}). The damage is still there."
             )
         return "in part", f"{taken.name} repairs it in part: {facts}; validation samples of {which} lag behind."
+    if original.attack and taken.attack and taken.attack.value > original.attack.value / 2:
+        return "in part", f"{taken.name} repairs it in part: {facts}. The trigger still works."
     if done < _REPAIRED:
         return "in part", f"{taken.name} repairs it in part: {facts}."
     return "repaired", f"{taken.name} repairs it: {facts}."

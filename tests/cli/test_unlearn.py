@@ -211,6 +211,18 @@ def test_the_limit_on_lost_accuracy_is_kept(run, case):
     assert ran.code == (0 if report["candidates"][0]["within"] else 1)
 
 
+def test_a_suspected_trigger_is_measured(run, case):
+    mask = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    mask.paste((255, 255, 255, 255), (6, 6, 8, 8))
+    mask.save(case / "trigger.png")
+    ran = run(*given("--suspect-trigger", "trigger.png"))
+    assert ran.code == 0, ran.err
+    report = json.loads((case / "repaired" / "report.json").read_text())
+    assert (report["original"]["attack"]["count"], report["original"]["attack"]["of"]) == (2 * COUNT, 2 * COUNT)
+    assert report["candidates"][0]["attack"]["count"] == 0
+    assert "the suspected trigger works on 100.0 % → 0.0 % of validation images" in " ".join(ran.out.split())
+
+
 def test_without_validation_samples_training_samples_stand_in(run, case):
     ran = run(*given("--max-accuracy-loss", "0.1", without=["--validation"]))
     assert ran.code == 0, ran.err
@@ -409,6 +421,11 @@ REFUSED = {
     "a deviation of 0": (lambda c: {"std": "0"}, "--std: expected numbers above 0"),
     "a budget": (lambda c: {"budget": "soon"}, "--budget: expected a duration such as 90s, 10min or 2h, got 'soon'"),
     "classes": (lambda c: {"classes": "a,b"}, "expected classes among a, b"),
+    "a large trigger": (
+        lambda c: Image.new("L", (9, 8)).save(c / "t.png") or {"suspect-trigger": "t.png"},
+        "'t.png': expected a picture of at most 8×8 pixels, as the images have, got 9×8",
+    ),
+    "no trigger": (lambda c: {"suspect-trigger": "bad.txt"}, "can't be read as the picture of a trigger"),
     "a rule": (lambda c: {"select": "best"}, "Unknown selector 'best'"),
 }
 
@@ -418,7 +435,10 @@ def test_bad_input_is_one_clear_line(run, case, what, error_of, monkeypatch):
     change, said = REFUSED[what]
     over = change(case)
     before = sorted(path for path in case.rglob("*") if "__pycache__" not in str(path))
-    text = error_of(run(*given(**over)))
+    ran = run(*given(**over))
+    if "trigger" in what:  # which is read when the images are known
+        ran.err = ran.err.partition("\n")[2]
+    text = error_of(ran)
     assert said in text, text
     assert sorted(path for path in case.rglob("*") if "__pycache__" not in str(path)) == before
     assert not (case / "ran").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import csv as tables
 from collections import Counter
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def rows_of(file: Path, path: str | None, label: str | None) -> list[tuple[str, 
         if file.stat().st_size > MOST_BYTES:
             raise ValueError(f"expected at most {MOST_BYTES} bytes")
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = [row for row in csv.reader(lines) if any(cell.strip() for cell in row)]
+            rows = [row for row in tables.reader(lines) if any(cell.strip() for cell in row)]
         heads = [cell.strip().lower() for cell in rows[0]] if rows else []
         columns = []
         for what, names in (
@@ -50,7 +50,7 @@ def rows_of(file: Path, path: str | None, label: str | None) -> list[tuple[str, 
             raise ValueError(f"expected the same columns in every line, got fewer in entry {short}")
     except OSError as error:
         raise cutk.UsageError(f"'{file}' can't be read: {error.strerror or error}.") from error
-    except (ValueError, csv.Error) as error:
+    except (ValueError, tables.Error) as error:
         raise cutk.UsageError(f"'{file}': {' '.join(str(error).split())}.") from error
     return [(row[columns[0]].strip(), row[columns[1]].strip()) for row in rows[1:]]
 
@@ -127,7 +127,13 @@ class CsvTable(cutk.Dataset):
         return cutk.Splits.of(samples, self.options.test_fraction, self.options.seed)
 
 
-@cutk.hookimpl
-def cutk_datasets() -> list[type[cutk.Dataset]]:
-    """Provide ``csv``."""
-    return [CsvTable]
+class Plugin:
+    """Provides it, under a name that the standard library's module has as well."""
+
+    @cutk.hookimpl
+    def cutk_datasets(self) -> list[type[cutk.Dataset]]:
+        """Provide ``csv``."""
+        return [CsvTable]
+
+
+csv = Plugin()
