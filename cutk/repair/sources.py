@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -206,8 +207,8 @@ def overlap(train: Given, held_out: Given) -> list[int]:
 
 def _digests(content: Any) -> Iterator[bytes]:
     for index in range(len(content)):
-        x = content.x[index] if isinstance(content, Samples) else torch.as_tensor(content[index])
-        yield _digest(x.contiguous().numpy().tobytes())
+        x = content.x[index] if isinstance(content, Samples) else content[index]
+        yield _digest(np.ascontiguousarray(x).tobytes())
 
 
 def _digest(content: bytes) -> bytes:

@@ -23,6 +23,7 @@ from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, s
 from cutk.repair.page import page, thumbnails
 from cutk.repair.records import Limits, RepairReport, Suspect
 from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
+from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
 from cutk.run.observer import Observer
 
@@ -30,6 +31,8 @@ __all__ = ["Repair", "posed", "unlearn"]
 
 # Where no validation samples are given, so many training samples stand in for them at most.
 _STAND_IN = 2000
+# Of so many samples it is seen whether validation samples were trained on.
+_COMPARED = 20_000
 
 
 @dataclass
@@ -230,6 +233,10 @@ def unlearn(
     methods = methods_of(load_registry(inline=plugins), given_plan, limits, seed)
     given = given_by(dataset, None, labels, classes, collate)
     held_out = None if validation is None else given_by(validation, None, None, classes or given.classes, collate)
+    if held_out is not None:
+        held_out = _apart(
+            given, held_out, isinstance(dataset, Samples | Given) and isinstance(validation, Samples | Given)
+        )
     given, held_out = _same_classes(model, given, held_out, classes, methods.device)
     normalisation = None
     if mean is not None or std is not None:
@@ -251,6 +258,23 @@ def unlearn(
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model
     return Repair(restored(model, inner.inner), found.report, found.suspects, pictures)
+
+
+def _apart(given: Given, held_out: Given, named: bool) -> Given:
+    """Return validation samples with the classes in the training samples' order, where both name them.
+
+    Raises:
+        UsageError: if some were trained on, as far as that is quickly seen.
+    """
+    if named and held_out.classes != given.classes:
+        held_out = in_order(held_out, given.classes, "validation")
+    if max(len(given), len(held_out)) <= _COMPARED and (shared := overlap(given, held_out)):
+        listed = ", ".join(map(str, shared[:5]))
+        raise UsageError(
+            f"validation: {len(shared)} of {len(held_out)} samples are among the training samples ({listed}): expected "
+            "others."
+        )
+    return held_out
 
 
 def _same_classes(

@@ -300,6 +300,24 @@ def test_what_does_not_fit_is_refused_in_a_line(tiny, what):
     assert "\n" not in str(error.value)
 
 
+def test_validation_samples_must_not_have_been_trained_on(tiny):
+    data = TensorDataset(tiny.x, tiny.y)
+    with pytest.raises(cutk.UsageError, match=r"2 of 2 samples are among the training samples \(0, 1\)"):
+        cutk.unlearn(tiny.net, data, [1], "none", validation=Subset(data, [4, 9]))
+
+
+def test_classes_of_validation_samples_go_by_their_names(poisoned):
+    names = tuple("0123456789")
+    train = cutk.Samples(poisoned.x, poisoned.y, names)
+    held_out = cutk.Samples(poisoned.test_x, 9 - poisoned.test_y, names[::-1])
+    more = {"mean": [MEAN], "std": [STD]}
+    repair = cutk.unlearn(poisoned.net, train, poisoned.bad, "none", validation=held_out, **more)
+    assert repair.report.original.validation.value == pytest.approx(accuracy(poisoned.net, poisoned), abs=1e-6)
+    odd = cutk.Samples(poisoned.test_x, poisoned.test_y, (*names[:9], "ten"))
+    with pytest.raises(cutk.UsageError, match="got ten"):
+        cutk.unlearn(poisoned.net, train, poisoned.bad, "none", validation=odd, **more)
+
+
 def test_what_the_dataset_gives_has_to_stay_the_same(poisoned):
     with pytest.raises(cutk.UsageError, match="same samples at every visit"):
         cutk.unlearn(nn.Linear(3, 10), Random(poisoned), [1], "none")
