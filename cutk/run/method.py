@@ -88,6 +88,10 @@ class Method:
         self.prepared: dict[str, Scalars] = {}
         self._states: dict[str, tuple[Any, Cost] | CellError] = {}
 
+    def shared_costs(self) -> dict[str, Cost]:
+        """Return what ``prepare`` cost, for each state that points share."""
+        return {key: found[1] for key, found in self._states.items() if not isinstance(found, CellError)}
+
     def state(self, options: Options) -> str:
         """Return which of the prepared states a point uses."""
         return ", ".join(f"{name}={getattr(options, name)}" for name in self.component.prepared_by)
@@ -105,10 +109,6 @@ class Method:
             model = admitted(returned, self.build, known.recipe, known.train, probe)
         self.tell("The model", changed)
         return model
-
-    def shared_costs(self) -> dict[str, Cost]:
-        """Return what ``prepare`` cost, for each state that points share."""
-        return {key: found[1] for key, found in self._states.items() if not isinstance(found, CellError)}
 
     def _call(self, work: Callable[[Task], Any]) -> tuple[Any, Cost, Scalars]:
         """Let the method work on a task of its own; return what it gave, what that cost, and what it logged."""
