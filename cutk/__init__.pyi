@@ -24,6 +24,11 @@ from cutk.data.batches import Overlay as Overlay
 from cutk.data.batches import Stamp as Stamp
 from cutk.data.batches import TrainSet as TrainSet
 from cutk.data.batches import Trigger as Trigger
+from cutk.data.given import Given as Given
+from cutk.data.images import ImageFiles as ImageFiles
+from cutk.data.images import read_image as read_image
+from cutk.data.images import unreadable as unreadable
+from cutk.data.listed import read_list as read_list
 from cutk.data.samples import Normalisation as Normalisation
 from cutk.data.samples import Samples as Samples
 from cutk.data.samples import Shape as Shape
@@ -53,6 +58,8 @@ from cutk.problem.truth import Evaluation as Evaluation
 from cutk.problem.truth import Truth as Truth
 from cutk.problem.truth import accuracy as accuracy
 from cutk.problem.truth import class_accuracies as class_accuracies
+from cutk.repair.unlearning import Repair as Repair
+from cutk.repair.unlearning import unlearn as unlearn
 from cutk.run.executor import Executor as Executor
 from cutk.run.executor import Pool as Pool
 from cutk.run.observer import Observer as Observer

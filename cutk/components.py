@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cutk.data.batches import Overlay, TrainSet, Trigger
+    from cutk.data.given import Given
     from cutk.data.samples import Samples, Shape, Splits
     from cutk.problem.task import Task
     from cutk.problem.truth import Curve, Evaluation, Truth
@@ -99,6 +100,13 @@ class Dataset(Component):
     def load(self) -> Splits:
         """Return the splits, clean; a ``UsageError`` says how to get files that aren't there."""
         raise _unwritten(self, "load")
+
+    def given(self) -> Given | None:
+        """Return the training samples as they lie there, with none set aside for testing, read when they are due.
+
+        That is what a model of somebody's own was trained on. None: ``load`` says which they are, and what is held out.
+        """
+        return None
 
     def sizes(self) -> Published | None:
         """Return what is known of it without its files, under these options."""

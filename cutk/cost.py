@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,16 @@ def _resident(entry: str) -> int | None:
             if line.startswith(entry + ":"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def resident_peak() -> int | None:
+    """Return the most memory that this process has held since it began, in bytes; None where the system can't say."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _in_use(device: torch.device) -> int | None:

@@ -12,7 +12,7 @@ from cutk.run.store import Store
 from cutk.run.study import Study
 
 REGISTRY = load_registry({"CUTK_PLUGINS": ""})
-PRESETS = sorted(set(REGISTRY.presets) - {"default"})
+PRESETS = sorted(set(REGISTRY.presets) - {"default", "unlearn"})
 CLASSES = {"cifar10": 10, "cifar100": 100, "pcam": 2}
 # Five methods, one of them with both ways in which its two kinds of steps may alternate.
 METHODS = ["rewod", "cf", "ssd", "badt", "scrub", "scrub:step"]

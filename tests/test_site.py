@@ -44,6 +44,7 @@ class InProcess(Session):
         out, err, code = io.StringIO(), io.StringIO(), None
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.home)
+            patch.syspath_prepend(self.home)  # as Python does with a script's folder
             for name in os.environ.keys() - self.environment.keys():
                 patch.delenv(name)
             for name, value in self.environment.items():
@@ -53,6 +54,9 @@ class InProcess(Session):
                     runpy.run_path(arguments[0]) if program == "python" else main(arguments)
                 except SystemExit as exited:
                     code = exited.code
+                finally:
+                    for module in [path.stem for path in self.home.glob("*.py")]:
+                        sys.modules.pop(module, None)
         assert (code not in (None, 0)) == fails, f"{command}: {err.getvalue()}"
         return self.shown(out.getvalue() + (err.getvalue() if fails else ""))
 
@@ -87,7 +91,17 @@ def test_a_reader_sees_every_command_that_is_run(name):
 
 def test_every_command_has_its_help_on_a_page():
     helps = {step["command"] for text in PAGES.values() for step in steps(text) if step["command"]}
-    for command in ("bench", "report", "presets", "plugins check", "plugins new"):
+    for command in (
+        "bench",
+        "unlearn",
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "presets",
+        "plugins check",
+        "plugins new",
+    ):
         assert f"cutk {command} --help" in helps
 
 

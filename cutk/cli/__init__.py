@@ -17,6 +17,14 @@ __all__ = ["main"]
 # Name, module, attribute, and the line that `cutk --help` shows without importing the module.
 _COMMANDS = {
     "bench": ("cutk.cli.bench", "bench", "Measure how well unlearners undo a manipulation."),
+    "unlearn": ("cutk.cli.unlearn", "unlearn", "Repair a model of your own that was trained on bad samples."),
+    "train": ("cutk.cli.train", "train", "Train a network by a recipe, and write its weights."),
+    "evaluate": (
+        "cutk.cli.evaluate",
+        "evaluate",
+        "Measure a checkpoint as bench measures its models.",
+    ),
+    "predict": ("cutk.cli.predict", "predict", "Write what a checkpoint predicts."),
     "presets": ("cutk.cli.presets", "presets", "Show the plans that come with cutk and its plugins."),
     "report": ("cutk.cli.report", "report", "Show stored runs as tables, figures and a page."),
     "plugins": ("cutk.cli.plugins", "plugins", "Show which components there are and what they can be told."),
@@ -72,7 +80,8 @@ def cli() -> None:
     """Corrective machine unlearning: undo the damage of bad training data when only a part of it is known.
 
     \b
-    Start with:  cutk bench --unlearner ssd
+    Measure methods:  cutk bench --unlearner ssd
+    Repair a model:   cutk unlearn --model … --weights … --data … --bad … -u ssd
     """  # noqa: D301  # click looks for the character itself
 
 
@@ -87,7 +96,8 @@ def main(args: list[str] | None = None) -> None:
         # The flag means the same behind a command as before it, so it is taken out before click assigns it to one.
         rest = [arg for arg in given if arg != "--traceback"]
         with python_warnings():
-            code = cli.main(rest, prog_name="cutk", standalone_mode=False, obj={"traceback": show_traceback})
+            about = {"traceback": show_traceback, "arguments": rest}
+            code = cli.main(rest, prog_name="cutk", standalone_mode=False, obj=about)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:

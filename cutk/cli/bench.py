@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from cutk.cli import completion
-from cutk.cli.common import Command, load_plugins, plugin_files, plugin_option, setting, settings
+from cutk.cli.common import Command, load_plugins, plugin_files, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.errors import CellError, UsageError
 from cutk.kinds import KINDS, Kind
@@ -67,20 +67,6 @@ def _component_options(function: F) -> F:
     return function
 
 
-def _recipe(options: dict[str, Any], words: list[str]) -> dict[str, str]:
-    """Read ``--recipe NAME key=value …``, of which the name may be left out.
-
-    ``words`` are the arguments that follow the first one: click hands them over by themselves.
-    """
-    texts = [*options["recipe"], *words]
-    named = [text for text in options["recipe"] if text and "=" not in text]
-    if len(set(named)) > 1:
-        raise UsageError(f"--recipe: expected the name of one recipe, got {' and '.join(map(repr, named))}.")
-    expected = "NAME, NAME=VALUE or both, such as steps=500"
-    found = dict(setting(text, "--recipe", expected) for text in texts if text not in named)
-    return {**found, **({"name": named[0]} if named else {})}
-
-
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
     """Return the entries of a plan that the command line sets; ``metrics`` come to those of the plan."""
     over: dict[str, Any] = {}
@@ -96,12 +82,8 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
         if options["seeds"] is not None:
             raise UsageError("Give --seeds N, which counts from 0, or --seed N for each seed by itself; not both.")
         over["seeds"] = list(options["seed"])
-    # `--recipe steps=10 lr=0.1`: what follows the first setting arrives as a plain argument.
-    more = [text for text in options["more"] if "." not in text.partition("=")[0]]
-    more_options = [text for text in options["more"] if text not in more]
-    if (more and not options["recipe"]) or (more_options and not options["option"]):
-        raise UsageError(f"Unexpected argument '{options['more'][0]}'. See: cutk bench --help")
-    if recipe := _recipe(options, more):
+    more, more_options = sorted_words(options, "bench")
+    if recipe := recipe_in(options["recipe"], more):
         over["recipe"] = recipe
     if nested := settings((*options["option"], *more_options)):
         over["options"] = nested

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Command", "Group", "load_plugins", "plugin_files", "plugin_option", "setting", "settings"]
+__all__ = [
+    *("Command", "Group", "load_plugins", "plugin_files", "plugin_option"),
+    *("recipe_in", "setting", "settings", "sorted_words"),
+]
 
 # What `--option` takes, in words.
 OPTION = "COMPONENT.NAME=VALUE, such as badnet.size=2"
@@ -84,6 +87,34 @@ def setting(text: str, option: str, expected: str) -> tuple[str, str]:
     if not equals or not name.strip():
         raise UsageError(f"{option}: expected {expected}, got '{text}'.")
     return name.strip(), value.strip()
+
+
+def sorted_words(options: Mapping[str, Any], command: str) -> tuple[list[str], list[str]]:
+    """Return the plain arguments that belong to ``--recipe``, and those that belong to ``--option``.
+
+    ``--recipe steps=10 lr=0.1``: what follows the first setting arrives as a plain argument.
+
+    Raises:
+        UsageError: if there are some, and no such option before them.
+    """
+    more = [text for text in options["more"] if "." not in text.partition("=")[0]]
+    more_options = [text for text in options["more"] if text not in more]
+    if (more and not options["recipe"]) or (more_options and not options["option"]):
+        raise UsageError(f"Unexpected argument '{options['more'][0]}'. See: cutk {command} --help")
+    return more, more_options
+
+
+def recipe_in(given: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+    """Read ``--recipe NAME key=value …``, of which the name may be left out.
+
+    ``words`` are the arguments that follow the first one: click hands them over by themselves.
+    """
+    named = [text for text in given if text and "=" not in text]
+    if len(set(named)) > 1:
+        raise UsageError(f"--recipe: expected the name of one recipe, got {' and '.join(map(repr, named))}.")
+    expected = "NAME, NAME=VALUE or both, such as steps=500"
+    found = dict(setting(text, "--recipe", expected) for text in [*given, *words] if text not in named)
+    return {**found, **({"name": named[0]} if named else {})}
 
 
 def settings(texts: Sequence[str], option: str = "--option", expected: str = OPTION) -> dict[str, dict[str, str]]:

@@ -181,10 +181,10 @@ def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider,
             raise UsageError(f"Plugin '{given}': expected a Python file, or a folder of such; there is none.")
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
             version = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-            yield Provider(INLINE, version, file.stem), partial(_import_file, file, version), file == path
+            yield Provider(INLINE, version, file.stem), partial(import_file, file, version), file == path
 
 
-def _import_file(file: Path, version: str) -> Any:
+def import_file(file: Path, version: str) -> Any:
     """Import a file as a module of its own name, which no other import can find by accident."""
     name = f"cutk_inline_{re.sub(r'[^0-9a-zA-Z_]', '_', file.stem)}_{version}"
     if name in sys.modules:

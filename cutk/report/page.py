@@ -32,17 +32,18 @@ def page(contents: Contents) -> str:
     parts = zip(contents.experiments, contents.sheets, contents.drawings, strict=True)
     failures = [described(failure) for failure in (*contents.failures, *contents.failed_summaries)]
     sections = [_section(*of_one) for of_one in parts]
-    return _template("page.html.j2").render(sections=sections, failures=failures, version=version("cutk"))
+    return template("page.html.j2").render(sections=sections, failures=failures, version=version("cutk"))
 
 
 def excerpt(contents: Contents) -> str:
     """Return what a notebook shows: the verdicts, the first figure and the results' tables, as HTML."""
     parts = zip(contents.experiments, contents.sheets, strict=True)
     sections = [_section(e, sheets, islice(contents.figures(e), 1)) for e, sheets in parts]
-    return _template("excerpt.html.j2").render(sections=sections)
+    return template("excerpt.html.j2").render(sections=sections)
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """Return one of the page templates beside this file; what goes into it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -90,6 +90,10 @@ class Method:
         self.prepared: dict[str, Scalars] = {}
         self._states: dict[str, tuple[Any, Cost] | CellError] = {}
 
+    def shared_costs(self) -> dict[str, Cost]:
+        """Return what ``prepare`` cost, for each state that points share."""
+        return {key: found[1] for key, found in self._states.items() if not isinstance(found, CellError)}
+
     def state(self, options: Options) -> str:
         """Return which of the prepared states a point uses."""
         return ", ".join(f"{name}={getattr(options, name)}" for name in self.component.prepared_by)

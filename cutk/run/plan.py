@@ -24,7 +24,18 @@ from cutk.problem.expansion import OF_DETECTOR
 from cutk.run.records import Identity
 from cutk.run.search import search_points
 
-__all__ = ["Chosen", "Composed", "Plan", "Setup", "layer", "over_default", "read_preset", "require_types", "resolve"]
+__all__ = [
+    "Chosen",
+    "Composed",
+    "Plan",
+    "Setup",
+    "choose",
+    "layer",
+    "over_default",
+    "read_preset",
+    "require_types",
+    "resolve",
+]
 
 BASE_PRESET = "default"
 MOST_SEEDS = 100_000
@@ -355,7 +366,7 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
                 f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
             )
     # Two spellings may mean one component.
-    chosen = {kind: {entry.name: _choose(entry, plan, dataset) for entry in those} for kind, those in entries.items()}
+    chosen = {kind: {entry.name: choose(entry, plan, dataset) for entry in those} for kind, those in entries.items()}
 
     def of(kind: str) -> tuple[Chosen, ...]:
         return tuple(chosen[kind].values())
@@ -380,7 +391,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
     )
 
 
-def _choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
+def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
+    """Return a component with the options that its defaults, the dataset's suggestions and the plan come to."""
     cls, name = entry.component.Options, entry.name
     given: dict[str, Any] = {}
     if entry.kind == "recipe":  # what suits the data under any recipe; one may lack an option that others have

@@ -10,23 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from cutk.components import Score, Selector, Unlearner
 from cutk.errors import Caught, CellError
 from cutk.guard import watched
+from cutk.learning.recipe import Progress
 from cutk.options import Options
-from cutk.problem.identification import all_but
-from cutk.problem.scenario import Scenario
+from cutk.problem.task import Task
 from cutk.problem.truth import accuracy
-from cutk.run.cells import Unlearning
 from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Attempt, Scalars
 
 if TYPE_CHECKING:
     from cutk.run.plan import Chosen
 
-__all__ = ["Search", "Working", "expand_grid", "pin", "search_points"]
+__all__ = ["Search", "Working", "expand_grid", "pin", "score_of", "search_points"]
 
 _log = logging.getLogger(__name__)
 Point = dict[str, Any]
@@ -89,43 +88,50 @@ class Working(Protocol):
         """Return the model that ``options`` give; note in ``attempt`` what it cost and what was logged."""
 
 
+def score_of(model: nn.Module, problem: Task, before: Tensor, measures: Sequence[str]) -> Score:
+    """Measure what a selector asks for; ``before`` (int64 ``[n]``) is what the original predicts of S_f."""
+    recipe, train, validation = problem.recipe, problem.train, problem.validation
+    now = recipe.predict(model, train, problem.identified)
+    known: Mapping[str, Callable[[], float | None]] = {
+        "validation_accuracy": lambda: (
+            None if validation is None else accuracy(recipe.predict(model, validation), validation.labels)
+        ),
+        "changed_fraction": lambda: float((now != before).double().mean()),
+        "identified_accuracy": lambda: accuracy(now, train.labels[problem.identified]),
+        "retained_accuracy": lambda: accuracy(
+            recipe.predict(model, train, problem.retained), train.labels[problem.retained]
+        ),
+    }
+    return Score(**{name: known[name]() for name in measures})
+
+
 @dataclass
 class Search:
     """Every point of an unlearner's grid, and the selector's choice among them.
 
-    ``before`` is what the original predicts of S_f at the α of ``cell``, int64 ``[n]``.
+    Attributes:
+        name: what it is about, for logs.
+        progress: told how many points are done.
+        observer: told of errors before they become a line.
+        admits: says of a score whether it keeps within the user's limits; others are chosen only if none does.
+        goes_on: asked before each point but the first whether there is time for it.
+        before: what the original predicts of S_f, int64 ``[n]``.
     """
 
     unlearner: Chosen
     selector: Selector
-    scenario: Scenario
-    original: nn.Module
-    cell: Unlearning
+    problem: Task
+    name: str
     observer: Observer
+    progress: Progress
     method: Working
     put_back: PutBack
+    admits: Callable[[Score], bool] = lambda _score: True
+    goes_on: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         self.points = self.unlearner.points
-        self.identified = self.scenario.identified(self.cell.alpha)
-        self.retained = all_but(self.identified, len(self.scenario.train))
-        self.before = self.scenario.recipe.predict(self.original, self.scenario.train, self.identified)
-
-    def _score(self, model: nn.Module) -> Score:
-        """Measure what the selector asks for."""
-        recipe, train, validation = self.scenario.recipe, self.scenario.train, self.scenario.validation
-        now = recipe.predict(model, train, self.identified)
-        known: Mapping[str, Callable[[], float | None]] = {
-            "validation_accuracy": lambda: (
-                None if validation is None else accuracy(recipe.predict(model, validation), validation.labels)
-            ),
-            "changed_fraction": lambda: float((now != self.before).double().mean()),
-            "identified_accuracy": lambda: accuracy(now, train.labels[self.identified]),
-            "retained_accuracy": lambda: accuracy(
-                recipe.predict(model, train, self.retained), train.labels[self.retained]
-            ),
-        }
-        return Score(**{name: known[name]() for name in self.selector.measures})
+        self.before = self.problem.recipe.predict(self.problem.original, self.problem.train, self.problem.identified)
 
     def _attempt(self, options: Options) -> tuple[Attempt, nn.Module | None, Score | None, BaseException | None]:
         """Try one point; return what is recorded of it, and its model and score or its error."""
@@ -133,15 +139,15 @@ class Search:
         with Caught() as caught:
             attempt.state = self.method.state(options)
             model = self.method.work(options, attempt)
-            score = self._score(model)
+            score = score_of(model, self.problem, self.before, self.selector.measures)
             attempt.measured_score = asdict(score)
             attempt.score = self._ask(lambda: self.selector.value(score))
         if caught.error is None:
-            _log.debug("%s: %s took %.2f s, score %s", self.cell, attempt.options, attempt.seconds, attempt.score)
+            _log.debug("%s: %s took %.2f s, score %s", self.name, attempt.options, attempt.seconds, attempt.score)
             return attempt, model, score, None
         self.observer.error(caught.error)
         attempt.error, attempt.traceback = caught.reason, caught.traceback
-        _log.debug("%s: %s failed: %s", self.cell, attempt.options, attempt.error)
+        _log.debug("%s: %s failed: %s", self.name, attempt.options, attempt.error)
         return attempt, None, None, caught.error
 
     def _ask(self, question: Callable[[], Any]) -> Any:
@@ -151,6 +157,9 @@ class Search:
         return answer
 
     def _choice(self, scores: Sequence[Score | None]) -> int:
+        admitted = [score if score is not None and self.admits(score) else None for score in scores]
+        if any(score is not None for score in admitted):
+            scores = admitted
         if type(self.selector).choose is Selector.choose:  # which needs no watching for each of many points
             return self.selector.choose(scores)
         return int(self._ask(lambda: self.selector.choose(list(scores))))
@@ -165,6 +174,8 @@ class Search:
         first: BaseException | None = None
         kept: tuple[int, nn.Module] | None = None  # one model at a time: a grid of large ones wouldn't fit
         for position, options in enumerate(self.points):
+            if position and not self.goes_on():
+                break
             attempt, model, score, error = self._attempt(options)
             attempts.append(attempt)
             scores.append(score)
@@ -175,10 +186,10 @@ class Search:
                 if self._choice(scores) == position:
                     kept = position, model
             if len(self.points) > 1:
-                self.observer.progress(self.cell, position + 1, len(self.points))
+                self.progress(position + 1, len(self.points))
         if kept is None:
             raise CellError(
-                f"None of {len(self.points)} options gave a model. The first failed with: {attempts[0].error}"
+                f"None of {len(attempts)} options gave a model. The first failed with: {attempts[0].error}"
             ) from first
         selected, chosen = self._choice(scores), kept[1]
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point

@@ -390,7 +390,8 @@ class Worker:
         every = self.setup.plan.evaluate == "all"
         with self._method(cell, original, put_back) as method:
             unlearner = self._unlearner(cell)
-            search = Search(unlearner, selector, scenario, original, cell, self.observer, method, put_back)
+            problem, progress = scenario.problem(original, cell.alpha), partial(self.observer.progress, cell)
+            search = Search(unlearner, selector, problem, str(cell), self.observer, progress, method, put_back)
 
             def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
                 if not every:  # reading all samples takes a while: once for each point would be too often

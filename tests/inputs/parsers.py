@@ -17,10 +17,12 @@ import cutk
 from cutk.cli.bench import _alphas
 from cutk.cli.common import settings
 from cutk.plugins.registry import load_registry
+from cutk.repair.weights import read_weights
 from cutk.run.files import Damaged, Unreadable, load_weights
 from cutk.run.plan import Plan, layer, over_default, resolve
 from cutk.run.store import Store
 from cutk_builtin.datasets.arrays import Arrays
+from cutk_builtin.datasets.csv_table import rows_of
 from cutk_builtin.identifications.file import entries_of, positions
 from cutk_builtin.manipulations.label_file import line_up, read
 
@@ -126,7 +128,24 @@ def weights(content, folder):
     load_weights(path, hashlib.sha256(content).hexdigest())
 
 
+def _checkpoint(suffix):
+    def checkpoint(content, folder):
+        path = folder / f"checkpoint{suffix}"
+        path.write_bytes(content)
+        read_weights(path)
+
+    return checkpoint
+
+
+def table(content, folder):
+    path = folder / "table.csv"
+    path.write_bytes(content)
+    rows_of(path, None, None)
+
+
 PARSERS = {
+    **{f"checkpoint{suffix}": _checkpoint(suffix) for suffix in (".pt", ".safetensors")},
+    "table": table,
     "plan": plan_file,
     "preset": plan_name,
     "entries": plan_entries,
@@ -175,6 +194,12 @@ def _stored():
     return [_saved(np.savez, **arrays), _saved(np.savez_compressed, **arrays)]
 
 
+def _checkpoint_bytes(legacy=False):
+    file = io.BytesIO()
+    torch.save({"state_dict": {"weight": torch.zeros(2, 2)}}, file, _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
 def seeds():
     """Return for each parser what it takes, to begin with."""
     from safetensors.torch import save
@@ -221,4 +246,7 @@ def seeds():
         "record": [whole],
         "forged": [b"{" + b"\n" + whole.removeprefix(b"{\n")],
         "weights": [save(tensors)],
+        "checkpoint.pt": [_checkpoint_bytes(), _checkpoint_bytes(legacy=True)],
+        "checkpoint.safetensors": [save(tensors), save(tensors, {"cutk": '{"classes": ["a"]}'})],
+        "table": [b"path,label\na.png,cat\nb.png,dog\n"],
     }

@@ -30,7 +30,7 @@ SMALL = {
     "label-file": {"file": "labels.txt"},
 }
 # What needs files that don't come with cutk: how it says so is checked, and the rest in its own tests.
-WITH_FILES = {"arrays", "cifar10", "cifar100", "fashion-mnist", "folder", "mnist", "pcam", "svhn"}
+WITH_FILES = {"arrays", "cifar10", "cifar100", "csv", "fashion-mnist", "folder", "mnist", "pcam", "svhn"}
 # What needs a library that not everybody has.
 LIBRARIES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "timm": "timm"}
 MAY_BE_UNJUDGED = {"direction_is_honest", "triggers_fit_the_samples"}

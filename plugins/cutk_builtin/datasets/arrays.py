@@ -11,6 +11,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -309,6 +310,20 @@ class Arrays(cutk.Dataset):
 
     def load(self) -> cutk.Splits:
         """Read the file."""
+        train, *others = self._read()
+        if not others:
+            return cutk.Splits.of(train, self.options.test_fraction, self.options.seed)
+        test, *validation = others
+        return cutk.Splits(train=train, test=test, validation=validation[0] if validation else None)
+
+    def given(self) -> cutk.Given:
+        """Read the file; without ``train_`` in its names, all of it was trained on."""
+        train, *others = self._read()
+        given = cutk.Given.of_samples(train)
+        return replace(given, validation=cutk.Given.of_samples(others[-1])) if others else given
+
+    def _read(self) -> list[cutk.Samples]:
+        """Return all samples, or those to train on, to test on, and held out ones if there are some."""
         o = self.options
         file = o.file.expanduser()
         readers = {".npz": read_npz, ".safetensors": read_safetensors}
@@ -325,7 +340,7 @@ class Arrays(cutk.Dataset):
             split = any(f"train_{what}" in arrays for what in CONTENTS)
             held_out = [p for p in ("val_", "validation_") if any(p + what in arrays for what in CONTENTS)][:1]
             prefixes = ["train_", "test_", *held_out] if split else [""]
-            train, *others = label_splits(dict(pair(arrays, prefix, o.layout) for prefix in prefixes), names)
+            return label_splits(dict(pair(arrays, prefix, o.layout) for prefix in prefixes), names)
         except OSError as error:
             # Readers of damaged files seek where nothing is.
             damaged = error.errno in (None, errno.EINVAL)
@@ -333,10 +348,6 @@ class Arrays(cutk.Dataset):
             raise cutk.UsageError(f"'{file}' {problem}.") from error
         except ValueError as error:
             raise cutk.UsageError(f"'{file}': {error}.") from error
-        if not others:
-            return cutk.Splits.of(train, o.test_fraction, o.seed)
-        test, *validation = others
-        return cutk.Splits(train=train, test=test, validation=validation[0] if validation else None)
 
 
 @cutk.hookimpl

@@ -6,24 +6,16 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 
 import cutk
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-# What they hold, by Pillow's names: no file is read as something that its name doesn't promise.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+SUFFIXES = cutk.ImageFiles.SUFFIXES
 LONGEST_SIDE = 10_000
 MOST_LISTED = 5
-
-
-def cannot_be_read(path: Path, error: OSError) -> cutk.UsageError:
-    """Return what the user is told of a file or folder that is there, and can't be read."""
-    return cutk.UsageError(f"'{path}' can't be read: {error.strerror or error}. Change that, or remove it.")
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -35,7 +27,7 @@ def class_folders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise cannot_be_read(folder, error) from error
+        raise cutk.unreadable(folder, error) from error
 
 
 def find_splits(root: Path) -> dict[str, Path]:
@@ -49,7 +41,7 @@ def find_splits(root: Path) -> dict[str, Path]:
     try:
         there = root.is_dir()
     except OSError as error:
-        raise cannot_be_read(root, error) from error
+        raise cutk.unreadable(root, error) from error
     if not there:
         raise cutk.UsageError(
             f"'{root}' is no folder: expected images in '{root / 'train' / 'CLASS'}' and '{root / 'test' / 'CLASS'}', "
@@ -74,7 +66,7 @@ def visible_files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
 
     def unreadable(error: OSError) -> None:
         if Path(error.filename) == folder:
-            raise cannot_be_read(folder, error) from error
+            raise cutk.unreadable(folder, error) from error
         left_out["folders that can't be read"] += 1
 
     for path, folders, files in os.walk(folder, onerror=unreadable):
@@ -119,82 +111,6 @@ def find_images(folder: Path, classes: Sequence[str], left_out: Counter[str]) ->
             )
         found += [(file, classes.index(path.name)) for file in sorted(files)]
     return found
-
-
-def turned(image: Image.Image) -> Image.Image:
-    """Return a copy of ``image``, turned as its EXIF data say, if they can be read."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # what Pillow raises for damaged EXIF data; the image itself is there
-        return image.copy()
-
-
-def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str]) -> Tensor:
-    """Return one image, uint8 ``[C, H, W]``; with ``size``, its shorter side is scaled to it and its centre cropped.
-
-    It is turned as its EXIF data say; what is transparent becomes white; of several frames the first is taken.
-
-    Raises:
-        UsageError: if the file is unreadable, damaged, or no image of 8 bits a channel.
-    """
-    try:
-        with Image.open(file, formats=FORMATS) as opened:
-            # Pillow cuts off what is brighter than 255, and says nothing.
-            if opened.mode.startswith(("I", "F")):
-                raise cutk.UsageError(
-                    f"'{file}': expected 8 bits a channel, got the mode {opened.mode}. Convert the images to 8 bits."
-                )
-            left_out["frames behind the first"] += getattr(opened, "n_frames", 1) - 1
-            image = turned(opened)
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if grey else "RGB")
-    except cutk.UsageError:
-        raise
-    except PermissionError as error:
-        raise cannot_be_read(file, error) from error
-    except Image.DecompressionBombError as error:
-        raise cutk.UsageError(f"'{file}' has more pixels than are read ({error}). Scale it down.") from error
-    except Exception as error:  # Pillow's readers don't agree on what a damaged file raises
-        raise cutk.UsageError(f"'{file}' is damaged, or no image. Replace it, or remove it.") from error
-    from torchvision.transforms.functional import (  # which takes as long to import as torch itself
-        center_crop,
-        pil_to_tensor,
-        resize,
-    )
-
-    if size is not None:
-        image = center_crop(resize(image, size), [size, size])
-    return pil_to_tensor(image)
-
-
-def read_images(files: Sequence[Path], size: int | None, grey: bool, left_out: Counter[str]) -> Tensor:
-    """Return the images, uint8 ``[N, C, H, W]``.
-
-    Raises:
-        UsageError: if one can't be read, or differs from the first in size, or all of them don't fit into memory.
-    """
-    first = read_image(files[0], size, grey, Counter())
-    try:
-        pixels = torch.empty(len(files), *first.shape, dtype=torch.uint8)
-    except (RuntimeError, MemoryError) as error:
-        needed = len(files) * first.numel() / 2**30
-        raise cutk.UsageError(
-            f"{len(files):,} images of {'×'.join(map(str, first.shape[1:]))} pixels need {needed:,.0f} GB of memory, "
-            "which isn't there. Set the option size to scale them down."
-        ) from error
-    for index, file in enumerate(files):
-        image = read_image(file, size, grey, left_out)
-        if image.shape != first.shape:
-            (height, width), (expected_height, expected_width) = image.shape[1:], first.shape[1:]
-            raise cutk.UsageError(
-                f"'{file}': expected {expected_height}×{expected_width} pixels, as '{files[0]}' has, got "
-                f"{height}×{width}. Set the option size to scale and crop all images to one size."
-            )
-        pixels[index] = image
-    return pixels
 
 
 def in_words(left_out: Counter[str]) -> str:
@@ -255,7 +171,7 @@ class Folder(cutk.Dataset):
         if not all(found):
             empty = list(folders.values())[found.index([])]
             raise cutk.UsageError(f"'{empty}' has no images: expected them in '{empty / classes[0]}' and so on.")
-        pixels = read_images([file for part in found for file, _ in part], o.size, o.grey, left_out)
+        pixels = cutk.ImageFiles([file for part in found for file, _ in part], o.size, o.grey).read(left_out)
         if listed := in_words(left_out):
             warnings.warn(f"'{root}': left out {listed}.", stacklevel=2)
         parts = [
@@ -270,6 +186,34 @@ class Folder(cutk.Dataset):
         if len(parts) == 1:
             return cutk.Splits.of(parts[0], o.test_fraction, o.seed)
         return cutk.Splits(**dict(zip(folders, parts, strict=True)))
+
+    def given(self) -> cutk.Given:
+        """List all training images, which are read when they are due.
+
+        ``ROOT/train``, if there is one, holds them, and ``ROOT/validation``, ``ROOT/val`` or ``ROOT/test`` what wasn't
+        trained on.
+        """
+        root = self.options.root.expanduser()
+        if not root.is_dir():
+            raise cutk.UsageError(f"'{root}' is no folder: expected images in '{root / 'CLASS'}'.")
+        pool, held_out = root, None
+        if (root / "train").is_dir() and class_folders(root / "train"):
+            pool = root / "train"
+            held_out = next((root / name for name in ("validation", "val", "test") if (root / name).is_dir()), None)
+        classes = tuple(path.name for path in class_folders(pool))
+        if not classes:
+            raise cutk.UsageError(f"'{pool}': expected a folder for each class, got none.")
+        left_out: Counter[str] = Counter()
+        parts = [self._listed(folder, root, classes, left_out) for folder in (pool, held_out) if folder is not None]
+        if listed := in_words(left_out):
+            warnings.warn(f"'{root}': left out {listed}.", stacklevel=2)
+        return replace(parts[0], validation=parts[1] if held_out else None)
+
+    def _listed(self, folder: Path, root: Path, classes: tuple[str, ...], left_out: Counter[str]) -> cutk.Given:
+        found = find_images(folder, classes, left_out)
+        images = cutk.ImageFiles([file for file, _ in found], self.options.size, self.options.grey)
+        names = tuple(file.relative_to(root).as_posix() for file, _ in found)
+        return cutk.Given(images, torch.tensor([label for _, label in found]), classes, names)
 
 
 @cutk.hookimpl

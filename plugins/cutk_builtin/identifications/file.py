@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import cutk
 
-HEADERS = {"id", "ids", "index", "indices", "name", "names", "file", "filename", "path", "sample"}
-MOST_BYTES = 2**28
-
 
 def entries_of(file: Path) -> list[str]:
-    """Return what a list names: lines of a .txt file, the first column of a .csv file, or a .json array.
-
-    Raises:
-        UsageError: if the file isn't there, is no such list, or names nothing.
-    """
-    # Pipes and devices are no regular files: they could go on for ever.
-    if not file.is_file() or file.suffix not in (".txt", ".csv", ".json"):
-        problem = "ends otherwise" if file.is_file() else "is not there, or no regular file"
-        raise cutk.UsageError(
-            f"'{file}' {problem}: expected a .txt, .csv or .json list of samples. "
-            "Give it with --identification file:FILE."
-        )
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            text = lines.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"expected at most {MOST_BYTES} characters")
-        entries = parse(text, file.suffix)
-    except OSError as error:
-        raise cutk.UsageError(f"'{file}' can't be read: {error.strerror}.") from error
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise cutk.UsageError(f"'{file}': expected a list of ids or names, got something else ({error}).") from error
-    if not entries:
-        raise cutk.UsageError(f"'{file}' names no sample: expected an id or a name a line.")
-    return entries
-
-
-def parse(text: str, suffix: str) -> list[str]:
-    """Return the entries of a list, without blank lines, remarks (#) and a heading."""
-    if suffix == ".json":
-        content: Any = json.loads(text)
-        if not isinstance(content, list) or not all(type(entry) in (int, str) for entry in content):
-            raise ValueError("expected a JSON array of whole numbers and texts")
-        return [str(entry) for entry in content]
-    lines = text.splitlines()
-    if suffix == ".csv":
-        lines = [row[0] for row in csv.reader(lines) if row]
-        if lines and lines[0].strip().lower() in HEADERS:
-            del lines[0]
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    """Return what a list names; a ``UsageError`` as ``cutk.read_list`` raises it."""
+    return cutk.read_list(file, "Give it with --identification file:FILE.")
 
 
 def positions(entries: Sequence[str], samples: cutk.Samples, held_out: cutk.Samples | None) -> Tensor:

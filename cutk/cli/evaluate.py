@@ -1,0 +1,144 @@
+"""``cutk evaluate``: a benchmark's metrics of a checkpoint that comes from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cutk.cli import completion
+from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
+from cutk.cli.logs import log_level_option
+from cutk.cli.messages import warn
+from cutk.cli.own import machine_options, model_options
+from cutk.errors import UsageError
+
+if TYPE_CHECKING:
+    from cutk.run.plan import Setup
+    from cutk.run.records import Attempt
+
+
+@click.command(cls=Command, context_settings={"max_content_width": 100})
+@plugin_option
+@model_options
+@click.option(
+    "--dataset", "-d", required=True, metavar="NAME", shell_complete=completion.names("--dataset"), help="The data."
+)
+@click.option(
+    "--manipulation",
+    "-m",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.names("--manipulation"),
+    help="What went wrong with the training data.",
+)
+@click.option(
+    "--metric", multiple=True, metavar="NAME", shell_complete=completion.names("--metric"), help="Measure this, too."
+)
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie.")
+@click.option("--download", is_flag=True, help="Allow the dataset to be fetched.")
+@machine_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@log_level_option
+@click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
+@click.pass_context
+def evaluate(ctx: click.Context, /, **options: Any) -> int:
+    """Measure a checkpoint as bench measures its models: on what a manipulation affects, and on the rest.
+
+    The manipulation is that of cutk bench with the same --seed. Metrics of an unlearning (its time, say) aren't there.
+
+    \b
+    cutk evaluate --model convnet-small --weights model.safetensors -d digits -m badnet
+    """  # noqa: D301  # click looks for the character itself
+    with contextlib.redirect_stdout(sys.stderr):
+        values, breakdowns, failed = _evaluated(ctx, options)
+    if options["as_json"]:
+        click.echo(json.dumps({"metrics": values, "breakdowns": breakdowns, "failed": failed}, indent=2))
+    else:
+        width = max(map(len, values), default=0)
+        for name, value in values.items():
+            click.echo(f"{name.replace('_', ' '):{width}}  {value:.4f}")
+    for name, reason in failed.items():
+        warn(f"{name} gave no number: {reason}")
+    return 1 if failed else 0
+
+
+def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
+    """Return the benchmark whose metrics these are, with nothing to unlearn."""
+    from cutk.repair.repairing import PRESET
+    from cutk.run.plan import Plan, layer, over_default, read_preset, resolve
+
+    registry = load_plugins(ctx)
+    words, more_options = sorted_words(options, "evaluate")
+    over: dict[str, Any] = {
+        "dataset": options["dataset"],
+        "manipulations": [options["manipulation"]],
+        "seeds": [options["seed"]],
+        "unlearners": read_preset(PRESET, registry)["unlearners"],
+        "summaries": [],
+        "precision": options["precision"] or "fp32",
+        "options": settings((*options["option"], *more_options)),
+    }
+    if options["device"]:
+        over["device"] = options["device"]
+    if recipe := recipe_in(options["recipe"], words):
+        over["recipe"] = recipe
+    fields = registry.get("dataset", options["dataset"]).component.Options.model_fields
+    for flag, name in (("data_root", "root"), ("download", "download")):
+        if options[flag]:
+            if name not in fields:
+                raise UsageError(f"Dataset '{options['dataset']}' has no use for --{flag.replace('_', '-')}.")
+            over["options"].setdefault(options["dataset"], {})[name] = options[flag]
+    content = over_default(None, registry)
+    if options["metric"]:
+        over["metrics"] = [*content["metrics"], *options["metric"]]
+    own = options["model"].partition(":")[0]
+    model_options = over["options"].pop(own, {})
+    return resolve(Plan.parse(layer(content, over)), registry), (registry, model_options)
+
+
+def _evaluated(
+    ctx: click.Context, options: dict[str, Any]
+) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
+    from cutk.problem.truth import Evaluation
+    from cutk.repair.sources import builder
+    from cutk.repair.weights import fitted, read_weights
+    from cutk.run.measuring import measure
+    from cutk.run.observer import Observer
+    from cutk.run.records import Attempt
+    from cutk.run.store import Store
+    from cutk.run.worker import Worker
+
+    weights = read_weights(options["weights"].expanduser())
+    setup, (registry, model_options) = _setup(ctx, options)
+    with tempfile.TemporaryDirectory(prefix="cutk-") as folder:
+        worker = Worker(setup, Store(Path(folder)))
+        (composed,) = setup.manipulations
+        scenario = worker.scenario(composed.name, options["seed"])
+        samples = worker.splits.train
+        model = builder(options["model"], registry, model_options, samples.shape, len(samples.classes))()
+        fitted(weights, model, options["weights"], len(samples.classes))
+        attempt = Attempt()
+        measurements = worker.measurements[composed.name]
+        placed = worker.recipe.place(model.float()).eval()
+        measure(measurements, Evaluation(scenario.truth, placed, worker.recipe), attempt, Observer())
+    names = {measurement.identity: measurement.name for measurement in measurements}
+    return _split(attempt, names)
+
+
+def _split(
+    attempt: Attempt, names: dict[str, str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
+    values, breakdowns = {}, {}
+    for identity, name in names.items():
+        value = attempt.metrics.get(identity)
+        if isinstance(value, dict):
+            breakdowns[name] = value
+        elif value is not None:
+            values[name] = value
+    return values, breakdowns, {names[identity]: why for identity, why in attempt.failed_metrics.items()}

@@ -1,0 +1,292 @@
+"""What the commands for models and data of the user's own have in common: their options, and what these mean."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from cutk.cli import completion
+from cutk.cli.messages import say, stderr_console, visible
+from cutk.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cutk.data.given import Given
+    from cutk.data.samples import Normalisation
+    from cutk.plugins.registry import Entry, Registry
+    from cutk.repair.weights import Weights
+
+F = TypeVar("F", bound=Callable[..., Any])
+Tell = Callable[[str, int, int], None]
+
+__all__ = [
+    *("Checkpoint", "checkpoint_from", "data_options", "given_from", "machine_options", "model_options", "ordered"),
+    *("normalisation_of", "same_classes", "seconds_in", "telling", "workers_for"),
+]
+
+# Lines about one long part come this many seconds apart at least.
+_QUIET = 30.0
+# From so many samples on, others read ahead.
+_MANY = 4096
+
+
+def numbers(_ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Read numbers separated by commas."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--{parameter.name}: expected numbers separated by commas, got '{text}'.") from None
+
+
+def _several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def data_options(required: bool = True) -> Callable[[F], F]:
+    """Give a command the options that say where the data are and how they reach the model."""
+    return _several(
+        [
+            click.option(
+                "--data",
+                required=required,
+                metavar="NAME",
+                shell_complete=completion.names("--dataset"),
+                help="The training data: folder:DIR, arrays:FILE, csv:FILE, or another dataset.",
+            ),
+            click.option("--mean", callback=numbers, metavar="A,…", help="What is subtracted; 0 if not given."),
+            click.option("--std", callback=numbers, metavar="A,…", help="What it is divided by; 1 if not given."),
+            click.option("--normalise", is_flag=True, help="Measure both on the training data instead."),
+            click.option("--size", type=click.IntRange(1), metavar="N", help="Scale and crop images to N×N pixels."),
+            click.option(
+                "--channels", type=click.Choice(["rgb", "bgr", "grey"]), default="rgb", help="What images are read as."
+            ),
+            click.option("--classes", metavar="NAME,…", help="Classes in the order of the model's outputs."),
+            click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie."),
+            click.option("--download", is_flag=True, help="Allow the dataset to be fetched."),
+            click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Processes that read images."),
+        ]
+    )
+
+
+def model_options(function: F) -> F:
+    """Give a command the options that name a network and its weights."""
+    return _several(
+        [
+            click.option(
+                "--model",
+                required=True,
+                metavar="NAME",
+                shell_complete=completion.names("--model"),
+                help="A network by name, package.module:function or file.py:function.",
+            ),
+            click.option(
+                "--weights",
+                required=True,
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="A .safetensors file, or a state dict that torch.save wrote.",
+            ),
+        ]
+    )(function)
+
+
+def machine_options(function: F) -> F:
+    """Give a command the options that say how it computes."""
+    return _several(
+        [
+            click.option(
+                "--recipe",
+                multiple=True,
+                metavar="[NAME] NAME=VALUE …",
+                shell_complete=completion.recipe,
+                help="How models are trained: a recipe, what it is told, or both, such as steps=500.",
+            ),
+            click.option(
+                "--option",
+                "-o",
+                multiple=True,
+                metavar="COMPONENT.NAME=VALUE",
+                shell_complete=completion.options,
+                help="Set an option; see: cutk plugins show.",
+            ),
+            click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps."),
+            click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="fp32 if not given."),
+            click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Of all chance."),
+        ]
+    )(function)
+
+
+_UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_in(text: str, option: str) -> float:
+    """Return a duration in seconds: ``90s``, ``10min``, ``1.5h``.
+
+    >>> seconds_in("10min", "--budget")
+    600.0
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if found is None or found[2] not in _UNITS or not float(found[1]):
+        raise UsageError(f"{option}: expected a duration such as 90s, 10min or 2h, got '{text}'.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _dataset_options(entry: Entry, options: dict[str, Any], nested: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Return what the command line says to a dataset, by its own names."""
+    grey = options["channels"] == "grey"
+    said: dict[str, Any] = {
+        "root": options["data_root"],
+        "download": options["download"] or None,
+        "size": options["size"],
+        "grey": grey or None,
+    }
+    spelled = {"root": "--data-root", "download": "--download", "size": "--size", "grey": "--channels grey"}
+    fields = entry.component.Options.model_fields
+    for name, value in said.items():
+        if value is not None and name not in fields:
+            raise UsageError(f"Dataset '{entry.name}' has no use for {spelled[name]}. Leave it out.")
+    return {
+        **{name: value for name, value in said.items() if value is not None},
+        **nested.get(entry.family, {}),
+        **nested.get(entry.name, {}),
+    }
+
+
+def given_from(
+    registry: Registry, name: str, options: dict[str, Any], nested: dict[str, dict[str, str]]
+) -> tuple[Given, Entry, Path | None]:
+    """Return what a dataset's name stands for: its samples, who provides them, and where they lie."""
+    from cutk.repair.sources import data_of
+
+    entry = registry.get("dataset", name)
+    said = _dataset_options(entry, options, nested)
+    place = {**entry.given, **said}.get("root")
+    return data_of(entry, said), entry, None if place is None else Path(place).expanduser()
+
+
+class Checkpoint(NamedTuple):
+    """What the files hold that ``--model``, ``--weights`` and ``--data`` name."""
+
+    weights: Weights
+    model: nn.Module  # with the weights
+    build: Callable[[], nn.Module]  # makes it with new ones
+    given: Given  # with the classes in the order of the model's outputs
+    entry: Entry  # the dataset
+    root: Path | None  # where the data lie
+
+
+def checkpoint_from(registry: Registry, options: dict[str, Any], nested: dict[str, dict[str, str]]) -> Checkpoint:
+    """Read weights and data, what is quickly read first, and put the weights into the network."""
+    from cutk.repair.sources import builder, sample_shape
+    from cutk.repair.weights import fitted, read_weights
+
+    weights = read_weights(options["weights"].expanduser())
+    given, entry, root = given_from(registry, options["data"], options, nested)
+    given = ordered(given, options, weights.note)
+    own = nested.get(options["model"].partition(":")[0], {})
+    build = builder(options["model"], registry, own, sample_shape(given), len(given.classes))
+    model = build()
+    fitted(weights, model, options["weights"], len(given.classes))
+    return Checkpoint(weights, model, build, given, entry, root)
+
+
+def normalisation_of(options: dict[str, Any], given: Given, note: dict[str, Any]) -> Normalisation | None:
+    """Return what images or features are normalised with: as asked for, as noted with the weights, or none."""
+    from cutk.data.samples import Normalisation
+    from cutk.repair.inputs import measured_on
+    from cutk.repair.sources import sample_shape
+
+    mean, std = options["mean"], options["std"]
+    if options["normalise"]:
+        if mean is not None or std is not None:
+            raise UsageError("Give --normalise, or --mean and --std; not both.")
+        return measured_on(given)
+    if mean is None and std is None:
+        if isinstance(note.get("mean"), list) and isinstance(note.get("std"), list):
+            mean, std = note["mean"], note["std"]
+        else:
+            return given.normalisation
+    channels = sample_shape(given)[0]
+    found = []
+    for flag, values in (("--mean", mean or (0.0,)), ("--std", std or (1.0,))):
+        if len(values) not in (1, channels):
+            raise UsageError(f"{flag}: expected one number, or one for each of {channels} channels, got {len(values)}.")
+        found.append(tuple(map(float, values)) if len(values) == channels else (float(values[0]),) * channels)
+    if not all(value > 0 for value in found[1]):
+        raise UsageError("--std: expected numbers above 0.")
+    return Normalisation(found[0], found[1])
+
+
+def ordered(given: Given, options: dict[str, Any], note: dict[str, Any]) -> Given:
+    """Return samples with their classes in the order of the model's outputs, where that is said or noted."""
+    from cutk.repair.sources import in_order
+
+    if options["classes"]:
+        return in_order(given, [name.strip() for name in options["classes"].split(",")], "--classes")
+    noted = note.get("classes")
+    if isinstance(noted, list) and set(given.classes) <= set(map(str, noted)):
+        return in_order(given, [str(name) for name in noted], "The weights' classes")
+    return given
+
+
+def workers_for(options: dict[str, Any], given: Given) -> int:
+    """Return how many processes read samples: those asked for, or some where there are many files."""
+    import os
+
+    from cutk.data.samples import Samples
+
+    if options["workers"] is not None:
+        return int(options["workers"])
+    return 0 if isinstance(given.content, Samples) or len(given) < _MANY else min(4, os.cpu_count() or 1)
+
+
+def same_classes(held_out: Given, classes: tuple[str, ...]) -> Given:
+    """Return validation samples with the classes of the training samples."""
+    from cutk.repair.sources import in_order
+
+    return replace(in_order(replace(held_out, validation=None), classes, "--validation"), normalisation=None)
+
+
+@contextmanager
+def telling() -> Iterator[Tell]:
+    """Yield what is told how far each part has come: bars on a terminal, a line now and then elsewhere."""
+    console = stderr_console()
+    if not console.is_terminal:
+        spoke: dict[str, float] = {}
+
+        def line(what: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            if now - spoke.setdefault(what, now) > _QUIET and done < total:
+                spoke[what] = now
+                say(f"{what}: {done} of {total}")
+
+        yield line
+        return
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True) as bars:
+
+        def bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(escape(visible(what)), total=total)
+            bars.update(tasks[what], completed=done, total=total, visible=done < total)
+
+        yield bar

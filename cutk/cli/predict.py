@@ -1,0 +1,94 @@
+"""``cutk predict``: what a checkpoint says of each sample."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutk.cli.common import Command, load_plugins, plugin_option, settings
+from cutk.cli.logs import log_level_option
+from cutk.cli.own import (
+    checkpoint_from,
+    data_options,
+    machine_options,
+    model_options,
+    normalisation_of,
+    telling,
+    workers_for,
+)
+from cutk.errors import UsageError, printable
+
+
+@click.command(cls=Command, context_settings={"max_content_width": 100})
+@plugin_option
+@model_options
+@data_options()
+@machine_options
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, in place of the terminal."
+)
+@click.option("--force", is_flag=True, help="Replace the file.")
+@log_level_option
+@click.pass_context
+def predict(ctx: click.Context, /, **options: Any) -> int:
+    """Write what a checkpoint predicts of each sample, as a table (CSV) in the order of the data.
+
+    \b
+    cutk predict --model resnet9 --weights model.safetensors --data folder:clean --out predictions.csv
+    """  # noqa: D301  # click looks for the character itself
+    out = options["out"]
+    if out is not None and out.exists() and not options["force"]:
+        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+        text, reached = _predicted(ctx, options, tell)
+    if out is None:
+        click.echo(text, nl=False)
+        return 0
+    from cutk.report.files import write_file
+
+    write_file(out.expanduser(), text)
+    click.echo(f"Wrote '{out}'. {reached}")
+    return 0
+
+
+def _predicted(ctx: click.Context, options: dict[str, Any], tell: Any) -> tuple[str, str]:
+    from cutk.machine import choose_device
+    from cutk.problem.truth import accuracy
+    from cutk.repair.inputs import Adapted, require_logits, set_of
+    from cutk.repair.judging import outputs
+    from cutk.repair.records import Limits
+    from cutk.repair.repairing import methods_of
+    from cutk.repair.verdict import percent
+
+    registry = load_plugins(ctx)
+    own = checkpoint_from(registry, options, settings(options["option"]))
+    given, device = own.given, choose_device(options["device"] or "auto")
+    plan = {"precision": options["precision"]} if options["precision"] else {}
+    recipe = methods_of(registry, plan, Limits(max_accuracy_loss=0)).recipe.make()
+    recipe = recipe.on(device, options["precision"] or "fp32")
+    samples = set_of(
+        *(given, normalisation_of(options, given, own.weights.note), None, device),
+        num_classes=len(given.classes),
+        bgr=options["channels"] == "bgr",
+        workers=workers_for(options, given),
+    )
+    model = recipe.place(Adapted(own.model.float())).eval()
+    if (came := require_logits(model, samples)) != len(given.classes):
+        raise UsageError(f"The model tells {came} classes apart, and the data have {len(given.classes)}.")
+    says = outputs(model, samples, recipe, lambda done, total: tell("predicting", done, total))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["index", "name", "label", "predicted", "probability of the label"])
+    for index in range(len(given)):
+        name = given.names[index] if given.names else ""
+        label, now = int(given.labels[index]), int(says.predicted[index])
+        probability = f"{float(says.of_label[index]):.4f}"
+        writer.writerow([index, name, given.classes[label], given.classes[now], probability])
+    reached = percent(accuracy(says.predicted, given.labels) or 0.0)
+    return printable(table.getvalue()), f"{reached} of {len(given)} samples are predicted as labelled."

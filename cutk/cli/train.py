@@ -1,0 +1,125 @@
+"""``cutk train``: an original as bench trains it, on given data."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutk.cli import completion
+from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
+from cutk.cli.logs import log_level_option
+from cutk.cli.own import (
+    data_options,
+    given_from,
+    machine_options,
+    normalisation_of,
+    ordered,
+    same_classes,
+    telling,
+    workers_for,
+)
+from cutk.errors import UsageError
+
+
+@click.command(cls=Command, context_settings={"max_content_width": 100})
+@plugin_option
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=completion.names("--model"),
+    help="A network by name, package.module:function or file.py:function; by default the one that suits the data.",
+)
+@data_options()
+@machine_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("model.safetensors"),
+    show_default=True,
+    metavar="FILE",
+    help="Where the weights go: .safetensors, or any other ending for a state dict.",
+)
+@click.option("--force", is_flag=True, help="Replace the file.")
+@log_level_option
+@click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
+@click.pass_context
+def train(ctx: click.Context, /, **options: Any) -> int:
+    """Train a network by a recipe on given data, and write its weights.
+
+    Trains as cutk bench trains an original. Of a .safetensors file the metadata hold the order of the classes and the
+    normalisation, which cutk unlearn, evaluate and predict take from there. Without --mean and --std both are measured
+    on the training data.
+
+    \b
+    cutk train --model resnet9 --data folder:photos --size 32 --recipe steps=2000 lr=0.1 --out model.safetensors
+    """  # noqa: D301  # click looks for the character itself
+    out = options["out"].expanduser()
+    if out.exists() and not options["force"]:
+        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+        line = _trained(ctx, options, out, tell)
+    click.echo(line)
+    return 0
+
+
+def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) -> str:
+    import torch
+
+    from cutk.problem.truth import accuracy
+    from cutk.repair.inputs import measured_on, require_logits, set_of
+    from cutk.repair.records import Limits
+    from cutk.repair.repairing import methods_of, training_task
+    from cutk.repair.sources import builder, sample_shape
+    from cutk.repair.verdict import percent
+    from cutk.repair.weights import NOTE
+    from cutk.repair.writing import save_weights
+    from cutk.run.files import apart
+
+    registry = load_plugins(ctx)
+    words, more_options = sorted_words(options, "train")
+    nested = settings((*options["option"], *more_options))
+    given, entry, _ = given_from(registry, options["data"], options, nested)
+    given = ordered(given, options, {})
+    component: Any = entry.component
+    name = options["model"] or component.model
+    if not name:
+        raise UsageError(f"Dataset '{entry.name}' suggests no model. Choose one with --model.")
+    build = builder(name, registry, nested.get(name.partition(":")[0], {}), sample_shape(given), len(given.classes))
+    for used in (entry.name, entry.family, name.partition(":")[0]):
+        nested.pop(used, None)
+    plan: dict[str, Any] = {n: options[n] for n in ("device", "precision") if options[n] is not None}
+    if recipe := recipe_in(options["recipe"], words):
+        plan["recipe"] = recipe
+    if nested:
+        plan["options"] = nested
+    methods = methods_of(registry, plan, Limits(max_accuracy_loss=0), options["seed"], component)
+    made = methods.recipe.make().on(methods.device, methods.precision)
+    norm = normalisation_of(options, given, {}) or measured_on(given)
+    more: Any = {
+        "num_classes": len(given.classes),
+        "bgr": options["channels"] == "bgr",
+        "workers": workers_for(options, given),
+    }
+    samples = set_of(given, norm, made.options.augmentation, methods.device, **more)
+    outputs = require_logits(made.place(build()), samples)
+    if outputs != len(given.classes):
+        raise UsageError(f"The model tells {outputs} classes apart, and the data have {len(given.classes)}.")
+    task = training_task(samples, made, build, options["seed"], lambda done, total: tell("training", done, total))
+    model = task.retrain(torch.arange(len(samples)))
+    note = {"model": name, "classes": list(given.classes), "mean": list(norm.mean), "std": list(norm.std)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_weights(out, apart(model.state_dict()), {NOTE: json.dumps(note)})
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"--out: '{out}' can't be written ({getattr(error, 'strerror', None) or error}).") from None
+    reached = f"{percent(accuracy(made.predict(model, samples), samples.labels) or 0.0)} of the training samples"
+    if given.validation is not None:
+        held_out = set_of(same_classes(given.validation, given.classes), norm, None, methods.device, **more)
+        right = accuracy(made.predict(model, held_out), held_out.labels) or 0.0
+        reached = f"{percent(right)} of the samples that weren't trained on, {reached}"
+    return f"Wrote '{out}': right on {reached}."

@@ -1,0 +1,279 @@
+"""``cutk unlearn``: from a checkpoint, data and a list of bad samples to a folder with a repaired checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from cutk.cli import completion
+from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
+from cutk.cli.logs import log_level_option
+from cutk.cli.messages import say, warn
+from cutk.cli.own import (
+    Checkpoint,
+    Tell,
+    checkpoint_from,
+    data_options,
+    given_from,
+    machine_options,
+    model_options,
+    normalisation_of,
+    same_classes,
+    seconds_in,
+    telling,
+    workers_for,
+)
+from cutk.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cutk.data.given import Given
+    from cutk.plugins.registry import Registry
+    from cutk.repair.repairing import Found, Methods
+    from cutk.run.observer import Observer
+
+
+@click.command(cls=Command, context_settings={"max_content_width": 100})
+@plugin_option
+@model_options
+@data_options()
+@click.option(
+    "--bad",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The samples known to be bad: indices or file names, as .txt, .csv or .json.",
+)
+@click.option(
+    "--validation",
+    metavar="NAME",
+    shell_complete=completion.names("--dataset"),
+    help="Samples that weren't trained on: folder:DIR, arrays:FILE, csv:FILE, or another dataset.",
+)
+@click.option(
+    "--unlearner",
+    "-u",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.names("--unlearner"),
+    help="Method to try, or 'all'; repeatable.",
+)
+@click.option(
+    "--select", metavar="NAME", shell_complete=completion.names("--select"), help="Rule that chooses among candidates."
+)
+@click.option("--search", metavar="grid|default|random:N", help="What of each method's grid is tried.")
+@click.option("--budget", metavar="TIME", help="Try no further candidates after so long, such as 10min.")
+@click.option(
+    "--max-accuracy-loss",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    show_default=True,
+    metavar="X",
+    help="How much validation accuracy may be lost.",
+)
+@machine_options
+@click.option(
+    "--suspect-trigger",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A picture of a suspected trigger, transparent around it: measure it on validation images.",
+)
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Leave out images that can't be read, and count them in the report."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("repaired"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the repaired weights and the report go.",
+)
+@click.option("--format", "form", type=click.Choice(["safetensors", "pt"]), help="Of the weights; as they came.")
+@click.option("--force", is_flag=True, help="Go on though the weights don't fit the data; replace an earlier repair.")
+@log_level_option
+@click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
+@click.pass_context
+def unlearn(ctx: click.Context, /, **options: Any) -> int:
+    """Repair a model of your own that was trained on bad samples.
+
+    Looks first whether weights and data belong together, then lets each method try, and chooses among their
+    candidates and the original by what can be measured without the truth. Writes the weights under your own keys, a
+    report as a page and as JSON, and further suspects. Exits with 1 where nothing helped.
+
+    \b
+    cutk unlearn --model torchvision:resnet18 --weights model.safetensors --data folder:photos --bad bad.txt -u ssd
+    cutk unlearn --model my_net.py:build --weights model.pt --data csv:table.csv --validation folder:clean
+                 --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
+    """  # noqa: D301  # click looks for the character itself
+    from cutk.repair.terminal import print_repair
+    from cutk.repair.writing import require_free
+
+    options["out"] = options["out"].expanduser()
+    require_free(options["out"], options["force"])
+    # What a plugin or the user's own module prints is no result.
+    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+        found = _carried_out(ctx, options, tell)
+    print_repair(found.report, found.suspects, options["out"])
+    return 0 if found.report.repaired else 1
+
+
+class _Opened(NamedTuple):
+    """What the files hold that the command line names."""
+
+    own: Checkpoint
+    given: Given
+    held_out: Given | None
+    bad: torch.Tensor
+    unreadable: int
+    hashes: dict[str, str]
+
+
+def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[str, str]], tell: Tell) -> _Opened:
+    """Read everything, what is quickly read first; options of data and model are taken out of ``nested``."""
+    from cutk.repair.sources import bad_in
+
+    own = checkpoint_from(registry, options, nested)
+    bad, bad_sha256 = bad_in(options["bad"].expanduser(), own.given, own.root)
+    given, bad, unreadable = _readable(own.given, bad, options["skip_unreadable"], tell)
+    held_out, entries = given.validation, [own.entry]
+    if options["validation"]:
+        held_out, beside, _ = given_from(registry, options["validation"], options, nested)
+        entries.append(beside)
+    for one in entries:
+        nested.pop(one.family, None)
+        nested.pop(one.name, None)
+    nested.pop(options["model"].partition(":")[0], None)
+    if held_out is not None:
+        held_out = same_classes(held_out, given.classes)
+        if options["skip_unreadable"]:
+            held_out, _, _ = _readable(held_out, bad[:0], True, tell)
+        _require_apart(given, held_out, options["force"])
+    return _Opened(own, given, held_out, bad, unreadable, {"weights": own.weights.sha256, "bad list": bad_sha256})
+
+
+def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str], nested: Any, dataset: Any) -> Methods:
+    """Return what is to be tried, every option validated."""
+    from cutk.repair.records import Limits
+    from cutk.repair.repairing import methods_of
+
+    plan: dict[str, Any] = {
+        name: options[name] for name in ("select", "search", "device", "precision") if options[name] is not None
+    }
+    if options["unlearner"]:
+        plan["unlearners"] = list(options["unlearner"])
+    if recipe:
+        plan["recipe"] = recipe
+    if nested:
+        plan["options"] = nested
+    budget = None if options["budget"] is None else seconds_in(options["budget"], "--budget")
+    limits = Limits(max_accuracy_loss=options["max_accuracy_loss"], budget_seconds=budget)
+    return methods_of(registry, plan, limits, options["seed"], dataset)
+
+
+def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Found:
+    """Read, look whether it fits, repair, and write."""
+    from cutk.repair.page import page, thumbnails
+    from cutk.repair.repairing import repair
+    from cutk.repair.suspects import as_csv
+    from cutk.repair.triggers import read_trigger
+    from cutk.repair.unlearning import posed
+    from cutk.repair.writing import save_weights, written
+
+    registry = load_plugins(ctx)
+    words, more_options = sorted_words(options, "unlearn")
+    nested = settings((*options["option"], *more_options))
+    recipe = recipe_in(options["recipe"], words)
+    read = _read(registry, options, nested, tell)
+    own = read.own
+    methods = _methods(registry, options, recipe, nested, own.entry.component)
+    problem = posed(
+        *(own.model, read.given, read.bad, read.held_out, methods),
+        normalisation=normalisation_of(options, read.given, own.weights.note),
+        bgr=options["channels"] == "bgr",
+        workers=workers_for(options, read.given),
+        build=own.build,
+        tell=tell,
+    )
+    problem.unreadable, problem.hashes = read.unreadable, read.hashes
+    say(problem.sanity.line)
+    if problem.sanity.near_chance:
+        _near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+    if options["suspect_trigger"]:
+        bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
+        problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
+    gc.freeze()  # what was imported stays, and looking through it again and again takes long
+    command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
+    found = repair(problem, methods, _observer(), tell, command)
+    report, inner = found.report, found.model.inner
+    pictures = thumbnails(problem.task.train, found.moved)
+    texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
+    form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
+
+    def save(folder: Path) -> None:
+        save_weights(folder / f"model.{form}", own.weights.renamed(inner.state_dict()))  # type: ignore[union-attr]
+
+    written(options["out"], report, texts, save if report.repaired else None)
+    return found
+
+
+def _observer() -> Observer:
+    from cutk.run.observer import Observer
+
+    class Saying(Observer):
+        """Passes warnings on."""
+
+        name = "saying"
+
+        def warning(self, text: str) -> None:
+            warn(text)
+
+    return Saying()
+
+
+def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[Given, torch.Tensor, int]:
+    """Leave out what can't be read, if that is asked for; return how much that was."""
+    from cutk.repair.sources import readable
+
+    if not skip:
+        return given, bad, 0
+    import torch
+
+    kept, which = readable(given, lambda done, total: tell("looking for unreadable images", done, total))
+    left_out = len(given) - len(kept)
+    if not len(kept):
+        raise UsageError("--skip-unreadable: none of the images can be read.")
+    still = torch.isin(which, bad).nonzero().flatten()
+    if len(bad) and not len(still):
+        raise UsageError("--bad: none of the bad samples can be read.")
+    if left_out:
+        warn(f"{left_out} of {len(given)} images can't be read, {len(bad) - len(still)} bad ones among them; left out")
+    return kept, still, left_out
+
+
+def _require_apart(given: Given, held_out: Given, force: bool) -> None:
+    from cutk.repair.sources import overlap
+
+    shared = overlap(given, held_out)
+    if not shared:
+        return
+    named = [held_out.names[i] if held_out.names else str(i) for i in shared[:5]]
+    said = f"{len(shared)} of {len(held_out)} validation samples are among the training samples ({', '.join(named)})"
+    if not force:
+        raise UsageError(f"--validation: {said}: expected others. Take them out, or go on with --force.")
+    warn(said)
+
+
+def _near_chance(tried: str, fits: str, force: bool) -> None:
+    said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
+    said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
+    if not force:
+        raise UsageError(f"{said} Give what fits, or go on with --force.")
+    warn(said)

@@ -1,0 +1,320 @@
+"""What a user hands over, as the house's own parts take it: a model, samples, and which of them are bad."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from cutk.data.batches import Augmentation, ResidentTrainSet, TrainSet
+from cutk.data.given import Given
+from cutk.data.samples import Normalisation, Samples, form_of, told
+from cutk.data.streamed import StreamedTrainSet
+from cutk.errors import CellError, CutkError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+    Dataset = SupportsLenAndGetItem[Any]
+
+__all__ = ["Adapted", "bad_indices", "given_by", "reinitialised", "require_logits", "set_of", "shape_of"]
+
+# Labels that a dataset lists are compared with so many of those that it gives with its samples.
+_COMPARED = 4
+Collate = Callable[[list[Any]], Any]
+
+
+class Adapted(nn.Module):
+    """A model that takes samples as training sets hold them, and returns logits.
+
+    ``shape`` is what samples of floating-point numbers have, which are held as vectors: [C, H, W], say. Of an output
+    that holds more than logits, these are taken.
+    """
+
+    def __init__(self, inner: nn.Module, shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.inner, self.shape = inner, shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, …]`` to logits ``[B, classes]``."""
+        out = self.inner(x if self.shape is None else x.reshape(len(x), *self.shape))
+        if isinstance(out, Tensor):
+            return out
+        found: Any = getattr(out, "logits", None)
+        if found is None and isinstance(out, tuple | list) and out:
+            found = out[0]
+        if found is None and isinstance(out, Mapping):
+            found = out.get("logits")
+        if not isinstance(found, Tensor):
+            raise UsageError(f"The model: expected logits [B, classes], got {type(out).__name__} without any.")
+        return found
+
+
+def reinitialised(model: nn.Module) -> nn.Module:
+    """Return the same architecture with new weights, drawn from torch's global state.
+
+    Raises:
+        CellError: if a module has parameters and no ``reset_parameters`` to draw them anew.
+    """
+    fresh = copy.deepcopy(model)
+    for name, module in fresh.named_modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise CellError(
+                f"Training from scratch needs new weights, and '{name.removeprefix('inner.')}' "
+                f"({type(module).__name__}) has no reset_parameters(). Give build=, a function that makes the model."
+            )
+    return fresh
+
+
+class _Plain:
+    """A dataset of which item ``i`` is a sample alone, whatever the user's one wraps it in."""
+
+    def __init__(self, dataset: Dataset, collate: Collate | None) -> None:
+        self.dataset, self.collate = dataset, collate
+        self.shape: tuple[int, ...] | None = None  # of samples that are held as vectors
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def pair(self, index: int) -> tuple[Any, Any]:
+        """Return a sample and its label, None if it comes without one."""
+        item = self.dataset[index]
+        if self.collate is not None:
+            batch = self.collate([item])
+            if not isinstance(batch, tuple | list) or len(batch) < 2:
+                raise UsageError(f"collate: expected (x, labels) of a batch, got {type(batch).__name__}.")
+            return batch[0][0], batch[1][0]
+        if isinstance(item, Mapping):
+            raise UsageError(
+                f"The dataset gives dictionaries ({', '.join(map(str, item))}): give collate=, a function from a list "
+                "of them to (x, labels)."
+            )
+        return (item[0], item[1]) if isinstance(item, tuple | list) and len(item) > 1 else (item, None)
+
+    def __getitem__(self, index: int) -> Any:
+        x = self.pair(index)[0]
+        if isinstance(x, Image.Image):
+            return x
+        x = torch.as_tensor(x)
+        if x.is_floating_point():
+            return x.float() if self.shape is None else x.float().flatten()
+        return x if x.dtype == torch.uint8 else x.long()
+
+
+def _labels_of(dataset: Dataset, plain: _Plain) -> Tensor:
+    """Return the labels as given: those that the dataset lists, if they are those of its samples, or as it is read."""
+    listed: Any = None
+    if isinstance(dataset, Subset):
+        inner = _labels_of(dataset.dataset, _Plain(dataset.dataset, plain.collate))  # type: ignore[arg-type]
+        listed = inner[torch.as_tensor(list(dataset.indices))]
+    elif plain.collate is None and len(getattr(dataset, "tensors", ())) > 1:
+        listed = dataset.tensors[1]  # type: ignore[attr-defined]
+    else:
+        listed = next((v for n in ("targets", "labels") if (v := getattr(dataset, n, None)) is not None), None)
+    try:
+        found = torch.as_tensor(listed).long().flatten()
+        looked_at = [int(plain.pair(i)[1]) for i in range(min(_COMPARED, len(dataset)))]
+        if len(found) == len(dataset) and found[: len(looked_at)].tolist() == looked_at:
+            return found
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    read = []
+    for index in range(len(dataset)):
+        try:
+            read.append(int(plain.pair(index)[1]))
+        except CutkError:
+            raise
+        except Exception as error:  # whatever the dataset's own code raises
+            raise UsageError(
+                f"Sample {index}: expected a tuple of a sample and its label, a whole number ({one_line(error)}). "
+                "Give labels=, or collate=."
+            ) from error
+    return torch.tensor(read, dtype=torch.int64)
+
+
+def given_by(
+    dataset: object,
+    num_classes: int | None,
+    labels: Tensor | None = None,
+    classes: Sequence[str] | None = None,
+    collate: Collate | None = None,
+) -> Given:
+    """Return samples in whatever form a caller of ``cutk.unlearn`` holds them.
+
+    Raises:
+        UsageError: if it is no map-style dataset, or labels and classes don't fit.
+    """
+    if isinstance(dataset, Given):
+        return dataset
+    if isinstance(dataset, Samples):
+        return Given.of_samples(dataset)
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise UsageError(
+            f"dataset: expected a map-style torch Dataset, with __len__ and __getitem__, got {type(dataset).__name__}."
+        )
+    found: Any = dataset
+    if len(found) == 0:
+        raise UsageError("dataset: expected samples, got none.")
+    plain = _Plain(found, collate)
+    given = _labels_of(found, plain) if labels is None else torch.as_tensor(labels).long().flatten()
+    count = num_classes or int(given.max()) + 1
+    names = classes if classes is not None else getattr(found, "classes", None)
+    named = names is not None and len(names) == count
+    try:
+        return Given(plain, given, tuple(map(str, names)) if named else tuple(map(str, range(count))))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UsageError(f"dataset: {one_line(error).removeprefix('ValueError: ')}") from None
+
+
+def shape_of(given: Given) -> tuple[int, ...] | None:
+    """Return the shape of floating-point samples that are no plain features, and hold them as vectors from now on."""
+    content = given.content
+    if not isinstance(content, _Plain):
+        return None
+    if content.shape is not None:
+        return content.shape
+    first = content[0]
+    if isinstance(first, Image.Image) or not first.is_floating_point() or first.ndim == 1:
+        return None
+    content.shape = tuple(first.shape)
+    return content.shape
+
+
+class _Reversed:
+    """Images whose channels come in the other order."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.flip(torch.as_tensor(self.dataset[index]), (0,))
+
+
+def set_of(
+    given: Given,
+    normalisation: Normalisation | None,
+    augmentation: Augmentation | None,
+    device: torch.device,
+    *,
+    num_classes: int,
+    size: tuple[int, int] | None = None,
+    bgr: bool = False,
+    workers: int = 0,
+) -> TrainSet:
+    """Return samples as they reach a model: those that lie in memory on the device, others read when they are due.
+
+    Without a normalisation images are scaled to 0 … 1, and features stay as they are.
+    """
+    content = given.content
+    if isinstance(content, Samples):
+        samples = content.changed(labels=given.labels.clone())
+        if bgr and samples.form == "images":
+            samples = samples.changed(x=samples.x.flip(1))
+        plain = normalisation or given.normalisation or _plain(samples.form, samples.shape[0])
+        return ResidentTrainSet(samples, plain, augmentation, device=device)
+    source: Any = _Reversed(content) if bgr else content
+    first = _first_of(source)
+    return StreamedTrainSet(
+        source,
+        given.labels.clone(),
+        num_classes,
+        normalisation or given.normalisation or _plain(*first),
+        augmentation,
+        size=size,
+        num_workers=workers,
+        device=device,
+    )
+
+
+def _first_of(source: Dataset) -> tuple[str, int]:
+    """Return the form of a dataset's samples, and their channels or features."""
+    try:
+        first = source[0]
+    except CutkError:
+        raise
+    except Exception as error:  # whatever the dataset's own code raises
+        raise UsageError(f"Sample 0 can't be read: {one_line(error)}.") from error
+    if isinstance(first, Image.Image):
+        return "images", 1 if first.mode in ("1", "L") else 3
+    x = torch.as_tensor(first)
+    return form_of(x[None]) or "tokens", x.shape[0] if x.ndim else 0
+
+
+def _plain(form: str, channels: int) -> Normalisation:
+    many = 0 if form == "tokens" else channels
+    return Normalisation((0.0,) * many, (1.0,) * many)
+
+
+def bad_indices(bad: object, count: int) -> Tensor:
+    """Return which samples are bad, int64 ``[n]``, sorted, from indices or from bool ``[N]``.
+
+    Raises:
+        UsageError: if one is out of range or there twice, or none or all samples are bad.
+    """
+    try:
+        given = torch.as_tensor(list(bad) if isinstance(bad, Iterable) and not isinstance(bad, Tensor) else bad)
+    except (TypeError, ValueError, RuntimeError):
+        given = torch.zeros(0, 0)
+    if given.dtype == torch.bool and given.shape == (count,):
+        given = given.nonzero().flatten()
+    if given.numel() == 0 and given.ndim == 1:
+        raise UsageError("bad: expected at least one bad sample, got none.")
+    if given.ndim != 1 or given.is_floating_point() or given.dtype == torch.bool:
+        raise UsageError(f"bad: expected indices of samples, or true and false for each of {count}, got {told(given)}.")
+    found: Tensor
+    found, counts = torch.unique(given.long().cpu(), return_counts=True)
+    if not 0 <= int(found[0]) <= int(found[-1]) < count:
+        wrong = [str(i) for i in found.tolist() if not 0 <= i < count]
+        raise UsageError(f"bad: expected indices from 0 to {count - 1}, got {_few(wrong)}.")
+    if (counts > 1).any():
+        raise UsageError(f"bad: expected each sample once, got {_few(map(str, found[counts > 1].tolist()))} twice.")
+    if len(found) == count:
+        raise UsageError(f"bad: all {count} samples are said to be bad, and nothing is left to know. Train anew.")
+    return found
+
+
+def _few(texts: Iterable[str], most: int = 10) -> str:
+    listed = list(texts)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def require_logits(model: nn.Module, train: TrainSet) -> int:
+    """Return how many classes a model tells apart; a ``UsageError`` says that it doesn't take the samples."""
+    batch = next(train.batches(torch.arange(min(2, len(train)))))
+    try:
+        with torch.inference_mode():
+            logits = model.eval()(batch.x)
+    except CutkError:
+        raise
+    except Exception as error:  # whatever the user's own module raises
+        raise UsageError(
+            f"The model can't take samples of the shape {list(train.shape)}: {one_line(error).rstrip('.')}."
+        ) from error
+    if logits.ndim != 2 or len(logits) != len(batch.x) or not logits.is_floating_point():
+        raise UsageError(f"The model: expected logits float [{len(batch.x)}, classes], got {told(logits)}.")
+    return int(logits.shape[1])
+
+
+def measured_on(given: Given) -> Normalisation:
+    """Return each channel's or feature's mean and deviation over all samples, read in parts."""
+    if isinstance(given.content, Samples):
+        return Normalisation.of(given.content)
+    total, squares, count = torch.zeros(1), torch.zeros(1), 0
+    for index in range(len(given)):
+        x = torch.as_tensor(given.content[index])
+        values = (x.double() / 255).flatten(1) if x.dtype == torch.uint8 else x.double()[:, None]
+        total, squares, count = total + values.sum(1), squares + (values**2).sum(1), count + values.shape[1]
+    mean = total / count
+    std = (squares / count - mean**2).clamp(min=0).sqrt()
+    return Normalisation(tuple(mean.tolist()), tuple((std + (std == 0)).tolist()))

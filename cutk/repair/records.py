@@ -1,0 +1,151 @@
+"""What is known of a repair: one schema, as ``report.json`` holds it and as the page and the terminal show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cutk.repair.verdict import Proportion, Status
+from cutk.run.records import Environment
+
+__all__ = ["SCHEMA", "Judged", "Limits", "RepairReport", "Sanity", "Suspect", "Touched"]
+
+# Of ``RepairReport`` as JSON.
+SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Touched(_Part):
+    """What became of one layer's weights: the change's size by the weights', and how many numbers of them changed."""
+
+    layer: str
+    numbers: int
+    changed: int
+    relative: float
+
+
+class Judged(_Part):
+    """The original model, or a method's candidate to replace it.
+
+    Attributes:
+        options: those of the chosen point of the method's grid.
+        validation: how many validation samples are right; ``classes`` class by class.
+        as_labelled: how many bad samples are predicted as they are labelled.
+        no_longer: of those that the original predicts as labelled, how many aren't any more; at most ``counted``.
+        predictions: how many bad samples are predicted as each class.
+        agreement: on how many of the other training samples it agrees with the original.
+        attack: how many validation samples of other classes it takes, with a suspected trigger, for the class that the
+            bad samples are predicted as; none where no trigger is suspected.
+        within: whether it keeps within the limits.
+        score: the selector's value.
+        points: how many points of the grid were tried; ``left_out`` how many there was no time for.
+        peak_bytes: the most memory in use meanwhile, beyond what was in use before.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+    validation: Proportion | None
+    classes: dict[str, Proportion]
+    as_labelled: Proportion
+    no_longer: int = 0
+    counted: int = 0
+    predictions: dict[str, int]
+    agreement: Proportion | None = None
+    attack: Proportion | None = None
+    within: bool = True
+    score: float | None = None
+    points: int = 0
+    left_out: int = 0
+    seconds: float | None = None
+    passes: float | None = None
+    peak_bytes: int | None = None
+    layers: list[Touched] = []
+
+
+class Limits(_Part):
+    """What the user asked for: how much validation accuracy may be lost, and how long it may take."""
+
+    max_accuracy_loss: float
+    budget_seconds: float | None = None
+
+
+class Sanity(_Part):
+    """What the weights do before anything is done: whether these are the data that they were trained on.
+
+    ``tried`` is how samples reach the model, ``fits`` what would suit the weights better.
+    """
+
+    line: str
+    near_chance: bool
+    tried: str
+    fits: str = ""
+
+
+class Suspect(_Part):
+    """A training sample beside the bad ones that looks like them; ``by`` says what the score is."""
+
+    index: int
+    name: str
+    label: str
+    original: str
+    repaired: str
+    score: float
+    by: str
+
+
+class RepairReport(_Part):
+    """All that a repair found.
+
+    Attributes:
+        verdict: what it comes to in plain words.
+        status: the same in a word; ``chosen`` is the candidate that was taken, None if the original stays.
+        stands_in: whether training samples stand in for validation samples that weren't given.
+        failed: methods that gave no model, and why.
+        left_out: what there was no time for.
+        unknown: what can't be known.
+        suspects: how many samples ``suspects.csv`` lists.
+        samples: how many there are: to train on, bad, for validation, and left out as unreadable.
+        hashes: SHA-256 of what was handed over.
+        peak_bytes: the most memory that this process has held, data included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
+
+    version: int = Field(SCHEMA, alias="schema")
+    cutk: str
+    verdict: str
+    status: Status
+    chosen: str | None
+    limits: Limits
+    sanity: Sanity
+    stands_in: bool
+    original: Judged
+    candidates: list[Judged]
+    failed: dict[str, str]
+    left_out: list[str]
+    unknown: list[str]
+    suspects: int
+    samples: dict[str, int]
+    classes: list[str]
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]]
+    recipe: dict[str, Any]
+    selector: str
+    seed: int
+    environment: Environment
+    hashes: dict[str, str] = {}
+    command: str = ""
+    peak_bytes: int | None = None
+
+    @property
+    def repaired(self) -> bool:
+        """Whether a candidate was taken that undoes the damage, or a part of it, within the limits."""
+        return self.status != "not repaired"
+
+    @property
+    def taken(self) -> Judged | None:
+        """The candidate that was taken."""
+        return next((one for one in self.candidates if one.name == self.chosen), None)

@@ -1,0 +1,162 @@
+"""A look before any work: do these weights and these samples belong together, and if not, what would fit?"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cutk.data.batches import Scaling, TrainSet
+from cutk.data.samples import Form, Normalisation, Shape
+from cutk.learning.recipe import Recipe, classes_of
+from cutk.repair.records import Judged, Sanity
+from cutk.repair.verdict import percent
+
+__all__ = ["balanced_accuracy", "checked", "class_order", "near_chance"]
+
+# Accuracy counts as chance up to this part of the way from chance to certainty.
+_NEAR = 0.2
+# Alternatives are tried on so many samples.
+_TRIED_ON = 512
+# How images are most often normalised, by the options that say so.
+_COMMON = {
+    "--mean 0 --std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "--mean 0.5 --std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "--mean 0.4914,0.4822,0.4465 --std 0.247,0.2435,0.2616": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+    "--mean 0.1307 --std 0.3081": ((0.1307,) * 3, (0.3081,) * 3),
+    "--mean 0 --std 0.00392157": ((0.0,) * 3, (1 / 255,) * 3),
+}
+
+
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Return the mean over the classes in ``labels`` of what is right of each (both int64 ``[n]``, n ≥ 1).
+
+    >>> balanced_accuracy(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 1]))
+    0.5
+    """
+    recalls = [float((predicted[labels == label] == label).double().mean()) for label in torch.unique(labels).tolist()]
+    return sum(recalls) / len(recalls)
+
+
+def near_chance(accuracy: float, classes: int) -> bool:
+    """Say whether a balanced accuracy over so many classes is about what guessing gives.
+
+    >>> near_chance(0.25, 10), near_chance(0.6, 10), near_chance(0.55, 2)
+    (True, False, True)
+    """
+    chance = 1 / classes
+    return classes > 1 and accuracy <= chance + _NEAR * (1 - chance)
+
+
+def class_order(predicted: Tensor, labels: Tensor, classes: int) -> list[int]:
+    """Return for each class of the data the output that stands for it: pairs are taken by how often they meet.
+
+    >>> class_order(torch.tensor([1, 1, 0]), torch.tensor([0, 0, 1]), 2)
+    [1, 0]
+    """
+    met = torch.zeros(classes, classes)
+    met.index_put_((labels, predicted), torch.ones(len(labels)), accumulate=True)
+    found, free = [-1] * classes, set(range(classes))
+    for flat in met.flatten().argsort(descending=True, stable=True).tolist():
+        label, output = divmod(flat, classes)
+        if found[label] < 0 and output in free:
+            found[label] = output
+            free.discard(output)
+    return found
+
+
+def _raw(samples: TrainSet) -> tuple[Tensor, Tensor]:
+    """Return evenly spaced samples as they lie there, and their labels."""
+    which = torch.unique(torch.linspace(0, len(samples) - 1, min(_TRIED_ON, len(samples))).long())
+    parts = list(samples._read(iter([list(torch.split(which, 128))])))
+    return torch.cat([x for _, x in parts]), samples.labels[which]
+
+
+class _Way(NamedTuple):
+    """A way in which samples could reach the model: how to ask for it, and what becomes of a batch."""
+
+    options: str
+    normalisation: Normalisation
+    reversed: bool
+
+
+def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
+    if form == "tokens":
+        return []
+    if form == "features":
+        mean, std = x.double().mean(0), x.double().std(0, correction=0)
+        own = Normalisation(tuple(mean.tolist()), tuple((std + (std == 0)).tolist()))
+        return [_Way("--normalise", own, False)]
+    channels = shape[0]
+    known = {name: Normalisation(mean[:channels], std[:channels]) for name, (mean, std) in _COMMON.items()}
+    values = x.double() / 255
+    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0)
+    texts = [",".join(f"{value:.4g}" for value in each.tolist()) for each in (mean, std)]
+    known[f"--mean {texts[0]} --std {texts[1]}"] = Normalisation(
+        tuple(mean.tolist()), tuple((std + (std == 0)).tolist())
+    )
+    orders = (False, True) if channels == 3 else (False,)
+    turned = " --channels rgb" if bgr else " --channels bgr"
+    return [
+        _Way(name + (turned if other else ""), norm, other)
+        for (name, norm), other in itertools.product(known.items(), orders)
+        if channels in (1, 3)
+    ]
+
+
+def _fitting(model: nn.Module, samples: TrainSet, recipe: Recipe, names: tuple[str, ...], bgr: bool) -> str:
+    """Return what would suit the weights better than what was tried, as options of the command; empty if nothing."""
+    x, labels = _raw(samples)
+    classes, best = len(names), (0.0, "")
+    given = _Way("", samples.normalisation, False)
+    for way in (given, *_ways(samples.form, samples.shape, x, bgr)):
+        scaling = Scaling(samples.form, samples.shape, way.normalisation, samples.device)
+        predicted = []
+        for part in torch.split(x.flip(1) if way.reversed else x, 128):
+            with torch.inference_mode(), recipe.autocast():
+                predicted.append(model.eval()(scaling(part.to(samples.device))).float().cpu())
+        guesses = classes_of(torch.cat(predicted).nan_to_num())
+        straight = balanced_accuracy(guesses, labels)
+        order = class_order(guesses, labels, classes)
+        mixed = balanced_accuracy(guesses, torch.tensor(order)[labels])
+        named = ",".join(names[order.index(output)] for output in range(classes))
+        for value, text in ((straight, way.options), (mixed - 1e-6, f"{way.options} --classes {named}".strip())):
+            # What is learnt from the samples themselves has to be well beyond what such a choice gives by chance.
+            if text and value > best[0] and not near_chance(value, classes) and value > 0.5:
+                best = value, text
+    return f"{best[1]} ({percent(best[0])})" if best[1] else ""
+
+
+def checked(
+    model: nn.Module,
+    samples: TrainSet,
+    predicted: Tensor,
+    original: Judged,
+    recipe: Recipe,
+    names: tuple[str, ...],
+    bgr: bool = False,
+) -> Sanity:
+    """Say how the weights do on held-out samples, or those that stand in for them, and on the bad ones.
+
+    ``bgr`` says that images come in that order of channels.
+    """
+    reached = "–" if original.validation is None else original.validation.percent
+    line = (
+        f"The weights reach {reached} on validation; "
+        f"{original.as_labelled.percent} of the bad samples get their given label."
+    )
+    norm = samples.normalisation
+    tried = f"mean {_listed(norm.mean)}, std {_listed(norm.std)}" if norm.mean else "no normalisation"
+    tried += ", classes " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    reaches = balanced_accuracy(predicted, samples.labels)
+    if not near_chance(reaches, len(torch.unique(samples.labels))):
+        return Sanity(line=line, near_chance=False, tried=tried)
+    return Sanity(line=line, near_chance=True, tried=tried, fits=_fitting(model, samples, recipe, names, bgr))
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    texts = [f"{value:.4g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else ", ".join(texts[:4]) + (", …" if len(texts) > 4 else "")

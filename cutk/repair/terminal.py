@@ -1,0 +1,48 @@
+"""A repair on the terminal: the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from cutk.repair.page import rows
+from cutk.repair.records import RepairReport, Suspect
+from cutk.report.console import make_console
+from cutk.report.terminal import safe
+
+__all__ = ["print_repair"]
+
+
+def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path) -> None:
+    """Print what a repair found, and where it was written."""
+    console = make_console()
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(safe(text), style=style, highlight=False)
+
+    say(report.verdict, "bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    heading, *lines = rows(report)
+    for i, text in enumerate(heading):
+        table.add_column(safe(text), justify="left" if i in (0, len(heading) - 1) else "right")
+    for line in lines:
+        table.add_row(*map(safe, line))
+    console.print(table)
+    for name, reason in report.failed.items():
+        say(f"{name} gave no model: {reason}")
+    for text in report.left_out:
+        say(f"There was no time for {text}.")
+    if report.stands_in:
+        say("No validation samples were given: training samples that aren't on the list stand in for them.")
+    if suspects:
+        lost = sum(one.original == one.label != one.repaired for one in suspects)
+        say(
+            f"Suspects: {lost} further training sample{' has' if lost == 1 else 's have'} lost the given label with "
+            f"the bad ones; suspects.csv ranks {len(suspects)}."
+        )
+    say("What can't be known is in the report: there is no gold model, and undetected bad samples may remain.")
+    model = "" if report.repaired else " No model was written: the original stays what you have."
+    say(f"Wrote '{folder}'.{model}", "dim")

@@ -1,0 +1,292 @@
+"""``cutk.unlearn``: a repaired model for whoever holds one in Python."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from cutk.data.batches import TrainSet
+from cutk.data.given import Given
+from cutk.data.samples import Normalisation, Samples
+from cutk.errors import UsageError
+from cutk.learning.recipe import Recipe
+from cutk.plugins.registry import load_registry
+from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
+from cutk.repair.page import page, thumbnails
+from cutk.repair.records import Limits, RepairReport, Suspect
+from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
+from cutk.repair.sources import in_order, overlap
+from cutk.repair.triggers import read_trigger
+from cutk.run.observer import Observer
+
+__all__ = ["Repair", "posed", "unlearn"]
+
+# Where no validation samples are given, so many training samples stand in for them at most.
+_STAND_IN = 2000
+# Of so many samples it is seen whether validation samples were trained on.
+_COMPARED = 20_000
+
+
+@dataclass
+class Repair:
+    """What ``cutk.unlearn`` returns; a notebook shows its report.
+
+    Attributes:
+        model: the repaired model, a copy of the one that was passed in; an unchanged copy where nothing helped.
+        report: what was found; ``report.repaired`` says whether anything helped, ``report.verdict`` what.
+        suspects: further training samples that look like the bad ones, the most suspicious first.
+    """
+
+    model: nn.Module
+    report: RepairReport
+    suspects: list[Suspect]
+    pictures: list[tuple[str, str]]
+
+    def html(self) -> str:
+        """Return the report as one self-contained page."""
+        return page(self.report, self.suspects, self.pictures)
+
+    def _repr_html_(self) -> str:
+        return page(self.report, self.suspects, self.pictures, part=True)
+
+
+def restored(original: nn.Module, repaired: nn.Module) -> nn.Module:
+    """Return a copy of the user's model with repaired weights, in its own dtypes, device, mode and flags."""
+    model = copy.deepcopy(original)
+    model.load_state_dict(repaired.state_dict())  # which copies into the user's own dtypes, on its device
+    return model
+
+
+def working_copy(model: nn.Module, shape: tuple[int, ...] | None) -> nn.Module:
+    """Return a copy for methods to work on: float32, every parameter trainable, taking samples as sets hold them."""
+    inner = copy.deepcopy(model).float()
+    for parameter in inner.parameters():
+        parameter.requires_grad_(True)
+    return Adapted(inner, shape)
+
+
+def _restricted(given: Given, indices: Tensor) -> Given:
+    """Return the samples at ``indices`` alone, which aren't copied if they don't lie in memory."""
+    content = given.content
+    part: Any = content.select(indices) if isinstance(content, Samples) else Subset(content, indices.tolist())  # type: ignore[arg-type]
+    names = None if given.names is None else tuple(given.names[i] for i in indices.tolist())
+    return Given(part, given.labels[indices], given.classes, names, normalisation=given.normalisation)
+
+
+def posed(
+    model: nn.Module,
+    given: Given,
+    bad: Tensor,
+    validation: Given | None,
+    methods: Methods,
+    *,
+    normalisation: Normalisation | None = None,
+    size: tuple[int, int] | None = None,
+    bgr: bool = False,
+    workers: int = 0,
+    recipe: Recipe | None = None,
+    build: Callable[[], nn.Module] | None = None,
+    tell: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
+) -> Problem:
+    """Return a user's model and data as a problem for methods, and what the original says of them.
+
+    Raises:
+        UsageError: if they don't fit each other.
+    """
+    shape = shape_of(given)
+    if validation is not None and shape_of(validation) != shape:
+        raise UsageError(f"validation: expected samples of the shape {list(shape or ())}, as the training samples.")
+    made: Recipe = methods.recipe.make() if recipe is None else recipe
+    augmentation = made.options.augmentation if shape is None else None
+
+    def samples_of(which: Given, augmented: bool = False) -> TrainSet:
+        extra = augmentation if augmented else None
+        count = len(which.classes)
+        return set_of(
+            *(which, normalisation or given.normalisation, extra, methods.device),
+            num_classes=count,
+            size=size,
+            bgr=bgr,
+            workers=workers,
+        )
+
+    def stand_in(indices: Tensor) -> TrainSet:
+        kept = torch.ones(len(given), dtype=torch.bool)
+        kept[indices] = False
+        rest = kept.nonzero().flatten()
+        drawn = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))[:_STAND_IN]
+        return samples_of(_restricted(given, rest[drawn].sort().values))
+
+    train = samples_of(given, augmented=True)
+    working = working_copy(model, shape).to(methods.device)
+    outputs = require_logits(working, train)
+    if outputs != len(given.classes):
+        raise UsageError(
+            f"The model tells {outputs} classes apart, and the data have {len(given.classes)} "
+            f"({', '.join(given.classes[:8])}{', …' if len(given.classes) > 8 else ''}): expected as many of both."
+        )
+    made_anew = None if build is None else (lambda: Adapted(build(), shape))
+    return opened(
+        *(working, train, bad, None if validation is None else samples_of(validation), methods, given.classes),
+        names=given.names,
+        build=made_anew,
+        recipe=recipe,
+        stand_in=stand_in,
+        bgr=bgr,
+        tell=tell,
+    )
+
+
+def unlearn(
+    model: nn.Module,
+    dataset: object,
+    bad: Iterable[int] | Tensor,
+    method: str | Sequence[str] | None = None,
+    validation: object | None = None,
+    recipe: str | Mapping[str, Any] | Recipe | None = None,
+    select: str | None = None,
+    *,
+    labels: Tensor | None = None,
+    classes: Sequence[str] | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: tuple[int, int] | None = None,
+    build: Callable[[], nn.Module] | None = None,
+    suspect_trigger: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    search: str | None = None,
+    budget: float | None = None,
+    max_accuracy_loss: float = 0.02,
+    device: str | None = None,
+    precision: str | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    plugins: Iterable[Any] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Repair:
+    """Repair a model that was trained on bad samples; what is passed in stays as it was.
+
+    Methods are candidates beside the original, and a rule chooses among them by what can be measured without the truth.
+
+    Args:
+        model: a classifier: it takes a batch of samples and returns logits ``[B, classes]``, or an object with them.
+        dataset: the samples that it was trained on, bad ones included, with the labels as given: a map-style torch
+            ``Dataset`` of ``(sample, label)``, or ``cutk.Samples``. A sample is an image (Pillow's, or uint8
+            ``[C, H, W]``), features (float32 ``[D]``), tokens (int64 ``[L]``), or any floating-point tensor as the
+            model takes it, normalised already. It is the same at every visit: leave out random transforms.
+        bad: the indices of the samples that are known to be bad, or true and false for each sample.
+        method: the name of an unlearner, or several; the preset ``unlearn`` says which if not given.
+        validation: samples that the model wasn't trained on, in the same form. Without them some of the training
+            samples stand in, which says little about new samples.
+        recipe: how methods train that do: a name, options (with the ``name`` among them), or a ``cutk.Recipe`` of your
+            own, with its own loss.
+        select: the rule that chooses.
+        labels: int64 ``[N]``, as given, where the dataset doesn't hold them or reading them takes long.
+        classes: their names, in the order of the model's outputs.
+        collate: makes ``(x, labels)`` of a list of the dataset's items, where these are dictionaries, say.
+        mean: what to subtract from images scaled to 0 … 1, for each channel, or from features; 0 if not given.
+        std: what to divide by; 1 if not given.
+        size: height and width to scale images to, where they differ.
+        build: makes the architecture with new weights, for methods that train one from scratch. Without it, modules
+            draw their own anew.
+        suspect_trigger: a picture of a trigger, transparent around it: how well it works on validation images is
+            measured before and after.
+        options: of unlearners by name: ``{"ssd": {"dampening": 1}}``.
+        search: ``grid``, ``default``, or ``random:N``.
+        budget: seconds after which no further candidate is tried.
+        max_accuracy_loss: how much validation accuracy may be lost, 0 to 1.
+        device: where to compute; ``auto`` asks the machine.
+        precision: ``fp32`` if not given, or ``bf16``.
+        workers: processes that read samples ahead; 0 reads in this one.
+        seed: of the methods' chance.
+        plugins: Python files whose components may be used without being installed.
+        progress: called as ``progress(what, done, total)``.
+
+    Raises:
+        UsageError: if the request can't be carried out as given. A method that fails raises nothing: see
+            ``report.failed``.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
+    given_plan: dict[str, Any] = {}
+    for name, value in (("select", select), ("search", search), ("device", device), ("precision", precision)):
+        if value is not None:
+            given_plan[name] = value
+    if method is not None:
+        given_plan["unlearners"] = [method] if isinstance(method, str) else list(method)
+    if isinstance(recipe, str):
+        given_plan["recipe"] = {"name": recipe}
+    elif isinstance(recipe, Mapping):
+        given_plan["recipe"] = dict(recipe)
+    if options:
+        given_plan["options"] = {name: dict(values) for name, values in options.items()}
+    limits = Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget)
+    methods = methods_of(load_registry(inline=plugins), given_plan, limits, seed)
+    given = given_by(dataset, None, labels, classes, collate)
+    held_out = None if validation is None else given_by(validation, None, None, classes or given.classes, collate)
+    if held_out is not None:
+        held_out = _apart(
+            given, held_out, isinstance(dataset, Samples | Given) and isinstance(validation, Samples | Given)
+        )
+    given, held_out = _same_classes(model, given, held_out, classes, methods.device)
+    normalisation = None
+    if mean is not None or std is not None:
+        many = len(tuple(mean if mean is not None else std or ()))
+        normalisation = Normalisation(tuple(mean or (0.0,) * many), tuple(std or (1.0,) * many))
+    tell = progress or (lambda _what, _done, _total: None)
+    problem = posed(
+        *(model, given, bad_indices(bad, len(given)), held_out, methods),
+        normalisation=normalisation,
+        size=size,
+        workers=workers,
+        recipe=recipe if isinstance(recipe, Recipe) else None,
+        build=build,
+        tell=tell,
+    )
+    if suspect_trigger is not None:
+        problem.suspect(read_trigger(Path(suspect_trigger), problem.task.train.shape))
+    found = repair(problem, methods, Observer(), tell)
+    pictures = thumbnails(problem.task.train, found.moved)
+    inner: Any = found.model
+    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures)
+
+
+def _apart(given: Given, held_out: Given, named: bool) -> Given:
+    """Return validation samples with the classes in the training samples' order, where both name them.
+
+    Raises:
+        UsageError: if some were trained on, as far as that is quickly seen.
+    """
+    if named and held_out.classes != given.classes:
+        held_out = in_order(held_out, given.classes, "validation")
+    if max(len(given), len(held_out)) <= _COMPARED and (shared := overlap(given, held_out)):
+        listed = ", ".join(map(str, shared[:5]))
+        raise UsageError(
+            f"validation: {len(shared)} of {len(held_out)} samples are among the training samples ({listed}): expected "
+            "others."
+        )
+    return held_out
+
+
+def _same_classes(
+    model: nn.Module, given: Given, held_out: Given | None, classes: Sequence[str] | None, device: torch.device
+) -> tuple[Given, Given | None]:
+    """Name as many classes as the model tells apart, where nobody has named them and the data hold fewer."""
+    if classes is not None or given.classes != tuple(map(str, range(len(given.classes)))):
+        return given, held_out
+    shape = shape_of(given)
+    probe = set_of(given, None, None, device, num_classes=len(given.classes))
+    outputs = require_logits(working_copy(model, shape).to(device), probe)
+    if outputs < len(given.classes) or (held_out and int(held_out.labels.max()) >= outputs):
+        return given, held_out
+    names = tuple(map(str, range(outputs)))
+    return replace(given, classes=names), None if held_out is None else replace(held_out, classes=names)

@@ -1,0 +1,266 @@
+"""Weights as people keep them: read without running code, under their own keys, and written back the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from cutk.errors import UsageError, one_line
+from cutk.run.files import apart
+
+__all__ = ["Weights", "fitted", "read_weights"]
+
+# Under which a checkpoint keeps its state dict beside other things.
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+# Modules whose members a checkpoint has no use for.
+_DANGEROUS = {
+    *("builtins", "__builtin__", "code", "ctypes", "functools", "importlib", "nt", "operator", "os", "pickle", "posix"),
+    *("pty", "runpy", "shutil", "socket", "subprocess", "sys", "urllib", "webbrowser"),
+}
+# What a state dict is made of.
+_PLAIN = ("collections.", "torch._utils.", "torch._tensor.", "torch.storage.", "torch.serialization.", "torch.nn.param")
+_HARMLESS = ("set", "frozenset", "dict", "list", "slice", "bytearray", "complex", "object")
+# Counts the batches that a layer has seen; old files lack it, and nobody misses it.
+_COUNTER = "num_batches_tracked"
+# Of what cutk train notes in a file.
+NOTE = "cutk"
+
+
+@dataclass
+class Weights:
+    """Tensors by the user's own keys.
+
+    Attributes:
+        tensors: as they lie in the file.
+        sha256: of the file.
+        note: what ``cutk train`` noted beside them: classes, normalisation.
+        keys: the model's key for each of the user's, once they are ``fitted``.
+    """
+
+    tensors: dict[str, Tensor]
+    sha256: str
+    note: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model's state under the user's keys and in their dtypes."""
+        return apart({theirs: state[ours].to(self.tensors[theirs].dtype) for theirs, ours in self.keys.items()})
+
+
+def read_weights(file: Path) -> Weights:
+    """Return the tensors in a .safetensors file, or in a state dict that ``torch.save`` wrote; no code is run.
+
+    Raises:
+        UsageError: if it is something else, damaged, or wants to run code.
+    """
+    if not file.is_file():
+        raise UsageError(f"--weights: '{file}' is not there, or no file: expected a .safetensors file or a state dict.")
+    try:
+        with file.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        note: dict[str, Any] = {}
+        if file.suffix == ".safetensors":
+            with safetensors.safe_open(file, framework="pt") as opened:
+                note = _note(opened.metadata())
+            tensors: Any = safetensors.torch.load_file(file)
+        else:
+            tensors = _state_dict(file, _unpickled(file))
+    except SafetensorError as error:
+        raise UsageError(f"'{file}' is damaged, or no safetensors file ({one_line(error)}).") from None
+    except OSError as error:
+        raise UsageError(f"'{file}' can't be read: {error.strerror or one_line(error)}.") from None
+    if not tensors:
+        raise UsageError(f"'{file}' holds no weights: expected a state dict, got an empty one.")
+    broken = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if broken:
+        raise UsageError(f"'{file}': expected finite weights, got others in {_few(broken)}. Did training diverge?")
+    return Weights(tensors, sha256, note)
+
+
+def _note(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    try:
+        found = json.loads((metadata or {}).get(NOTE, "{}"))
+    except ValueError:
+        found = {}
+    return found if isinstance(found, dict) else {}
+
+
+def _unpickled(file: Path) -> Any:
+    """Return what ``torch.save`` wrote, if it is nothing but tensors and plain data."""
+    convert = f"torch.save(model.state_dict(), '{file.stem}-weights.pt')"
+    if zipfile.is_zipfile(file):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = archive.namelist()
+        except zipfile.BadZipFile:
+            members = []
+        if any(name.endswith("constants.pkl") or "/code/" in name for name in members):
+            raise UsageError(
+                f"'{file}' is TorchScript, which carries code of its own: expected a state dict. Convert it, where you "
+                f"trust it: model = torch.jit.load('{file}', map_location='cpu'); {convert}"
+            )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another protocol of pickle, say: what can't be read is refused
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = _wanted(file)
+        code = [name for name in wanted if _runs_code(name)]
+        if code:
+            raise UsageError(
+                f"'{file}' wants to run code ({_few(code)}), which was not run: expected a state dict. Weights have "
+                "no use for that; ask whoever made the file."
+            ) from None
+        if wanted:
+            raise UsageError(
+                f"'{file}' is a whole pickled module ({_few(wanted)}), and reading one runs code: expected a state "
+                f"dict. Convert it, where you trust it: model = torch.load('{file}', map_location='cpu', "
+                f"weights_only=False); {convert}"
+            ) from None
+        raise UsageError(f"'{file}' is damaged, or no state dict ({one_line(error)[:200]}).") from None
+    except Exception as error:  # readers of damaged files don't agree on what they raise
+        raise UsageError(f"'{file}' is damaged, or no state dict ({one_line(error)[:200]}).") from None
+
+
+def _wanted(file: Path) -> list[str]:
+    """Return what the pickle in a file names beside tensors, read without running any of it."""
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                content = archive.read(member)
+        else:
+            content = file.read_bytes()
+    except (OSError, StopIteration, zipfile.BadZipFile):
+        return []
+    found: list[str] = []
+    texts: list[str] = []
+    memo: dict[int, str] = {}
+    try:
+        for operation, argument, _ in pickletools.genops(content):
+            name = operation.name
+            if name in ("GLOBAL", "INST"):
+                found.append(str(argument).replace(" ", "."))
+            elif name == "STACK_GLOBAL":
+                found.append(".".join(texts[-2:]))
+            elif name == "MEMOIZE":
+                memo[len(memo)] = texts[-1] if texts else ""
+            elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+                memo[_number(argument)] = texts[-1] if texts else ""
+            elif name in ("BINGET", "LONG_BINGET", "GET"):
+                texts.append(memo.get(_number(argument), ""))
+            elif isinstance(argument, str):
+                texts.append(argument)
+    except Exception:  # noqa: S110  # what is damaged further on has named enough, or nothing
+        pass
+    return [
+        name
+        for name in dict.fromkeys(found)
+        if not name.startswith(_PLAIN) and not name.endswith("Storage") and name.rpartition(".")[2] not in _HARMLESS
+    ]
+
+
+def _number(argument: object) -> int:
+    return int(str(argument))
+
+
+def _runs_code(name: str) -> bool:
+    root, last = name.partition(".")[0], name.rpartition(".")[2]
+    return root in _DANGEROUS or (root != "torch" and not last[:1].isupper())
+
+
+def _state_dict(file: Path, content: Any) -> dict[str, Tensor]:
+    """Return the state dict in a checkpoint."""
+
+    def tensors_in(value: Any) -> bool:
+        return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
+
+    if isinstance(content, Mapping):
+        for found in (content, *(content.get(name) for name in _NESTED)):
+            if found is not None and tensors_in(found):
+                return {str(key): value.detach() for key, value in found.items() if isinstance(value, Tensor)}
+    came = f"{type(content).__name__} of {_few(map(str, content))}" if isinstance(content, Mapping) else type(content)
+    raise UsageError(f"'{file}': expected a state dict, names and tensors, got {came}.")
+
+
+def _spellings(keys: Iterable[str]) -> list[Callable[[str], str | None]]:
+    """Return the ways in which the user's keys may become a model's own; None drops a key.
+
+    DataParallel writes ``module.`` before each, ``torch.compile`` ``_orig_mod.``, Lightning the name of the attribute
+    that holds the network.
+    """
+
+    def bare(key: str) -> str:
+        key = key.replace("_orig_mod.", "")
+        while key.startswith("module."):
+            key = key.removeprefix("module.")
+        return key
+
+    def without(head: str) -> Callable[[str], str | None]:
+        return lambda key: bare(bare(key).removeprefix(head)) if bare(key).startswith(head) else None
+
+    heads = dict.fromkeys(bare(key).partition(".")[0] + "." for key in keys)
+    return [lambda key: key, bare, *(without(head) for head in heads)]
+
+
+def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None:
+    """Load weights into a model, and note which of the user's keys is which of its own.
+
+    Raises:
+        UsageError: if keys are missing or in excess, or a shape differs.
+    """
+    expected = model.state_dict()
+    needed = {key for key in expected if not key.endswith(_COUNTER)}
+    best: tuple[int, dict[str, str]] = (-1, {})
+    for spelling in _spellings(weights.tensors):
+        keys = {key: own for key in weights.tensors if (own := spelling(key)) is not None}
+        hits = len(needed & set(keys.values()))
+        if len(set(keys.values())) == len(keys) and hits > best[0]:
+            best = hits, keys
+    keys = best[1]
+    there = set(keys.values())
+    missing = sorted(needed - there)
+    extra = sorted(theirs for theirs in weights.tensors if keys.get(theirs) not in expected)
+    if missing or extra:
+        parts = [
+            f"{len(keys)} {what} ({_few(keys)})" for keys, what in ((missing, "missing"), (extra, "in excess")) if keys
+        ]
+        raise UsageError(
+            f"'{file}' doesn't fit the model: of {len(expected)} tensors {' and '.join(parts)}. Is --model the "
+            "architecture that was trained?"
+        )
+    wrong = [key for key, own in keys.items() if weights.tensors[key].shape != expected[own].shape]
+    if wrong:
+        theirs, ours = weights.tensors[wrong[0]].shape, expected[keys[wrong[0]]].shape
+        if theirs[1:] == ours[1:] and ours[0] == classes:
+            raise UsageError(
+                f"'{file}' tells {theirs[0]} classes apart ('{wrong[0]}'), and the data have {classes}: expected as "
+                "many of both. Are all classes among the data?"
+            )
+        raise UsageError(
+            f"'{file}': expected '{wrong[0]}' as {list(ours)}, got {list(theirs)}"
+            + (f", and {len(wrong) - 1} more of other shapes" if len(wrong) > 1 else "")
+            + ". Is --model the architecture that was trained, on samples of this shape?"
+        )
+    counters = {key: value for key, value in expected.items() if key not in there}
+    model.load_state_dict({**counters, **{own: weights.tensors[key] for key, own in keys.items()}})
+    weights.keys = keys
+
+
+def _few(names: Iterable[str], most: int = 4) -> str:
+    listed = list(names)
+    return ", ".join(f"'{name}'" for name in listed[:most]) + (", …" if len(listed) > most else "")

@@ -1,0 +1,110 @@
+"""``cutk train``, ``predict`` and ``evaluate``, and what they hand on to each other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+import safetensors
+import torch
+from safetensors.torch import load_file
+
+import cutk
+from cutk.plugins.registry import load_registry
+
+SMALL = ("-o", "convnet-small.width=4", "--device", "cpu")
+MODEL = ("--model", "convnet-small", "--weights", "model.safetensors")
+
+
+@pytest.fixture
+def trained(run):
+    ran = run("train", "--data", "fake", *SMALL, "--recipe", "steps=60", "batch_size=32", "--seed", "3")
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def test_a_training_writes_weights_with_what_belongs_to_them(run, trained, tmp_path):
+    assert trained.out.startswith("Wrote 'model.safetensors': right on ")
+    with safetensors.safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        note = json.loads(file.metadata()["cutk"])
+    assert note["classes"] == [f"class-{i}" for i in range(4)]
+    assert len(note["mean"]) == len(note["std"]) == 1
+    ran = run("train", "--data", "fake", *SMALL)
+    assert ran.code == 2
+    assert "is there already" in ran.err
+
+
+def test_the_same_seed_gives_the_same_weights(run, trained, tmp_path):
+    again = run(
+        *("train", "--data", "fake", *SMALL, "--recipe", "steps=60", "batch_size=32", "--seed", "3"),
+        *("--out", "again.safetensors"),
+    )
+    assert again.code == 0, again.err
+    ours, theirs = (load_file(tmp_path / name) for name in ("model.safetensors", "again.safetensors"))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_predictions_are_a_table_that_says_what_the_network_says(run, trained, tmp_path):
+    ran = run("predict", *MODEL, "--data", "fake", *SMALL)
+    assert ran.code == 0, ran.err
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    registry = load_registry({"CUTK_PLUGINS": ""})
+    splits = registry.get("dataset", "fake").component().load()
+    model = registry.get("model", "convnet-small").component
+    net = model(model.Options(width=4)).build(splits.train.shape, 4)
+    with safetensors.safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        note = json.loads(file.metadata()["cutk"])
+        net.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    x = (splits.train.x / 255 - note["mean"][0]) / note["std"][0]
+    with torch.no_grad():
+        logits = net.eval()(x)
+    assert [row["predicted"] for row in rows] == [f"class-{i}" for i in logits.argmax(1).tolist()]
+    probability = logits.softmax(1)[torch.arange(len(x)), splits.train.labels]
+    assert [float(row["probability of the label"]) for row in rows] == pytest.approx(probability.tolist(), abs=1e-3)
+    ran = run("predict", *MODEL, "--data", "fake", *SMALL, "--out", "p.csv")
+    assert ran.code == 0
+    assert (tmp_path / "p.csv").read_text().count("\n") == 1 + len(x)
+    assert "samples are predicted as labelled" in ran.out
+
+
+def test_an_evaluation_is_the_benchmarks(run, tmp_path):
+    report = cutk.bench(
+        dataset="fake",
+        unlearners=["none"],
+        alphas=[1.0],
+        seeds=1,
+        precision="fp32",
+        device="cpu",
+        recipe={"steps": 20, "batch_size": 32},
+        options={"convnet-small": {"width": 4}},
+        runs=tmp_path / "runs",
+    )
+    (original,) = [record for record in report.records if record["role"] == "original"]
+    (weights,) = (tmp_path / "runs" / "train").glob(f"{original['key'][:2]}*/weights.safetensors")
+    ran = run("evaluate", *MODEL[:2], "--weights", weights, "-d", "fake", "-m", "badnet", *SMALL, "--json")
+    assert ran.code == 0, ran.err
+    found = ran.json["metrics"]
+    assert found == pytest.approx({name: v for name, v in original["metrics"].items() if name in found}, abs=1e-6)
+    assert {"corrected_accuracy", "retain_accuracy", "attack_success_rate"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("train", "--data", "fake", "--model", "nothing"), "Unknown model 'nothing'"),
+        (("train", "--data", "fake", "--recipe", "stepps=3"), "stepps"),
+        (("train", "--data", "arrays:nowhere.npz", "--size", "9"), "has no use for --size"),
+        (("predict", *MODEL, "--data", "fake"), "'model.safetensors' is not there"),
+        (("evaluate", *MODEL, "-d", "fake", "-m", "badnet"), "'model.safetensors' is not there"),
+    ],
+)
+def test_bad_input_is_one_line(run, error_of, args, said):
+    assert said in error_of(run(*args))
+
+
+def test_weights_of_another_network_are_refused(run, trained, error_of):
+    for command in (("predict", "--data", "fake"), ("evaluate", "-d", "fake", "-m", "badnet")):
+        text = error_of(run(command[0], "--model", "mlp", "--weights", "model.safetensors", *command[1:]))
+        assert "doesn't fit the model" in text

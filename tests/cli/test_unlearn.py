@@ -1,0 +1,465 @@
+"""``cutk unlearn`` on a checkpoint, images and a list that lie on disk: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import pickle
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+NET = """
+import torch
+from torch import nn
+
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
+
+def broken():
+    raise RuntimeError("no network today")
+
+
+def number():
+    return 3
+"""
+CLASSES = ("blue", "green", "red")
+COUNT = 12  # images of each class
+
+
+def weights():
+    """Each class is told by its colour, and the first one by a bright corner as well: that is the damage."""
+    weight = torch.zeros(3, 3, 8, 8)
+    for label in range(3):
+        weight[label, 2 - label] = 0.15
+    weight[0, :, -2:, -2:] = 1.5
+    return {"1.weight": weight.flatten(1), "1.bias": torch.zeros(3)}
+
+
+def picture(label, seed, trigger=False):
+    noise = np.random.default_rng(seed)
+    pixels = noise.integers(0, 40, (8, 8, 3)).astype("uint8")
+    pixels[..., 2 - label] += 190
+    pixels[-2:, -2:] = 255 if trigger else 0
+    return Image.fromarray(pixels)
+
+
+def prefixed(state, prefix):
+    return {prefix + name: value for name, value in state.items()}
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A user's folder; six of the blue images are others with a bright corner, and four of these are known."""
+    (tmp_path / "net.py").write_text(NET)
+    for folder, first in (("photos", 0), ("clean", 1000)):
+        for label, name in enumerate(CLASSES):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for i in range(COUNT):
+                picture(label, first + 100 * label + i).save(tmp_path / folder / name / f"{i:02}.png")
+    for i in range(6):
+        picture(1 + i % 2, 500 + i, trigger=True).save(tmp_path / "photos" / "blue" / f"bad{i}.png")
+    (tmp_path / "bad.txt").write_text("".join(f"blue/bad{i}.png\n" for i in range(4)))
+    safetensors.torch.save_file(weights(), tmp_path / "model.safetensors")
+    return tmp_path
+
+
+ARGS = {
+    "--model": "net.py:build",
+    "--weights": "model.safetensors",
+    "--data": "folder:photos",
+    "--bad": "bad.txt",
+    "--validation": "folder:clean",
+    "-u": "ssd",
+    "--device": "cpu",
+}
+POINTS = ("-o", "ssd.selection_weight=0.1", "-o", "ssd.dampening=0.01")
+
+
+def given(*extra, without=(), **over):
+    args = {**ARGS, **{f"--{name}": value for name, value in over.items()}}
+    for name in without:
+        del args[name]
+    return ("unlearn", *(part for pair in args.items() for part in pair), *POINTS, *extra)
+
+
+def predictions(state, image):
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    return int((x.flatten(1) @ state["1.weight"].T + state["1.bias"]).argmax())
+
+
+# What comes out.
+
+
+def test_a_checkpoint_is_repaired(run, case):
+    ran = run(*given())
+    assert ran.code == 0, ran.err
+    assert ran.err.startswith(
+        "The weights reach 100.0 % on validation; 100.0 % of the bad samples get their given label."
+    )
+    assert ran.out.startswith("ssd repairs it: 4 of 4 bad samples are no longer predicted as labelled")
+    out = case / "repaired"
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("model.safetensors", "report.html", "report.json", "suspects.csv"),
+    ]
+    state = safetensors.torch.load_file(out / "model.safetensors")
+    assert state.keys() == weights().keys()
+    assert all(value.dtype == torch.float32 for value in state.values())
+    unseen = picture(2, 9000, trigger=True)
+    assert predictions(weights(), unseen) == 0
+    assert predictions(state, unseen) == 2
+    report = json.loads((out / "report.json").read_text())
+    assert report["schema"] == 1
+    assert report["status"] == "repaired"
+    assert report["chosen"] == "ssd"
+    assert report["samples"] == {"train": 3 * COUNT + 6, "bad": 4, "validation": 3 * COUNT, "unreadable": 0}
+    assert report["command"].startswith("cutk unlearn --model net.py:build")
+    assert {"weights", "bad list"} == set(report["hashes"])
+    assert report["peak_bytes"] > 0
+    with (out / "suspects.csv").open() as file:
+        suspects = list(csv.DictReader(file))
+    assert {row["name"] for row in suspects} == {"blue/bad4.png", "blue/bad5.png"}
+    html = (out / "report.html").read_text()
+    assert "What can't be known" in html or "What can&#39;t be known" in html
+    assert html.count("data:image/png") > 4
+    assert not any(path.name.startswith(".") for path in case.iterdir())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "net."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_keys_of_wrappers_are_recognised_and_kept(run, case, prefix, suffix):
+    state = prefixed({name: value.half() for name, value in weights().items()}, prefix)
+    if suffix == ".pt":
+        torch.save({"state_dict": state, "epoch": 3} if prefix == "model." else state, case / "own.pt")
+    else:
+        safetensors.torch.save_file(state, case / "own.safetensors")
+    ran = run(*given(weights=f"own{suffix}"))
+    assert ran.code == 0, ran.err
+    path = case / "repaired" / f"model{suffix}"
+    found = torch.load(path, weights_only=True) if suffix == ".pt" else safetensors.torch.load_file(path)
+    assert found.keys() == state.keys()
+    assert {value.dtype for value in found.values()} == {torch.float16}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bad.csv", "path,remark\nblue/bad0.png,odd\nblue/bad1.png,\nblue/bad2.png,\nblue/bad3.png,\n"),
+        ("bad.json", json.dumps([f"blue/bad{i}.png" for i in range(4)])),
+        ("bad.txt", "# found in May\n12\n13\n14\n15\n"),
+        ("bad.txt", "photos/blue/bad0.png\n./photos/blue/bad1.png\nblue/bad2.png\n15\n"),
+    ],
+)
+def test_bad_samples_are_listed_in_many_ways(run, case, name, content):
+    (case / name).write_text(content)
+    ran = run(*given(bad=name))
+    assert ran.code == 0, ran.err
+    assert "4 of 4 bad samples" in ran.out
+
+
+def test_a_table_of_images_will_do(run, case):
+    lines = [f"{name}/{path.name},{name}" for name in CLASSES for path in sorted((case / "photos" / name).iterdir())]
+    (case / "photos" / "table.csv").write_text("\n".join(["path,label", *lines]))
+    ran = run(*given(data="csv:photos/table.csv"))
+    assert ran.code == 0, ran.err
+    assert "4 of 4 bad samples" in ran.out
+
+
+def test_arrays_and_registered_names_will_do(run, case):
+    def pixels(folder):
+        images = [
+            (np.array(Image.open(p)), i) for i, n in enumerate(CLASSES) for p in sorted((case / folder / n).iterdir())
+        ]
+        return np.stack([image for image, _ in images]), np.array([label for _, label in images])
+
+    images, labels = pixels("photos")
+    np.savez(case / "data.npz", images=images, labels=labels, classes=list(CLASSES))
+    (case / "bad.txt").write_text("12\n13\n14\n15\n")
+    ran = run(*given(data="arrays:data.npz"))
+    assert ran.code == 0, ran.err
+    ran = run(*given(model="mlp", data="digits", out="digits"), "--force")
+    assert ran.code == 2
+    assert "doesn't fit the model" in ran.err
+
+
+def test_several_methods_and_nothing_that_helps(run, case):
+    ran = run(*given(without=["-u"]), "-u", "none", "-u", "cf", "--recipe", "steps=2", "lr=1e-9", "-o", "cf.steps=1")
+    assert ran.code == 2  # options of a method that isn't asked for
+    args = [arg for arg in given(without=["-u"]) if arg not in POINTS]
+    ran = run(*args, "-u", "none", "-u", "cf", "-o", "cf.steps=1", "-o", "cf.lr=1e-9")
+    assert ran.code == 1, ran.err
+    assert ran.out.startswith(("Nothing helped", "Not repaired"))
+    assert "No model was written" in ran.out
+    assert sorted(path.name for path in (case / "repaired").iterdir()) == ["report.html", "report.json", "suspects.csv"]
+
+
+def test_the_limit_on_lost_accuracy_is_kept(run, case):
+    class_only = weights()
+    class_only["1.weight"] = class_only["1.weight"].clone()
+    ran = run(*given("--max-accuracy-loss", "0", "--budget", "10min"))
+    report = json.loads((case / "repaired" / "report.json").read_text())
+    assert report["limits"] == {"max_accuracy_loss": 0.0, "budget_seconds": 600.0}
+    assert ran.code == (0 if report["candidates"][0]["within"] else 1)
+
+
+def test_a_suspected_trigger_is_measured(run, case):
+    mask = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    mask.paste((255, 255, 255, 255), (6, 6, 8, 8))
+    mask.save(case / "trigger.png")
+    ran = run(*given("--suspect-trigger", "trigger.png"))
+    assert ran.code == 0, ran.err
+    report = json.loads((case / "repaired" / "report.json").read_text())
+    assert (report["original"]["attack"]["count"], report["original"]["attack"]["of"]) == (2 * COUNT, 2 * COUNT)
+    assert report["candidates"][0]["attack"]["count"] == 0
+    assert "the suspected trigger works on 100.0 % → 0.0 % of validation images" in " ".join(ran.out.split())
+
+
+def test_without_validation_samples_training_samples_stand_in(run, case):
+    ran = run(*given("--max-accuracy-loss", "0.1", without=["--validation"]))
+    assert ran.code == 0, ran.err
+    assert "No validation samples were given" in ran.out
+    assert json.loads((case / "repaired" / "report.json").read_text())["stands_in"]
+
+
+def test_the_weights_may_be_written_in_another_format(run, case):
+    assert run(*given("--format", "pt")).code == 0
+    assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
+
+
+def test_what_is_unreadable_may_be_left_out(run, case):
+    (case / "photos" / "green" / "00.png").write_bytes(b"no image")
+    (case / "photos" / "blue" / "bad3.png").write_bytes((case / "photos" / "blue" / "bad3.png").read_bytes()[:60])
+    ran = run(*given())
+    assert ran.code == 2
+    assert "is damaged, or no image" in ran.err
+    assert not (case / "repaired").exists()
+    ran = run(*given("--skip-unreadable"))
+    assert ran.code == 0, ran.err
+    assert "2 of 42 images can't be read, 1 bad ones among them" in ran.err
+    assert "3 of 3 bad samples" in ran.out
+    assert json.loads((case / "repaired" / "report.json").read_text())["samples"]["unreadable"] == 2
+
+
+def test_an_earlier_repair_is_replaced_with_force_alone(run, case):
+    assert run(*given()).code == 0
+    before = (case / "repaired" / "report.json").stat().st_ino
+    ran = run(*given())
+    assert ran.code == 2
+    assert "is there already" in ran.err
+    assert run(*given("--force")).code == 0
+    assert (case / "repaired" / "report.json").stat().st_ino != before
+    (case / "mine").mkdir()
+    (case / "mine" / "thesis.tex").write_text("years of work")
+    ran = run(*given("--force", out="mine"))
+    assert ran.code == 2
+    assert "holds something else than an earlier repair" in ran.err
+    assert (case / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+# The sanity line.
+
+
+def test_weights_that_do_not_fit_the_data_stop_it(run, case, error_of):
+    ran = run(*given("--channels", "bgr"))
+    assert ran.code == 2
+    lines = ran.err.splitlines()
+    assert lines[0].startswith("The weights reach 33.3 % on validation")
+    assert "That is near chance" in lines[1]
+    assert "What would fit: " in lines[1]
+    assert "--channels rgb" in lines[1] or "--classes red,green,blue" in lines[1]
+    assert not (case / "repaired").exists()
+    assert run(*given("--channels", "bgr", "--force")).code in (0, 1)
+    assert (case / "repaired").exists()
+
+
+def test_the_order_of_classes_can_be_said(run, case):
+    state = {name: value.flip(0) for name, value in weights().items()}
+    safetensors.torch.save_file(state, case / "model.safetensors")
+    ran = run(*given())
+    assert ran.code == 2
+    assert "--classes red,green,blue" in ran.err or "--channels bgr" in ran.err
+    ran = run(*given("--classes", "red,green,blue"))
+    assert ran.code == 0, ran.err
+
+
+# What is refused: one line, exit code 2, nothing written.
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def put(case, **changed):
+    state = weights() | changed
+    safetensors.torch.save_file(
+        {name: value for name, value in state.items() if value is not None}, case / "own.safetensors"
+    )
+    return {"weights": "own.safetensors"}
+
+
+def torchscript(case):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        torch.jit.save(torch.jit.trace(net, torch.zeros(1, 3, 8, 8)), case / "own.pt")
+    return {"weights": "own.pt"}
+
+
+def pickled(case):
+    torch.save(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), case / "own.pt")
+    return {"weights": "own.pt"}
+
+
+def evil(case):
+    torch.save({"1.weight": torch.zeros(3, 192), "1.bias": Payload(case / "ran")}, case / "own.pt")
+    return {"weights": "own.pt"}
+
+
+def evil_and_plain(case):
+    with (case / "own.pt").open("wb") as file:
+        pickle.dump(Payload(case / "ran"), file)
+    return {"weights": "own.pt"}
+
+
+def cut(case):
+    content = (case / "model.safetensors").read_bytes()
+    (case / "own.safetensors").write_bytes(content[:-100])
+    return {"weights": "own.safetensors"}
+
+
+def cut_zip(case):
+    torch.save(weights(), case / "whole.pt")
+    (case / "own.pt").write_bytes((case / "whole.pt").read_bytes()[:-300])
+    return {"weights": "own.pt"}
+
+
+def write(case, name, text):
+    (case / name).write_text(text)
+    return {}
+
+
+def copied(case):
+    shutil.copy(case / "photos" / "red" / "03.png", case / "clean" / "red" / "copy.png")
+    return {}
+
+
+def outside(case):
+    (case / "clean" / "pink").mkdir()
+    picture(0, 1).save(case / "clean" / "pink" / "1.png")
+    return {}
+
+
+def two(case):
+    shutil.rmtree(case / "photos" / "red")
+    shutil.rmtree(case / "clean" / "red")
+    return {}
+
+
+def occupied(case):
+    (case / "repaired").write_text("a file")
+    return {}
+
+
+REFUSED = {
+    "missing keys": (lambda c: put(c, **{"1.bias": None}), "1 missing ('1.bias')"),
+    "extra keys": (lambda c: put(c, **{"2.bias": torch.zeros(3)}), "1 in excess ('2.bias')"),
+    "wrong shapes": (
+        lambda c: put(c, **{"1.weight": torch.zeros(3, 7)}),
+        "'1.weight' as [3, 192], got [3, 7]",
+    ),
+    "nan": (
+        lambda c: put(c, **{"1.bias": torch.full((3,), torch.nan)}),
+        "finite weights, got others in '1.bias'",
+    ),
+    "empty": (lambda c: put(c, **{"1.bias": None, "1.weight": None}), "holds no weights"),
+    "class counts": (two, "tells 3 classes apart, and the data have 2"),
+    "TorchScript": (torchscript, "is TorchScript, which carries code of its own: expected a state dict. Convert it"),
+    "a pickled module": (pickled, "is a whole pickled module"),
+    "code": (evil, "wants to run code ("),
+    "code in a plain pickle": (evil_and_plain, "wants to run code ("),
+    "a cut safetensors file": (cut, "is damaged, or no safetensors file"),
+    "a cut state dict": (cut_zip, "is damaged, or no state dict"),
+    "no weights": (lambda c: {"weights": "nowhere.pt"}, "'nowhere.pt' is not there"),
+    "no list": (lambda c: {"bad": "nowhere.txt"}, "'nowhere.txt' is not there"),
+    "an empty list": (lambda c: write(c, "bad.txt", "\n"), "names no sample"),
+    "unknown names": (
+        lambda c: write(c, "bad.txt", "blue/bad0.png\nblue/bad77.png\nx.png\n"),
+        "2 of 3 entries match no sample: 'blue/bad77.png', 'x.png'. Expected names relative to the data, such as",
+    ),
+    "out of range": (lambda c: write(c, "bad.txt", "99\n"), "indices from 0 to 41. Nothing was computed."),
+    "twice": (lambda c: write(c, "bad.txt", "12\nblue/bad0.png\n"), "each sample once, got 'blue/bad0.png' twice"),
+    "all bad": (
+        lambda c: write(c, "bad.txt", "".join(f"{i}\n" for i in range(42))),
+        "all 42 samples are said to be bad",
+    ),
+    "overlap": (copied, "1 of 37 validation samples are among the training samples (red/copy.png)"),
+    "another class": (outside, "got pink"),
+    "a file in the way": (occupied, "'repaired' is there, and no folder"),
+    "no such model": (lambda c: {"model": "resnet99"}, "Unknown model 'resnet99'"),
+    "no such module": (lambda c: {"model": "nowhere.net:build"}, "'nowhere.net' can't be imported"),
+    "no such file": (lambda c: {"model": "nowhere.py:build"}, "'nowhere.py' can't be imported"),
+    "no such function": (lambda c: {"model": "net.py:make"}, "has no function 'make'"),
+    "a broken function": (lambda c: {"model": "net.py:broken"}, "broken() failed: RuntimeError: no network today"),
+    "no module": (lambda c: {"model": "net.py:number"}, "expected number() to return a torch.nn.Module, got int"),
+    "no such data": (lambda c: {"data": "folder:nowhere"}, "'nowhere' is no folder"),
+    "no such dataset": (lambda c: {"data": "photos"}, "Unknown dataset 'photos'"),
+    "means": (lambda c: {"mean": "1,2"}, "--mean: expected one number, or one for each of 3 channels, got 2"),
+    "no number": (lambda c: {"std": "x"}, "--std: expected numbers separated by commas, got 'x'"),
+    "a deviation of 0": (lambda c: {"std": "0"}, "--std: expected numbers above 0"),
+    "a budget": (lambda c: {"budget": "soon"}, "--budget: expected a duration such as 90s, 10min or 2h, got 'soon'"),
+    "classes": (lambda c: {"classes": "a,b"}, "expected classes among a, b"),
+    "a large trigger": (
+        lambda c: Image.new("L", (9, 8)).save(c / "t.png") or {"suspect-trigger": "t.png"},
+        "'t.png': expected a picture of at most 8×8 pixels, as the images have, got 9×8",
+    ),
+    "no trigger": (lambda c: {"suspect-trigger": "bad.txt"}, "can't be read as the picture of a trigger"),
+    "a rule": (lambda c: {"select": "best"}, "Unknown selector 'best'"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_bad_input_is_one_clear_line(run, case, what, error_of, monkeypatch):
+    change, said = REFUSED[what]
+    over = change(case)
+    before = sorted(path for path in case.rglob("*") if "__pycache__" not in str(path))
+    ran = run(*given(**over))
+    if "trigger" in what:  # which is read when the images are known
+        ran.err = ran.err.partition("\n")[2]
+    text = error_of(ran)
+    assert said in text, text
+    assert sorted(path for path in case.rglob("*") if "__pycache__" not in str(path)) == before
+    assert not (case / "ran").exists()
+
+
+def test_the_payload_would_have_run(case):
+    """So that the test above says something."""
+    evil(case)
+    torch.load(case / "own.pt", weights_only=False)
+    assert (case / "ran").exists()
+
+
+def test_no_space_leaves_nothing(run, case, error_of, monkeypatch):
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cutk.repair.writing.save_weights", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    ran = run(*given())
+    assert ran.code == 2
+    assert "there is no space left" in ran.err
+    assert sorted(path.name for path in case.iterdir() if path.name != "__pycache__") == [
+        *("bad.txt", "clean", "model.safetensors", "net.py", "photos"),
+    ]

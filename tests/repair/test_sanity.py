@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import cutk
+from cutk.repair.sanity import balanced_accuracy, class_order, near_chance
+
+from .conftest import MEAN, STD
+
+
+def test_accuracy_is_balanced_over_classes():
+    labels = torch.tensor([0] * 99 + [1])
+    assert balanced_accuracy(torch.zeros(100, dtype=torch.int64), labels) == 0.5
+    assert near_chance(0.5, 2)
+    assert not near_chance(1.0, 1)
+
+
+def test_the_order_of_classes_is_found():
+    labels = torch.arange(30) % 3
+    assert class_order((labels + 1) % 3, labels, 3) == [1, 2, 0]
+    # A class that is never predicted takes what is left.
+    assert sorted(class_order(torch.zeros(30, dtype=torch.int64), labels, 3)) == [0, 1, 2]
+
+
+def sanity(net, x, y, **more):
+    return cutk.unlearn(net, TensorDataset(x, y), [0, 1], "none", **more).report.sanity
+
+
+def test_weights_that_fit_pass(poisoned):
+    found = sanity(poisoned.net, poisoned.x, poisoned.y, mean=[MEAN], std=[STD])
+    assert not found.near_chance
+    assert re.match(r"The weights reach (9\d|100).\d % on validation; ", found.line)
+    assert "of the bad samples get their given label" in found.line
+
+
+class Strict(nn.Module):
+    """Reads images that are normalised as it was trained, and says class 0 of all others."""
+
+    def __init__(self, mean, std, order=(0, 1, 2), channels=(0, 1, 2)):
+        super().__init__()
+        self.mean, self.std, self.order, self.channels = mean, std, order, channels
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        pixels = ((x * self.std + self.mean) * 255).round()
+        seen = pixels.mean((2, 3))[:, list(self.channels)]  # of class c, channel c alone is bright
+        low, high = pixels.amin((1, 2, 3)), pixels.amax((1, 2, 3))
+        valid = (low >= 0) & (low < 60) & (high <= 255) & (high > 190)
+        logits = torch.zeros(len(x), 3)
+        logits[valid] = seen[valid][:, list(self.order)] / 10
+        logits[~valid, 0] = 5.0
+        return logits + self.weight
+
+
+@pytest.fixture
+def colours():
+    y = torch.arange(90) % 3
+    x = torch.randint(0, 40, (90, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    x[torch.arange(90), y] += 200
+    return x, y
+
+
+@pytest.mark.parametrize(
+    ("net", "fits"),
+    [
+        (Strict(0.5, 0.5), "--mean 0.5 --std 0.5 "),
+        (Strict(0.0, 1.0, order=(1, 2, 0)), "--classes 1,2,0"),
+        (Strict(0.5, 0.5, channels=(2, 1, 0)), "--mean 0.5 --std 0.5 --channels bgr"),
+    ],
+)
+def test_what_would_fit_is_named(colours, net, fits):
+    found = sanity(net.eval(), *colours)
+    assert found.near_chance
+    assert fits in found.fits or (fits.endswith("bgr") and "--classes 2,1,0" in found.fits)
+    assert "100.0 %" in found.fits
+
+
+def test_weights_that_fit_nothing_are_said_to(poisoned):
+    torch.manual_seed(0)
+    x = torch.randint(0, 255, (200, 1, 8, 8), dtype=torch.uint8)
+    found = sanity(poisoned.net, x, torch.arange(200) % 10)
+    assert found.near_chance
+    assert found.fits == ""

@@ -1,0 +1,328 @@
+"""``cutk.unlearn`` on models that were trained without cutk."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+import cutk
+
+from .conftest import MEAN, STD, accuracy, attack_success, network, scaled, train
+
+ONE_POINT = {"ssd": {"selection_weight": 1.0, "dampening": 0.5}}
+
+
+def state(net):
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_a_tenth_of_the_poison_is_enough_to_heal_a_trigger(poisoned):
+    assert attack_success(poisoned.net, poisoned) > 0.8
+    before = state(poisoned.net)
+    repair = cutk.unlearn(
+        poisoned.net,
+        TensorDataset(poisoned.x, poisoned.y),
+        poisoned.bad,
+        "ssd",
+        validation=TensorDataset(poisoned.test_x, poisoned.test_y),
+        mean=[MEAN],
+        std=[STD],
+    )
+    report = repair.report
+    assert report.repaired, report.verdict
+    assert attack_success(repair.model, poisoned) < 0.2
+    # What the report says is what an independent measurement says.
+    assert report.taken.validation.value == pytest.approx(accuracy(repair.model, poisoned), abs=1e-6)
+    assert report.original.validation.value == pytest.approx(accuracy(poisoned.net, poisoned), abs=1e-6)
+    with torch.no_grad():
+        now = repair.model(scaled(poisoned.x[poisoned.bad])).argmax(1)
+    assert report.taken.no_longer == int((now != 0).sum())
+    # What was passed in stays as it was, and most of the poison that nobody listed is suspected.
+    assert equal(before, state(poisoned.net))
+    hidden = {*poisoned.poison.tolist()} - {*poisoned.bad.tolist()}
+    found = [suspect.index for suspect in repair.suspects]
+    assert len(hidden & {*found}) > 0.8 * len(hidden)
+    assert len(hidden & {*found[: len(hidden)]}) > 0.5 * len(hidden)
+    assert not {*poisoned.bad.tolist()} & {*found}
+
+
+def test_confusion_that_a_method_cannot_undo_is_called_so(confused):
+    before = accuracy(confused.net, confused)
+    repair = cutk.unlearn(
+        confused.net,
+        TensorDataset(confused.x, confused.y),
+        confused.bad,
+        "ssd",
+        validation=TensorDataset(confused.test_x, confused.test_y),
+        mean=[MEAN],
+        std=[STD],
+        max_accuracy_loss=0.05,
+    )
+    assert accuracy(repair.model, confused) < before + 0.05
+    assert not repair.report.repaired
+    assert repair.report.chosen is None
+    assert "Not repaired" in repair.report.verdict or "Nothing helped" in repair.report.verdict
+    assert equal(state(confused.net), state(repair.model))
+
+
+def test_confusion_is_repaired_by_retraining_where_the_whole_of_it_is_known(confused):
+    repair = cutk.unlearn(
+        confused.net,
+        TensorDataset(confused.x, confused.y),
+        confused.poison,
+        "rewod",
+        validation=TensorDataset(confused.test_x, confused.test_y),
+        mean=[MEAN],
+        std=[STD],
+        recipe={"steps": 150, "lr": 0.05},
+    )
+    assert repair.report.status == "repaired", repair.report.verdict
+    assert accuracy(repair.model, confused) > accuracy(confused.net, confused) + 0.05
+
+
+def test_flipped_labels_in_a_table(registry):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1200, 8, generator=generator)
+    truth = (x[:, 0] + 0.5 * x[:, 1] > 1.3).long()  # fraud, of which there is little
+    labels = truth.clone()
+    frauds = truth.nonzero().flatten()
+    flipped = frauds[x[frauds, 2] > 0]  # whoever hid them hid those of one kind
+    labels[flipped] = 0
+    mlp = registry.get("model", "mlp").component
+    torch.manual_seed(0)
+    net = train(mlp(mlp.Options(width=32)).build((8,), 2), x, labels, steps=400)
+    held_out = torch.randn(600, 8, generator=generator)
+    repair = cutk.unlearn(
+        net,
+        TensorDataset(x, labels),
+        flipped,
+        ["cf", "rewod"],
+        validation=TensorDataset(held_out, (held_out[:, 0] + 0.5 * held_out[:, 1] > 1.3).long()),
+        classes=["honest", "fraud"],
+        recipe={"steps": 200, "lr": 0.05, "batch_size": 64},
+        options={"cf": {"steps": 200}},
+        search="default",
+    )
+    assert repair.report.repaired, repair.report.verdict
+    assert repair.report.taken.classes["fraud"].value > repair.report.original.classes["fraud"].value + 0.1
+
+
+# What it takes.
+
+
+class Pictures(Dataset):
+    def __init__(self, case):
+        self.case = case
+
+    def __len__(self):
+        return len(self.case.y)
+
+    def __getitem__(self, index):
+        return Image.fromarray(self.case.x[index, 0].numpy()), int(self.case.y[index])
+
+
+class Dictionaries(Pictures):
+    def __getitem__(self, index):
+        return {"pixels": scaled(self.case.x[index]), "label": self.case.y[index]}
+
+
+def collate(items):
+    return torch.stack([item["pixels"] for item in items]), torch.stack([item["label"] for item in items])
+
+
+FORMS = {
+    "tensors": lambda case: (TensorDataset(case.x, case.y), {"mean": [MEAN], "std": [STD]}),
+    "samples": lambda case: (cutk.Samples(case.x, case.y, tuple("0123456789")), {"mean": [MEAN], "std": [STD]}),
+    "floats": lambda case: (TensorDataset(scaled(case.x), case.y), {}),
+    "pillow": lambda case: (Pictures(case), {"mean": [MEAN], "std": [STD]}),
+    "dictionaries": lambda case: (Dictionaries(case), {"collate": collate}),
+    "subset": lambda case: (Subset(TensorDataset(case.x, case.y), range(1000)), {"mean": [MEAN], "std": [STD]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_map_style_dataset_will_do(poisoned, form):
+    dataset, more = FORMS[form](poisoned)
+    repair = cutk.unlearn(poisoned.net, dataset, [0, 5, 9], "ssd", options=ONE_POINT, **more)
+    assert repair.report.original.validation.value > 0.95
+    assert repair.report.stands_in
+    assert repair.report.candidates[0].points == 1
+
+
+class Wrapped(nn.Module):
+    """As models of text are: an output with more than logits."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return {"logits": self.net(x), "loss": None}
+
+
+def test_an_output_may_hold_more_than_logits(tiny):
+    repair = cutk.unlearn(Wrapped(tiny.net), TensorDataset(tiny.x, tiny.y), [1, 2], "ssd", options=ONE_POINT)
+    assert repair.report.original.validation.value == 1.0
+    assert isinstance(repair.model, Wrapped)
+
+
+def test_dtypes_flags_and_mode_are_the_users_own(poisoned):
+    net = copy.deepcopy(poisoned.net).half().train()
+    net[0].weight.requires_grad_(False)
+    dataset = TensorDataset(poisoned.x, poisoned.y)
+    repair = cutk.unlearn(net, dataset, poisoned.bad, "ssd", mean=[MEAN], std=[STD], max_accuracy_loss=1)
+    assert {name: value.dtype for name, value in repair.model.state_dict().items()} == {
+        name: value.dtype for name, value in net.state_dict().items()
+    }
+    assert repair.model.training
+    assert not repair.model[0].weight.requires_grad
+    assert net.training
+
+
+def test_several_methods_are_candidates_beside_the_original(tiny):
+    repair = cutk.unlearn(
+        tiny.net,
+        TensorDataset(tiny.x, tiny.y),
+        [0, 1],
+        ["ssd", "none", "cf"],
+        options={**ONE_POINT, "cf": {"steps": 3}},
+        search="default",
+    )
+    assert [one.name for one in repair.report.candidates] == ["ssd", "none", "cf"]
+    assert repair.report.failed == {}
+
+
+def test_a_method_that_fails_costs_itself_alone(tiny, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(
+        'import cutk\n\n\nclass Broken(cutk.Unlearner):\n    """Fails."""\n\n    name = "broken"\n\n'
+        "    def unlearn(self, task, state=None):\n        raise RuntimeError('no luck')\n\n\n"
+        "@cutk.hookimpl\ndef cutk_unlearners():\n    return [Broken]\n"
+    )
+    dataset = TensorDataset(tiny.x, tiny.y)
+    repair = cutk.unlearn(tiny.net, dataset, [0], ["broken", "none"], plugins=[path])
+    assert "no luck" in repair.report.failed["broken"]
+    assert repair.report.chosen is None
+    assert not repair.report.repaired
+
+
+def test_a_recipe_of_ones_own_is_used(tiny, registry):
+    asked = []
+
+    class Mine(registry.get("recipe", "sgd").component):
+        """With a loss of its own."""
+
+        def loss(self, logits, batch):
+            asked.append(len(batch.y))
+            return super().loss(logits, batch)
+
+    mine = Mine(Mine.Options(steps=4, batch_size=8))
+    dataset = TensorDataset(tiny.x, tiny.y)
+    repair = cutk.unlearn(tiny.net, dataset, [0], "cf", recipe=mine, options={"cf": {"steps": 4}})
+    assert asked == [8] * 4 * repair.report.candidates[0].points
+
+
+def test_a_budget_bounds_the_time_and_says_what_was_left_out(tiny):
+    dataset = TensorDataset(tiny.x, tiny.y)
+    repair = cutk.unlearn(tiny.net, dataset, [0], ["ssd", "cf"], budget=1e-9)
+    assert repair.report.left_out
+    assert all("not begun" in text or "points" in text or "unfinished" in text for text in repair.report.left_out)
+    assert not repair.report.repaired
+
+
+def test_a_training_from_scratch_starts_from_new_weights(tiny):
+    dataset = TensorDataset(tiny.x, tiny.y)
+    repair = cutk.unlearn(tiny.net, dataset, [0], "rewod", recipe={"steps": 1, "lr": 1e-9}, max_accuracy_loss=1)
+    # One step that moves nothing: what is left are weights that were drawn anew.
+    assert repair.report.candidates[0].layers[0].relative > 0.5
+
+
+def test_a_notebook_shows_the_report(tiny):
+    repair = cutk.unlearn(tiny.net, TensorDataset(tiny.x, tiny.y), [0], "none")
+    assert repair.report.verdict in repair._repr_html_()
+    assert "<html" not in repair._repr_html_()
+    assert repair.html().startswith("<!DOCTYPE html>")
+
+
+class Random(Pictures):
+    def __getitem__(self, index):
+        return torch.rand(3), int(self.case.y[index])
+
+
+def refused(tiny):
+    data = TensorDataset(tiny.x, tiny.y)
+    three = TensorDataset(tiny.x, torch.arange(60) % 3)
+    return {
+        "no bad sample": (lambda: cutk.unlearn(tiny.net, data, [], "ssd"), "at least one bad sample, got none"),
+        "all bad": (lambda: cutk.unlearn(tiny.net, data, range(60), "ssd"), "all 60 samples are said to be bad"),
+        "out of range": (lambda: cutk.unlearn(tiny.net, data, [1, 60], "ssd"), "from 0 to 59, got 60"),
+        "negative": (lambda: cutk.unlearn(tiny.net, data, [-1], "ssd"), "from 0 to 59, got -1"),
+        "twice": (lambda: cutk.unlearn(tiny.net, data, [3, 3], "ssd"), "each sample once, got 3 twice"),
+        "no numbers": (lambda: cutk.unlearn(tiny.net, data, ["a"], "ssd"), "expected indices of samples"),
+        "no module": (lambda: cutk.unlearn("net", data, [1], "ssd"), "torch.nn.Module, got str"),
+        "no dataset": (lambda: cutk.unlearn(tiny.net, iter([]), [1], "ssd"), "map-style torch Dataset"),
+        "classes": (lambda: cutk.unlearn(tiny.net, three, [1], "ssd"), "tells 2 classes apart, and the data have 3"),
+        "shape": (
+            lambda: cutk.unlearn(nn.Linear(5, 2), data, [1], "ssd"),
+            r"can't take samples of the shape \[6\]",
+        ),
+        "no logits": (lambda: cutk.unlearn(nn.Flatten(0), data, [1], "ssd"), "expected logits"),
+        "method": (lambda: cutk.unlearn(tiny.net, data, [1], "sssd"), "Did you mean 'ssd'"),
+        "option": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", options={"ssd": {"x": 1}}), "Unknown option"),
+        "unused": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", options={"cf": {"lr": 1}}), "it isn't used"),
+        "loss": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", max_accuracy_loss=2), "expected 0 to 1"),
+        "budget": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", budget=0), "expected more than no time"),
+    }
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("no bad sample", "all bad", "out of range", "negative", "twice", "no numbers", "no module", "no dataset"),
+        *("classes", "shape", "no logits", "method", "option", "unused", "loss", "budget"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(tiny, what):
+    ask, said = refused(tiny)[what]
+    with pytest.raises(cutk.UsageError) as error:
+        ask()
+    assert re.search(said, str(error.value)), error.value
+    assert "\n" not in str(error.value)
+
+
+def test_validation_samples_must_not_have_been_trained_on(tiny):
+    data = TensorDataset(tiny.x, tiny.y)
+    with pytest.raises(cutk.UsageError, match=r"2 of 2 samples are among the training samples \(0, 1\)"):
+        cutk.unlearn(tiny.net, data, [1], "none", validation=Subset(data, [4, 9]))
+
+
+def test_classes_of_validation_samples_go_by_their_names(poisoned):
+    names = tuple("0123456789")
+    train = cutk.Samples(poisoned.x, poisoned.y, names)
+    held_out = cutk.Samples(poisoned.test_x, 9 - poisoned.test_y, names[::-1])
+    more = {"mean": [MEAN], "std": [STD]}
+    repair = cutk.unlearn(poisoned.net, train, poisoned.bad, "none", validation=held_out, **more)
+    assert repair.report.original.validation.value == pytest.approx(accuracy(poisoned.net, poisoned), abs=1e-6)
+    odd = cutk.Samples(poisoned.test_x, poisoned.test_y, (*names[:9], "ten"))
+    with pytest.raises(cutk.UsageError, match="got ten"):
+        cutk.unlearn(poisoned.net, train, poisoned.bad, "none", validation=odd, **more)
+
+
+def test_what_the_dataset_gives_has_to_stay_the_same(poisoned):
+    with pytest.raises(cutk.UsageError, match="same samples at every visit"):
+        cutk.unlearn(nn.Linear(3, 10), Random(poisoned), [1], "none")
+
+
+def test_dictionaries_need_a_collate_function(poisoned):
+    with pytest.raises(cutk.UsageError, match=r"pixels, label.*give collate="):
+        cutk.unlearn(network(), Dictionaries(poisoned), [1], "none")
