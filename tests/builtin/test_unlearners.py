@@ -16,6 +16,7 @@ from cutk.learning.network import layers
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.unlearners.badt import BadT, Teachers, teach
 from cutk_builtin.unlearners.cf import CF
+from cutk_builtin.unlearners.relabel import Relabel
 from cutk_builtin.unlearners.rewod import RewoD
 from cutk_builtin.unlearners.scrub import Scrub, schedule
 
@@ -76,6 +77,19 @@ def test_cf_is_gradient_descent_on_the_retained_samples(linear_task):
     expected = descend(weight, lambda _, w: task_gradient(w, x[kept], y[kept]), steps=4, lr=0.5)
     model = CF(CF.Options(steps=4)).unlearn(linear_task)
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_relabel_is_gradient_descent_with_the_best_other_class(linear_task):
+    x, y, weight = numbers(linear_task)
+    given = y.copy()
+    scores = x[FORGET] @ weight.T
+    scores[np.arange(len(FORGET)), y[FORGET]] = -np.inf
+    wanted = y.copy()
+    wanted[FORGET] = scores.argmax(1)
+    expected = descend(weight, lambda _, w: task_gradient(w, x, wanted), steps=4, lr=0.5)
+    model = Relabel(Relabel.Options(steps=4)).unlearn(linear_task)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+    assert linear_task.train.labels.tolist() == given.tolist()
 
 
 def test_badt_descends_the_divergence_from_the_teachers(linear_task):

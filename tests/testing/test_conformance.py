@@ -23,6 +23,7 @@ ENTRIES = [entry for registry in (REGISTRY, *EXAMPLES) for entry in registry.ent
 SMALL = {
     "cf": {"steps": 60},
     "badt": {"steps": 60},
+    "relabel": {"steps": 60},
     "scrub": {"steps": 60, "forget_steps": 12},
     "wide-resnet": {"depth": 10, "width": 1},
     # Files that the test below writes.
