@@ -86,6 +86,12 @@ if TYPE_CHECKING:
     help="A picture of a suspected trigger, transparent around it: measure it on validation images.",
 )
 @click.option(
+    "--suspects-by",
+    metavar="NAME",
+    shell_complete=completion.names("--detector"),
+    help="Detector that ranks suspects; by what the repair took from them if not given.",
+)
+@click.option(
     "--skip-unreadable", is_flag=True, help="Leave out images that can't be read, and count them in the report."
 )
 @click.option(
@@ -175,7 +181,7 @@ def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str]
         plan["options"] = nested
     budget = None if options["budget"] is None else seconds_in(options["budget"], "--budget")
     limits = Limits(max_accuracy_loss=options["max_accuracy_loss"], budget_seconds=budget)
-    return methods_of(registry, plan, limits, options["seed"], dataset)
+    return methods_of(registry, plan, limits, options["seed"], dataset, options["suspects_by"])
 
 
 def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Found:

@@ -26,7 +26,7 @@ from cutk.repair.inputs import reinitialised
 from cutk.repair.judging import Seen, attacked, judged, seen, touched
 from cutk.repair.records import Judged, Limits, RepairReport, Sanity, Suspect
 from cutk.repair.sanity import checked
-from cutk.repair.suspects import suspects_of
+from cutk.repair.suspects import detected, suspects_of
 from cutk.repair.verdict import Proportion
 from cutk.repair.words import cannot_be_known, verdict_of
 from cutk.run.method import Method
@@ -52,19 +52,25 @@ class Methods:
     precision: str
     limits: Limits
     seed: int = 0
+    detector: Chosen | None = None  # who ranks suspects
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        chosen = (*self.unlearners, self.selector, self.recipe)
+        chosen = (*self.unlearners, self.selector, self.recipe, *([self.detector] if self.detector else []))
         return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in chosen))
 
 
 def methods_of(
-    registry: Registry, given: Mapping[str, Any], limits: Limits, seed: int = 0, dataset: type[Dataset] | None = None
+    registry: Registry,
+    given: Mapping[str, Any],
+    limits: Limits,
+    seed: int = 0,
+    dataset: type[Dataset] | None = None,
+    suspects_by: str | None = None,
 ) -> Methods:
     """Look up every name and validate every option; what isn't ``given`` is the preset's for repairs.
 
-    ``dataset`` suggests options that suit the data; if not given, the preset's does.
+    ``dataset`` suggests options that suit the data; if not given, the preset's does. ``suspects_by`` names a detector.
 
     Raises:
         UsageError: for the first name or option that doesn't fit.
@@ -84,8 +90,10 @@ def methods_of(
         "unlearner": [registry.get("unlearner", name) for name in dict.fromkeys(names)],
         "selector": [registry.get("selector", plan.select)],
         "recipe": [registry.get("recipe", str(plan.recipe.get("name")))],
+        "detector": [registry.get("detector", suspects_by)] if suspects_by else [],
     }
-    used = {name for those in entries.values() for entry in those for name in (entry.name, entry.family)}
+    parts = [part for those in entries.values() for entry in those for part in (entry, *entry.parts)]
+    used = {name for part in parts for name in (part.name, part.family)}
     for name in sorted(own - used):
         registry.find(name)  # a name that nobody has gets the better message
         raise UsageError(f"Options for '{name}' are given, and it isn't used: {', '.join(sorted(used))}.")
@@ -93,9 +101,8 @@ def methods_of(
     device = choose_device(plan.device)
     # A user's numbers are float32's, unless bf16 is asked for.
     precision = "fp32" if plan.precision == "auto" else choose_precision(plan.precision, device)
-    return Methods(
-        tuple(chosen["unlearner"]), chosen["selector"][0], chosen["recipe"][0], device, precision, limits, seed
-    )
+    (selector,), (recipe,), detector = chosen["selector"], chosen["recipe"], next(iter(chosen["detector"]), None)
+    return Methods(tuple(chosen["unlearner"]), selector, recipe, device, precision, limits, seed, detector)
 
 
 def training_task(
@@ -247,7 +254,15 @@ def repair(
     judgements = [one.judged for one in candidates]
     status, verdict = verdict_of(problem.original, judgements, taken and taken.judged, limits, problem.stands_in)
     shown = taken or max(candidates, key=lambda one: (one.judged.within, one.judged.score or 0.0), default=None)
-    suspects = suspects_of(problem, shown.says, shown.judged.name) if shown else []
+    suspects: list[Suspect] | None = None
+    if methods.detector is not None:
+        with Caught() as caught:
+            suspects = detected(problem, methods.detector, methods.seed, shown.says if shown else None)
+        if caught.error is not None:
+            observer.error(caught.error)
+            failed[methods.detector.name] = caught.reason
+    if suspects is None:
+        suspects = suspects_of(problem, shown.says, shown.judged.name) if shown else []
     if status == "not repaired":
         taken = None
     environment = Environment(

@@ -1,4 +1,4 @@
-"""Further training samples that look like the bad ones, by what the methods compute anyway."""
+"""Further training samples that look like the bad ones: by what the methods compute anyway, or by a detector."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from cutk.chance import derive_seed, isolated_rng
 from cutk.errors import printable
+from cutk.problem.expansion import require_suspicion
 from cutk.repair.judging import Seen
 from cutk.repair.records import Suspect
 
 if TYPE_CHECKING:
     from cutk.repair.repairing import Problem
+    from cutk.run.plan import Chosen
 
-__all__ = ["as_csv", "suspects_of"]
+__all__ = ["as_csv", "detected", "suspects_of"]
 
-# A sample is suspect if its given label loses so much probability by the repair; so many are listed at most.
+# A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
+# probability; so many are listed at most.
 _LEAST, _MOST = 0.1, 1000
 _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
@@ -27,11 +33,30 @@ def suspects_of(problem: Problem, says: Seen, method: str) -> list[Suspect]:
     What a method unlearns with the bad samples is what they have in common; a sample that loses its label by it had
     that in common with them.
     """
+    drop = problem.says.train.of_label - says.train.of_label
+    return _ranked(problem, drop, says, f"drop of the given label's probability, original to {method}")
+
+
+def detected(problem: Problem, detector: Chosen, seed: int, says: Seen | None) -> list[Suspect]:
+    """Rank samples that weren't listed by how likely they are bad, as a detector says that asks the original.
+
+    Raises:
+        CellError: if it gives something else.
+    """
+    seed = derive_seed(seed, "detection")
+    with isolated_rng(seed):
+        found = detector.make().detect(problem.task.private(seed))
+    score = require_suspicion(found, len(problem.task.train), f"The detector '{detector.name}'")
+    return _ranked(problem, score, says or problem.says, f"probability of being bad, by {detector.name}")
+
+
+def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspect]:
+    """Return the samples that weren't listed and score high, float ``[N]``, the highest first."""
     rest, before, after = problem.task.retained, problem.says.train, says.train
-    drop = (before.of_label - after.of_label)[rest]
+    mine = score[rest]
     found = []
-    for at in drop.argsort(descending=True, stable=True)[:_MOST].tolist():
-        if float(drop[at]) < _LEAST:
+    for at in mine.argsort(descending=True, stable=True)[:_MOST].tolist():
+        if float(mine[at]) < _LEAST:
             break
         index = int(rest[at])
         label = int(problem.task.train.labels[index])
@@ -42,8 +67,8 @@ def suspects_of(problem: Problem, says: Seen, method: str) -> list[Suspect]:
                 label=problem.classes[label],
                 original=problem.classes[int(before.predicted[index])],
                 repaired=problem.classes[int(after.predicted[index])],
-                score=round(float(drop[at]), 4),
-                by=f"drop of the given label's probability, original to {method}",
+                score=round(float(mine[at]), 4),
+                by=by,
             )
         )
     return found

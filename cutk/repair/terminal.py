@@ -37,7 +37,13 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         say(f"There was no time for {text}.")
     if report.stands_in:
         say("No validation samples were given: training samples that aren't on the list stand in for them.")
-    if suspects:
+    if suspects and suspects[0].by.startswith("probability"):
+        likely = sum(one.score > 0.5 for one in suspects)
+        say(
+            f"Suspects: {likely} further training sample{' is' if likely == 1 else 's are'} more likely bad than not; "
+            f"suspects.csv ranks {len(suspects)}, by the {suspects[0].by}."
+        )
+    elif suspects:
         lost = sum(one.original == one.label != one.repaired for one in suspects)
         say(
             f"Suspects: {lost} further training sample{' has' if lost == 1 else 's have'} lost the given label with "

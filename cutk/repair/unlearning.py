@@ -162,6 +162,7 @@ def unlearn(
     size: tuple[int, int] | None = None,
     build: Callable[[], nn.Module] | None = None,
     suspect_trigger: str | os.PathLike[str] | None = None,
+    suspects_by: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     search: str | None = None,
     budget: float | None = None,
@@ -200,6 +201,7 @@ def unlearn(
             draw their own anew.
         suspect_trigger: a picture of a trigger, transparent around it: how well it works on validation images is
             measured before and after.
+        suspects_by: the name of a detector that ranks suspects; by what the repair took from them if not given.
         options: of unlearners by name: ``{"ssd": {"dampening": 1}}``.
         search: ``grid``, ``default``, or ``random:N``.
         budget: seconds after which no further candidate is tried.
@@ -230,7 +232,7 @@ def unlearn(
     if options:
         given_plan["options"] = {name: dict(values) for name, values in options.items()}
     limits = Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget)
-    methods = methods_of(load_registry(inline=plugins), given_plan, limits, seed)
+    methods = methods_of(load_registry(inline=plugins), given_plan, limits, seed, suspects_by=suspects_by)
     given = given_by(dataset, None, labels, classes, collate)
     held_out = None if validation is None else given_by(validation, None, None, classes or given.classes, collate)
     if held_out is not None:

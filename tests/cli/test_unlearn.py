@@ -223,6 +223,14 @@ def test_a_suspected_trigger_is_measured(run, case):
     assert "the suspected trigger works on 100.0 % → 0.0 % of validation images" in " ".join(ran.out.split())
 
 
+def test_a_detector_ranks_suspects(run, case):
+    ran = run(*given("--suspects-by", "seeded-knn"))
+    assert ran.code == 0, ran.err
+    assert "more likely bad than not" in " ".join(ran.out.split())
+    first = (case / "repaired" / "suspects.csv").read_text().splitlines()[1]
+    assert first.endswith('"probability of being bad, by seeded-knn"')
+
+
 def test_without_validation_samples_training_samples_stand_in(run, case):
     ran = run(*given("--max-accuracy-loss", "0.1", without=["--validation"]))
     assert ran.code == 0, ran.err
@@ -426,6 +434,7 @@ REFUSED = {
         "'t.png': expected a picture of at most 8×8 pixels, as the images have, got 9×8",
     ),
     "no trigger": (lambda c: {"suspect-trigger": "bad.txt"}, "can't be read as the picture of a trigger"),
+    "a detector": (lambda c: {"suspects-by": "ssd"}, "Unknown detector 'ssd'"),
     "a rule": (lambda c: {"select": "best"}, "Unknown selector 'best'"),
 }
 

@@ -189,6 +189,42 @@ def test_dtypes_flags_and_mode_are_the_users_own(poisoned):
     assert net.training
 
 
+def test_a_detector_ranks_suspects(poisoned):
+    before = state(poisoned.net)
+    repair = cutk.unlearn(
+        *(poisoned.net, TensorDataset(poisoned.x, poisoned.y), poisoned.bad, "none"),
+        mean=[MEAN],
+        std=[STD],
+        suspects_by="seeded-probe",
+    )
+    hidden = {*poisoned.poison.tolist()} - {*poisoned.bad.tolist()}
+    found = [suspect.index for suspect in repair.suspects]
+    assert len(hidden & {*found[: len(hidden)]}) > 0.8 * len(hidden)
+    assert not {*poisoned.bad.tolist()} & {*found}
+    scores = [suspect.score for suspect in repair.suspects]
+    assert scores == sorted(scores, reverse=True)
+    assert 0.1 <= scores[-1] <= scores[0] <= 1
+    assert {suspect.by for suspect in repair.suspects} == {"probability of being bad, by seeded-probe"}
+    assert equal(before, state(poisoned.net))
+
+
+def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path):
+    path = tmp_path / "blind.py"
+    path.write_text(
+        'import cutk\n\n\nclass Blind(cutk.Detector):\n    """Sees nothing."""\n\n    name = "blind"\n\n'
+        "    def detect(self, task):\n        [p.data.zero_() for p in task.original.parameters()]\n\n\n"
+        "@cutk.hookimpl\ndef cutk_detectors():\n    return [Blind]\n"
+    )
+    dataset = TensorDataset(tiny.x, tiny.y)
+    ways = [
+        cutk.unlearn(tiny.net, dataset, [0], "ssd", options=ONE_POINT, search="default", plugins=[path], **more)
+        for more in ({}, {"suspects_by": "blind"})
+    ]
+    assert ways[1].suspects == ways[0].suspects
+    assert "expected float32" in ways[1].report.failed["blind"]
+    assert ways[0].report.failed == {}
+
+
 def test_several_methods_are_candidates_beside_the_original(tiny):
     repair = cutk.unlearn(
         tiny.net,
