@@ -94,6 +94,7 @@ def test_every_command_has_its_help_on_a_page():
     for command in (
         "bench",
         "unlearn",
+        "detect",
         "train",
         "evaluate",
         "predict",

@@ -18,6 +18,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "bench": ("cutk.cli.bench", "bench", "Measure how well unlearners undo a manipulation."),
     "unlearn": ("cutk.cli.unlearn", "unlearn", "Repair a model of your own that was trained on bad samples."),
+    "detect": ("cutk.cli.detect", "detect", "Rank training samples by how likely they are bad."),
     "train": ("cutk.cli.train", "train", "Train a network by a recipe, and write its weights."),
     "evaluate": (
         "cutk.cli.evaluate",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from cutk.cli import completion
-from cutk.cli.messages import say, stderr_console, visible
+from cutk.cli.messages import say, stderr_console, visible, warn
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 Tell = Callable[[str, int, int], None]
 
 __all__ = [
-    *("Checkpoint", "checkpoint_from", "data_options", "given_from", "machine_options", "model_options", "ordered"),
+    *(
+        "Checkpoint",
+        "checkpoint_from",
+        "data_options",
+        "given_from",
+        "machine_options",
+        "model_options",
+        "near_chance",
+        "ordered",
+    ),
     *("normalisation_of", "same_classes", "seconds_in", "telling", "workers_for"),
 ]
 
@@ -290,3 +299,12 @@ def telling() -> Iterator[Tell]:
             bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
         yield bar
+
+
+def near_chance(tried: str, fits: str, force: bool) -> None:
+    """Say what may be wrong with weights that are near chance, and stop unless it is to go on."""
+    said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
+    said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
+    if not force:
+        raise UsageError(f"{said} Give what fits, or go on with --force.")
+    warn(said)

@@ -23,6 +23,7 @@ from cutk.cli.own import (
     given_from,
     machine_options,
     model_options,
+    near_chance,
     normalisation_of,
     same_classes,
     seconds_in,
@@ -211,7 +212,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     problem.unreadable, problem.hashes = read.unreadable, read.hashes
     say(problem.sanity.line)
     if problem.sanity.near_chance:
-        _near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+        near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
@@ -274,12 +275,4 @@ def _require_apart(given: Given, held_out: Given, force: bool) -> None:
     said = f"{len(shared)} of {len(held_out)} validation samples are among the training samples ({', '.join(named)})"
     if not force:
         raise UsageError(f"--validation: {said}: expected others. Take them out, or go on with --force.")
-    warn(said)
-
-
-def _near_chance(tried: str, fits: str, force: bool) -> None:
-    said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
-    said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
-    if not force:
-        raise UsageError(f"{said} Give what fits, or go on with --force.")
     warn(said)

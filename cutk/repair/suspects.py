@@ -37,7 +37,7 @@ def suspects_of(problem: Problem, says: Seen, method: str) -> list[Suspect]:
     return _ranked(problem, drop, says, f"drop of the given label's probability, original to {method}")
 
 
-def detected(problem: Problem, detector: Chosen, seed: int, says: Seen | None) -> list[Suspect]:
+def detected(problem: Problem, detector: Chosen, seed: int, says: Seen | None = None) -> list[Suspect]:
     """Rank samples that weren't listed by how likely they are bad, as a detector says that asks the original.
 
     Raises:
@@ -74,13 +74,14 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
     return found
 
 
-def as_csv(suspects: Iterable[Suspect]) -> str:
-    """Return suspects as a table, the most suspicious first."""
+def as_csv(suspects: Iterable[Suspect], *, repaired: bool = True) -> str:
+    """Return suspects as a table, the most suspicious first; where there was a repair, with what it predicts."""
+    columns = [column for column in _COLUMNS if repaired or column != "repaired"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow(columns)
     for one in suspects:
-        values = (getattr(one, column) for column in _COLUMNS)
+        values = (getattr(one, column) for column in columns)
         # A spreadsheet takes what begins so for a formula.
         writer.writerow([f"'{v}" if isinstance(v, str) and v[:1] in "=+-@" and v else v for v in values])
     return printable(out.getvalue())

@@ -399,7 +399,7 @@ def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
         given |= {option: value for option, value in dataset.recipe.items() if option in cls.model_fields}
     for part in entry.parts or (entry,):
         # Those of a detector are called otherwise beside those of the unlearner that it works for.
-        prefix = OF_DETECTOR if part.kind == "detector" else ""
+        prefix = OF_DETECTOR if part.kind == "detector" and entry.parts else ""
         own = dict(dataset.suggests.get(part.component.name, {}))
         if part.given:
             own |= plan.options.get(part.family, {})

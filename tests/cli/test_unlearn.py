@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
 import pickle
@@ -229,6 +230,47 @@ def test_a_detector_ranks_suspects(run, case):
     assert "more likely bad than not" in " ".join(ran.out.split())
     first = (case / "repaired" / "suspects.csv").read_text().splitlines()[1]
     assert first.endswith('"probability of being bad, by seeded-knn"')
+
+
+DETECT = {name: ARGS[name] for name in ("--model", "--weights", "--data", "--bad", "--device")}
+
+
+def detect(*extra, **over):
+    args = {**DETECT, "--detector": "seeded-knn", **{f"--{name}": value for name, value in over.items()}}
+    return ("detect", *(part for pair in args.items() for part in pair), *extra)
+
+
+def test_a_detector_ranks_what_is_not_on_the_list(run, case):
+    ran = run(*detect())
+    assert ran.code == 0, ran.err
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert {"blue/bad4.png", "blue/bad5.png"} == {row["name"] for row in rows[:2]}
+    assert not {f"blue/bad{i}.png" for i in range(4)} & {row["name"] for row in rows}
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert "further samples are more likely bad than not" in ran.err
+    assert run(*detect("--out", "s.csv")).code == 0
+    assert (case / "s.csv").read_text() == ran.out
+    assert {path.name for path in case.iterdir()} >= {"s.csv", "bad.txt"}
+    assert not (case / "repaired").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "over", "said"),
+    [
+        ((), {"detector": "ssd"}, "Unknown detector 'ssd'"),
+        (("--out", "bad.txt"), {}, "'bad.txt' is there already"),
+        (("-o", "seeded-knn.k=0"), {}, "expected an integer ≥ 1, got"),
+        (("-o", "ssd.dampening=1"), {}, "Options for 'ssd' are given, and it isn't used"),
+        ((), {"bad": "nowhere.txt"}, "'nowhere.txt' is not there"),
+        (("--channels", "bgr"), {}, "near chance"),
+    ],
+)
+def test_what_detect_cannot_do_is_one_line(run, case, more, over, said):
+    ran = run(*detect(*more, **over))
+    assert (ran.code, ran.out) == (2, "")
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("Error: ")]
+    assert said in line
 
 
 def test_without_validation_samples_training_samples_stand_in(run, case):

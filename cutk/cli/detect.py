@@ -1,0 +1,124 @@
+"""``cutk detect``: which further training samples look like those that are known to be bad."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cutk.cli import completion
+from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings
+from cutk.cli.logs import log_level_option
+from cutk.cli.messages import say
+from cutk.cli.own import (
+    Tell,
+    checkpoint_from,
+    data_options,
+    machine_options,
+    model_options,
+    near_chance,
+    normalisation_of,
+    telling,
+    workers_for,
+)
+from cutk.errors import UsageError
+
+
+@click.command(cls=Command, context_settings={"max_content_width": 100})
+@plugin_option
+@model_options
+@data_options()
+@click.option(
+    "--bad",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The samples known to be bad: indices or file names, as .txt, .csv or .json.",
+)
+@click.option(
+    "--detector",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.names("--detector"),
+    help="Who ranks the others; see: cutk plugins list.",
+)
+@machine_options
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, in place of the terminal."
+)
+@click.option("--force", is_flag=True, help="Go on though the weights don't fit the data; replace the file.")
+@log_level_option
+@click.pass_context
+def detect(ctx: click.Context, /, **options: Any) -> int:
+    """Rank training samples by how likely they are bad, as those are that are known to be.
+
+    Writes a table (CSV), the most suspicious first, of samples that aren't on the list.
+
+    \b
+    cutk detect --model my_net.py:build --weights model.pt --data folder:photos --bad bad.txt --detector seeded-probe
+    """  # noqa: D301  # click looks for the character itself
+    out = None if options["out"] is None else options["out"].expanduser()
+    if out is not None and out.exists() and not options["force"]:
+        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+    # What a plugin or the user's own module prints is no result.
+    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+        text, said = _detected(ctx, options, tell)
+    if out is None:
+        click.echo(text, nl=False)
+        say(said)
+        return 0
+    from cutk.report.files import write_file
+
+    write_file(out, text)
+    click.echo(f"Wrote '{options['out']}'. {said}")
+    return 0
+
+
+def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[str, str]:
+    """Read, look whether it fits, and ask the detector; return the table, and what it comes to."""
+    from cutk.repair.records import Limits
+    from cutk.repair.repairing import methods_of
+    from cutk.repair.sources import bad_in
+    from cutk.repair.suspects import as_csv, detected
+    from cutk.repair.unlearning import posed
+
+    dataset: Any
+    registry, nested = load_plugins(ctx), settings(options["option"])
+    wanted = registry.get("detector", options["detector"])
+    own = checkpoint_from(registry, options, nested)
+    bad, _ = bad_in(options["bad"].expanduser(), own.given, own.root)
+    dataset = own.entry.component
+    for name in (own.entry.family, own.entry.name, options["model"].partition(":")[0]):
+        nested.pop(name, None)
+    for name in nested:
+        if name not in (wanted.name, wanted.family):
+            raise UsageError(f"Options for '{name}' are given, and it isn't used: {wanted.name}.")
+    plan: dict[str, Any] = {name: options[name] for name in ("device", "precision") if options[name] is not None}
+    if options["recipe"]:
+        plan["recipe"] = recipe_in(options["recipe"], ())
+    methods = methods_of(
+        registry,
+        {**plan, "options": nested} if nested else plan,
+        Limits(max_accuracy_loss=0),
+        options["seed"],
+        dataset,
+        wanted.name,
+    )
+    problem = posed(
+        *(own.model, own.given, bad, None, methods),
+        normalisation=normalisation_of(options, own.given, own.weights.note),
+        bgr=options["channels"] == "bgr",
+        workers=workers_for(options, own.given),
+        build=own.build,
+        tell=tell,
+    )
+    say(problem.sanity.line)
+    if problem.sanity.near_chance:
+        near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+    found = [] if methods.detector is None else detected(problem, methods.detector, methods.seed)
+    likely = sum(one.score > 0.5 for one in found)
+    said = f"{likely} of {len(problem.task.retained)} further samples are more likely bad than not."
+    return as_csv(found, repaired=False), said
