@@ -6,13 +6,15 @@ Scores of one label's samples are few numbers; they are compared on the CPU, in 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
 
 import cutk
+from cutk_builtin.looking import Outputs, alternatives
 
 # So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
 ENOUGH = 3
@@ -20,13 +22,6 @@ FOLDS = 5
 # How many scores a density's spread is taken from beside its own where it is estimated: for very few known samples.
 BORROWED = 3.0
 LARGEST_PRIOR = 0.95
-
-
-class Outputs(NamedTuple):
-    """What a model says of the training samples, on its device."""
-
-    features: Tensor  # float32 [N, d], what its last layer is given
-    logits: Tensor  # float32 [N, classes]
 
 
 class Normal(NamedTuple):
@@ -48,52 +43,6 @@ class Posterior(NamedTuple):
     priors: dict[int, float]  # for each label of known ones, the part of its other samples that is bad
 
 
-@torch.no_grad()
-def outputs(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet) -> Outputs:
-    """Return what ``model`` says of unaugmented samples; where its last layer can't be watched, logits are features."""
-    seen: list[Tensor] = []
-    features, logits = [], []
-    classifier = _classifier(model)
-    handle = None
-    if classifier is not None:
-        handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
-    model.eval()
-    try:
-        for batch in train.batches():
-            seen.clear()
-            with recipe.autocast():
-                given = model(batch.x).float()
-            logits.append(given)
-            features.append(_flat(seen[-1], given))
-    except IndexError:
-        features = logits
-    finally:
-        if handle is not None:
-            handle.remove()
-    return Outputs(torch.cat(features if len(features) == len(logits) else logits), torch.cat(logits))
-
-
-def _classifier(model: nn.Module) -> nn.Module | None:
-    """Return the last module with a weight matrix, if there is one."""
-    try:
-        last = cutk.last_layers(model, 1)
-    except cutk.CellError:
-        return None
-    weighted = [m for m in last if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
-    # A network that holds its weights itself doesn't say which of them come last.
-    own = weighted and weighted[0] is model and not isinstance(model, nn.Linear)
-    return None if not weighted or own or isinstance(weighted[0], nn.Embedding) else weighted[0]
-
-
-def _flat(given: Tensor, logits: Tensor) -> Tensor:
-    """Return a layer's input as float32 ``[B, d]``: averaged over places (a convolution's) or tokens."""
-    if given.ndim < 2 or len(given) != len(logits) or not given.is_floating_point():
-        raise IndexError
-    if given.ndim == 3:
-        given = given.mean(1)
-    return given.float().flatten(2).mean(2) if given.ndim > 3 else given.float()
-
-
 def standardised(features: Tensor) -> Tensor:
     """Return ``features`` (float32 ``[n, d]``) with mean 0 and variance 1 in each column; constant ones become 0."""
     finite = features.nan_to_num(0.0, 0.0, 0.0)
@@ -102,11 +51,6 @@ def standardised(features: Tensor) -> Tensor:
     scale = finite.abs().mean(0)
     varies = spread > 1e-6 * (scale + 1e-12)
     return torch.where(varies, centred / torch.where(varies, spread, torch.ones_like(spread)), 0.0)
-
-
-def alternatives(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return each sample's likeliest class but the given one: int64 ``[n]``, of logits ``[n, classes]``."""
-    return logits.scatter(1, labels[:, None], -math.inf).argmax(1)
 
 
 def transition(
@@ -398,3 +342,13 @@ def split(labels: Tensor, identified: Tensor) -> dict[int, tuple[Tensor, Tensor]
         if len(unknown):
             found[label] = bad, unknown
     return found
+
+
+def suspected(task: cutk.Task, views: Sequence[Outputs], penalty: float, refinements: int) -> Posterior:
+    """Return how likely each sample is bad, by what models say of it: features of all, classes of the last."""
+    labels, known = task.train.labels.cpu(), task.identified.cpu()
+    features = torch.cat([F.normalize(view.features, dim=1) for view in views], 1)
+    logits = views[-1].logits
+    here = known.to(logits.device)
+    other = alternatives(logits[here], labels.to(here.device)[here]).cpu()
+    return posterior(features, labels, known, other, task.generator, penalty=penalty, refinements=refinements)

@@ -13,17 +13,16 @@ from torch import nn
 
 import cutk
 from cutk.data.batches import ResidentTrainSet
+from cutk_builtin.looking import alternatives, outputs
 from cutk_builtin.recipes.fast import Fast
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import (
     FOLDS,
     Normal,
-    alternatives,
     common_alpha,
     log_odds,
     mixed,
     normal_of,
-    outputs,
     posterior,
     probe,
     shifted,
@@ -265,6 +264,15 @@ def test_features_are_what_the_last_layer_is_given(network, images_of):
         }[network]
     assert torch.allclose(found.features, expected)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("network", networks())
+def test_all_batches_are_looked_at(network, images_of):
+    recipe = Sgd(Sgd.Options(steps=1)).on("cpu")
+    train = ResidentTrainSet(images_of(count=5000, size=2), cutk.Normalisation((0.0,), (1.0,)))
+    assert len(list(train.batches())) > 1
+    found = outputs(networks()[network](), recipe, train)
+    assert (len(found.features), len(found.logits)) == (5000, 5000)
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Built-in selectors."""
+"""Built-in detectors."""

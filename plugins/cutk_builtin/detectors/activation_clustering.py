@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import cutk
-from cutk_builtin.seeded import outputs
+from cutk_builtin.looking import class_by_class
 
 
 def principal(features: Tensor, dimensions: int) -> Tensor:
@@ -54,19 +54,14 @@ class ActivationClustering(cutk.Detector):
 
     def detect(self, task: cutk.Task) -> Tensor:
         """Return relative distances within the given labels; S_f itself is certain."""
-        labels = task.train.labels.cpu()
-        features = outputs(task.original, task.recipe, task.train).features
-        suspicion = torch.zeros(len(labels))
-        for label in labels.unique():
-            mine = (labels == label).nonzero().flatten()
-            points = principal(features[mine.to(features.device)], self.options.dimensions)
-            distances, nearer = two_means(points)
-            share = float(nearer.double().mean())
-            small = int(share < 0.5)
-            relative = distances[:, 1 - small] / distances.sum(1).clamp(min=1e-12)
-            suspicion[mine] = (relative * (1.0 if min(share, 1 - share) < self.options.smallest else 0.5)).float()
-        suspicion[task.identified.cpu()] = 1.0
-        return suspicion
+        return class_by_class(task, self._of_class)
+
+    def _of_class(self, features: Tensor) -> Tensor:
+        distances, nearer = two_means(principal(features, self.options.dimensions))
+        share = float(nearer.double().mean())
+        small = int(share < 0.5)
+        relative = distances[:, 1 - small] / distances.sum(1).clamp(min=1e-12)
+        return relative * (1.0 if min(share, 1 - share) < self.options.smallest else 0.5)
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> float:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import cutk
-from cutk_builtin.seeded import by_similarity, outputs, split
+from cutk_builtin.looking import outputs
+from cutk_builtin.seeded import by_similarity, split
 
 
 def similarity(

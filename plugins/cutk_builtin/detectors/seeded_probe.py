@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import cutk
-from cutk_builtin.seeded import alternatives, outputs, posterior
+from cutk_builtin.looking import outputs
+from cutk_builtin.seeded import suspected
 
 
 class SeededProbe(cutk.Detector):
@@ -31,14 +31,8 @@ class SeededProbe(cutk.Detector):
 
     def detect(self, task: cutk.Task) -> Tensor:
         """Return the posterior."""
-        o, labels, known = self.options, task.train.labels.cpu(), task.identified.cpu()
         seen = outputs(task.original, task.recipe, task.train)
-        here = known.to(seen.logits.device)
-        other = alternatives(seen.logits[here], labels.to(here.device)[here]).cpu()
-        features = torch.nn.functional.normalize(seen.features, dim=1)
-        found = posterior(
-            *(features, labels, known, other, task.generator), penalty=o.penalty, refinements=o.refinements
-        )
+        found = suspected(task, [seen], self.options.penalty, self.options.refinements)
         task.log.scalar("known_part", found.alpha)
         return found.probability
 

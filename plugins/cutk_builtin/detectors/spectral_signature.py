@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import cutk
-from cutk_builtin.seeded import outputs
+from cutk_builtin.looking import class_by_class
 
 
 def outlyingness(features: Tensor) -> Tensor:
@@ -48,15 +48,7 @@ class SpectralSignature(cutk.Detector):
 
     def detect(self, task: cutk.Task) -> Tensor:
         """Return ranks within the given labels; S_f itself is certain."""
-        labels = task.train.labels.cpu()
-        features = outputs(task.original, task.recipe, task.train).features
-        suspicion = torch.zeros(len(labels))
-        for label in labels.unique():
-            mine = (labels == label).nonzero().flatten()
-            scores = outlyingness(features[mine.to(features.device)])
-            suspicion[mine] = by_rank(scores, 1.5 * self.options.fraction)
-        suspicion[task.identified.cpu()] = 1.0
-        return suspicion
+        return class_by_class(task, lambda features: by_rank(outlyingness(features), 1.5 * self.options.fraction))
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> float:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import cutk
-
-
-def second_choice(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the likeliest class but the given one: int64 ``[n]``, of logits ``[n, classes]`` and labels ``[n]``.
-
-    >>> second_choice(torch.tensor([[3.0, 1.0, 2.0], [1.0, 3.0, 2.0]]), torch.tensor([0, 2])).tolist()
-    [2, 1]
-    """
-    return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+from cutk_builtin.looking import alternatives
 
 
 class Relabel(cutk.Unlearner):
@@ -39,7 +30,7 @@ class Relabel(cutk.Unlearner):
         """Return the fine-tuned model."""
         o, train, known = self.options, task.train, task.identified.cpu()
         labels = train.labels.cpu().clone()
-        labels[known] = second_choice(task.recipe.logits(task.original, train, known), labels[known])
+        labels[known] = alternatives(task.recipe.logits(task.original, train, known), labels[known])
         labels = labels.to(task.device)
 
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:

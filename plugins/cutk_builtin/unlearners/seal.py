@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import cutk
-from cutk_builtin.seeded import Outputs, Posterior, alternatives, outputs, posterior, transition
+from cutk_builtin.looking import Outputs, alternatives, outputs
+from cutk_builtin.seeded import Posterior, suspected, transition
 
 
 def weighted(logits: Tensor, weight: Tensor) -> Tensor:
@@ -136,16 +137,8 @@ class Seal(cutk.Unlearner):
 
     def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None, last: Tensor | None) -> Tensor:
         """Return q, float32 ``[N]``."""
-        o = self.options
-        views = [seen.features] if current is None else [seen.features, current.features]
-        features = torch.cat([nn.functional.normalize(view, dim=1) for view in views], 1)
-        logits = (current or seen).logits
-        known = task.identified.to(logits.device)
-        other = alternatives(logits[known], task.train.labels.to(known.device)[known]).cpu()
-        labels, identified = task.train.labels.cpu(), task.identified.cpu()
-        found = posterior(
-            *(features, labels, identified, other, task.generator), penalty=o.penalty, refinements=o.refinements
-        )
+        o, views = self.options, [seen] if current is None else [seen, current]
+        found = suspected(task, views, o.penalty, o.refinements)
         _report(task, found)
         return found.probability if last is None else o.memory * last + (1 - o.memory) * found.probability
 
