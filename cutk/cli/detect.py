@@ -15,12 +15,16 @@ from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say
 from cutk.cli.own import (
     Tell,
+    bad_option,
     checkpoint_from,
     data_options,
+    drop_used,
+    hand_over,
     machine_options,
     model_options,
     near_chance,
     normalisation_of,
+    require_new,
     telling,
     workers_for,
 )
@@ -31,13 +35,7 @@ from cutk.errors import UsageError
 @plugin_option
 @model_options
 @data_options()
-@click.option(
-    "--bad",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The samples known to be bad: indices or file names, as .txt, .csv or .json.",
-)
+@bad_option
 @click.option(
     "--detector",
     required=True,
@@ -61,19 +59,14 @@ def detect(ctx: click.Context, /, **options: Any) -> int:
     cutk detect --model my_net.py:build --weights model.pt --data folder:photos --bad bad.txt --detector seeded-probe
     """  # noqa: D301  # click looks for the character itself
     out = None if options["out"] is None else options["out"].expanduser()
-    if out is not None and out.exists() and not options["force"]:
-        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+    if out is not None:
+        require_new(out, options["force"])
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
         text, said = _detected(ctx, options, tell)
+    hand_over(text, out, said)
     if out is None:
-        click.echo(text, nl=False)
         say(said)
-        return 0
-    from cutk.report.files import write_file
-
-    write_file(out, text)
-    click.echo(f"Wrote '{options['out']}'. {said}")
     return 0
 
 
@@ -91,8 +84,7 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     own = checkpoint_from(registry, options, nested)
     bad, _ = bad_in(options["bad"].expanduser(), own.given, own.root)
     dataset = own.entry.component
-    for name in (own.entry.family, own.entry.name, options["model"].partition(":")[0]):
-        nested.pop(name, None)
+    drop_used(nested, options["model"], own.entry)
     for name in nested:
         if name not in (wanted.name, wanted.family):
             raise UsageError(f"Options for '{name}' are given, and it isn't used: {wanted.name}.")

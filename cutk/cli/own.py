@@ -28,17 +28,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 Tell = Callable[[str, int, int], None]
 
 __all__ = [
-    *(
-        "Checkpoint",
-        "checkpoint_from",
-        "data_options",
-        "given_from",
-        "machine_options",
-        "model_options",
-        "near_chance",
-        "ordered",
-    ),
-    *("normalisation_of", "same_classes", "seconds_in", "telling", "workers_for"),
+    *("Checkpoint", "Tell", "bad_option", "checkpoint_from", "data_options", "drop_used", "given_from", "hand_over"),
+    *("machine_options", "model_options", "near_chance", "normalisation_of", "ordered", "require_new", "same_classes"),
+    *("seconds_in", "telling", "workers_for"),
 ]
 
 # Lines about one long part come this many seconds apart at least.
@@ -112,6 +104,15 @@ def model_options(function: F) -> F:
             ),
         ]
     )(function)
+
+
+bad_option = click.option(
+    "--bad",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The samples known to be bad: indices or file names, as .txt, .csv or .json.",
+)
 
 
 def machine_options(function: F) -> F:
@@ -214,6 +215,12 @@ def checkpoint_from(registry: Registry, options: dict[str, Any], nested: dict[st
     return Checkpoint(weights, model, build, given, entry, root)
 
 
+def drop_used(nested: dict[str, dict[str, str]], model: str, *entries: Entry) -> None:
+    """Take out of ``nested`` the options of data and network, which have them by now."""
+    for name in (model.partition(":")[0], *(name for entry in entries for name in (entry.name, entry.family))):
+        nested.pop(name, None)
+
+
 def normalisation_of(options: dict[str, Any], given: Given, note: dict[str, Any]) -> Normalisation | None:
     """Return what images or features are normalised with: as asked for, as noted with the weights, or none."""
     from cutk.data.samples import Normalisation
@@ -269,6 +276,23 @@ def same_classes(held_out: Given, classes: tuple[str, ...]) -> Given:
     from cutk.repair.sources import in_order
 
     return replace(in_order(replace(held_out, validation=None), classes, "--validation"), normalisation=None)
+
+
+def require_new(out: Path, force: bool) -> None:
+    """Refuse to write over a file, unless that is asked for."""
+    if out.exists() and not force:
+        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+
+
+def hand_over(table: str, out: Path | None, said: str) -> None:
+    """Print a table, or write it to ``out`` and say what it comes to."""
+    if out is None:
+        click.echo(table, nl=False)
+        return
+    from cutk.report.files import write_file
+
+    write_file(out, table)
+    click.echo(f"Wrote '{out}'. {said}")
 
 
 @contextmanager

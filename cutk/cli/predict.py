@@ -16,9 +16,11 @@ from cutk.cli.logs import log_level_option
 from cutk.cli.own import (
     checkpoint_from,
     data_options,
+    hand_over,
     machine_options,
     model_options,
     normalisation_of,
+    require_new,
     telling,
     workers_for,
 )
@@ -42,18 +44,12 @@ def predict(ctx: click.Context, /, **options: Any) -> int:
     \b
     cutk predict --model resnet9 --weights model.safetensors --data folder:clean --out predictions.csv
     """  # noqa: D301  # click looks for the character itself
-    out = options["out"]
-    if out is not None and out.exists() and not options["force"]:
-        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+    out = None if options["out"] is None else options["out"].expanduser()
+    if out is not None:
+        require_new(out, options["force"])
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
         text, reached = _predicted(ctx, options, tell)
-    if out is None:
-        click.echo(text, nl=False)
-        return 0
-    from cutk.report.files import write_file
-
-    write_file(out.expanduser(), text)
-    click.echo(f"Wrote '{out}'. {reached}")
+    hand_over(text, out, reached)
     return 0
 
 

@@ -15,10 +15,12 @@ from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, set
 from cutk.cli.logs import log_level_option
 from cutk.cli.own import (
     data_options,
+    drop_used,
     given_from,
     machine_options,
     normalisation_of,
     ordered,
+    require_new,
     same_classes,
     telling,
     workers_for,
@@ -59,8 +61,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     cutk train --model resnet9 --data folder:photos --size 32 --recipe steps=2000 lr=0.1 --out model.safetensors
     """  # noqa: D301  # click looks for the character itself
     out = options["out"].expanduser()
-    if out.exists() and not options["force"]:
-        raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
+    require_new(out, options["force"])
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
         line = _trained(ctx, options, out, tell)
     click.echo(line)
@@ -90,8 +91,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     if not name:
         raise UsageError(f"Dataset '{entry.name}' suggests no model. Choose one with --model.")
     build = builder(name, registry, nested.get(name.partition(":")[0], {}), sample_shape(given), len(given.classes))
-    for used in (entry.name, entry.family, name.partition(":")[0]):
-        nested.pop(used, None)
+    drop_used(nested, name, entry)
     plan: dict[str, Any] = {n: options[n] for n in ("device", "precision") if options[n] is not None}
     if recipe := recipe_in(options["recipe"], words):
         plan["recipe"] = recipe

@@ -18,8 +18,10 @@ from cutk.cli.messages import say, warn
 from cutk.cli.own import (
     Checkpoint,
     Tell,
+    bad_option,
     checkpoint_from,
     data_options,
+    drop_used,
     given_from,
     machine_options,
     model_options,
@@ -45,13 +47,7 @@ if TYPE_CHECKING:
 @plugin_option
 @model_options
 @data_options()
-@click.option(
-    "--bad",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The samples known to be bad: indices or file names, as .txt, .csv or .json.",
-)
+@bad_option
 @click.option(
     "--validation",
     metavar="NAME",
@@ -154,10 +150,7 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
     if options["validation"]:
         held_out, beside, _ = given_from(registry, options["validation"], options, nested)
         entries.append(beside)
-    for one in entries:
-        nested.pop(one.family, None)
-        nested.pop(one.name, None)
-    nested.pop(options["model"].partition(":")[0], None)
+    drop_used(nested, options["model"], *entries)
     if held_out is not None:
         held_out = same_classes(held_out, given.classes)
         if options["skip_unreadable"]:

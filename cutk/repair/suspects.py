@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from cutk.repair.repairing import Problem
     from cutk.run.plan import Chosen
 
-__all__ = ["as_csv", "detected", "suspects_of"]
+__all__ = ["LIKELY", "as_csv", "detected", "suspects_of"]
 
 # A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
 # probability; so many are listed at most.
 _LEAST, _MOST = 0.1, 1000
+LIKELY = "probability of being bad, by "
 _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
 
@@ -47,7 +48,7 @@ def detected(problem: Problem, detector: Chosen, seed: int, says: Seen | None = 
     with isolated_rng(seed):
         found = detector.make().detect(problem.task.private(seed))
     score = require_suspicion(found, len(problem.task.train), f"The detector '{detector.name}'")
-    return _ranked(problem, score, says or problem.says, f"probability of being bad, by {detector.name}")
+    return _ranked(problem, score, says or problem.says, f"{LIKELY}{detector.name}")
 
 
 def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspect]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cutk.repair.page import rows
 from cutk.repair.records import RepairReport, Suspect
+from cutk.repair.suspects import LIKELY
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
 
@@ -37,7 +38,7 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         say(f"There was no time for {text}.")
     if report.stands_in:
         say("No validation samples were given: training samples that aren't on the list stand in for them.")
-    if suspects and suspects[0].by.startswith("probability"):
+    if suspects and suspects[0].by.startswith(LIKELY):
         likely = sum(one.score > 0.5 for one in suspects)
         say(
             f"Suspects: {likely} further training sample{' is' if likely == 1 else 's are'} more likely bad than not; "

@@ -8,11 +8,12 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from cutk.components import Sizes
@@ -32,6 +33,18 @@ from cutk.run.worker import Done, Worker
 __all__ = ["Results", "Study"]
 
 _log = logging.getLogger(__name__)
+
+
+# Seconds after which a wait begins anew: an interrupt that comes just before one without a limit isn't heard until it
+# ends, and on Windows none is.
+_WAIT = 1.0
+
+
+def _next(ended: SimpleQueue[Future[Done | Failed | Lacking]]) -> Future[Done | Failed | Lacking]:
+    """Return what has ended, once something has."""
+    while True:
+        with suppress(Empty):
+            return ended.get(timeout=_WAIT)
 
 
 @dataclass
@@ -184,7 +197,7 @@ class Study:
                 cell = self.cells[heapq.heappop(ready)]
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
                 submit(job._replace(cell=cell))
-            future = ended.get()
+            future = _next(ended)
             cell, lost = running.pop(future), future.exception()
             outcome: Done | Failed | Lacking
             outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
