@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import shutil
 
 import pytest
 from torch.utils.data import TensorDataset
@@ -63,18 +62,6 @@ def test_suspects_are_a_table_that_no_spreadsheet_takes_for_formulas(repair):
 # In a browser.
 
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 800}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import cutk
+from cutk_builtin.own_data import RECIPE, SUGGESTS
 
 PREFIXES = ("train_", "test_", "val_", "validation_", "")
 CONTENTS = ("images", "features")
@@ -287,14 +288,8 @@ class Arrays(cutk.Dataset):
     reference = "Yang et al., MedMNIST v2, Scientific Data 2023 (the layout of the file)"
     variant = "file"
     model = "convnet-small"
-    # No augmentation: whether a mirrored image is still of its class, cutk can't know.
-    recipe = {"steps": 1000, "batch_size": 128, "crop_padding": 0, "flip": False}
-    suggests = {
-        # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
-        "cf": {"steps": 250},
-        "badt": {"steps": 250},
-        "scrub": {"steps": 250, "forget_steps": 50},
-    }
+    recipe = RECIPE
+    suggests = SUGGESTS
 
     class Options(cutk.Options):
         """Which file, and how it is to be read."""

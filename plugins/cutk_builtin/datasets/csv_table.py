@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import cutk
+from cutk_builtin.own_data import RECIPE, SUGGESTS
 
 PATHS = ("path", "file", "filename", "name", "image")
 LABELS = ("label", "class", "target")
@@ -73,14 +74,8 @@ class CsvTable(cutk.Dataset):
     name = "csv"
     variant = "file"
     model = "convnet-small"
-    # No augmentation: whether a mirrored image is still of its class, cutk can't know.
-    recipe = {"steps": 1000, "batch_size": 128, "crop_padding": 0, "flip": False}
-    suggests = {
-        # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
-        "cf": {"steps": 250},
-        "badt": {"steps": 250},
-        "scrub": {"steps": 250, "forget_steps": 50},
-    }
+    recipe = RECIPE
+    suggests = SUGGESTS
 
     class Options(cutk.Options):
         """Which table, and what is made of the images."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import cutk
+from cutk_builtin.own_data import RECIPE, SUGGESTS
 
 SUFFIXES = cutk.ImageFiles.SUFFIXES
 LONGEST_SIDE = 10_000
@@ -132,14 +133,8 @@ class Folder(cutk.Dataset):
     name = "folder"
     variant = "root"
     model = "convnet-small"
-    # No augmentation: whether a mirrored image is still of its class, cutk can't know.
-    recipe = {"steps": 1000, "batch_size": 128, "crop_padding": 0, "flip": False}
-    suggests = {
-        # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
-        "cf": {"steps": 250},
-        "badt": {"steps": 250},
-        "scrub": {"steps": 250, "forget_steps": 50},
-    }
+    recipe = RECIPE
+    suggests = SUGGESTS
 
     class Options(cutk.Options):
         """Where the images lie, and what is made of them."""
