@@ -380,6 +380,8 @@ class Metric(Component):
             (paper, section 2.2): figures set them against each other, and the oracle row is best in their mean.
         by_domain: whether it depends on the affected domain. Where manipulations were composed, such a metric is also
             measured on each one's own domain.
+        of_suspicion: whether it judges what a method suspects of S_tr. That isn't kept, so a stored run that lacks such
+            a metric is computed again.
     """
 
     kind = "metric"
@@ -388,6 +390,7 @@ class Metric(Component):
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     objective: ClassVar[Literal["", "unlearning", "utility"]] = ""
     by_domain: ClassVar[bool] = False
+    of_suspicion: ClassVar[bool] = False
 
     def compute(self, evaluation: Evaluation) -> float | Mapping[str, float] | None:
         """Return the value, or several by their labels in the order in which people read them.

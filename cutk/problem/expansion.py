@@ -71,6 +71,7 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
             looked_at.original = copy.deepcopy(task.original)
             found = require_suspicion(first.detect(looked_at), len(task.train), f"The detector '{detector.name}'")
             identified = grown(task.identified, found)
+            task.log.suspicion(found)
             task.log.scalar("suspects", len(identified) - len(task.identified))
             return identified, second.prepare(task.knowing(identified))
 

@@ -30,6 +30,7 @@ class Log:
 
     Attributes:
         scalars: what was logged under each name, in order.
+        suspected: how likely each sample of S_tr is manipulated as the method last said, float32 ``[N]`` on the CPU.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Log:
         self._watcher = None if on_progress is None else Sealed(on_progress)
         self._listener = None if on_scalar is None else Sealed(on_scalar)
         self.scalars: dict[str, list[float]] = {}
+        self.suspected: Tensor | None = None
 
     def progress(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are done."""
@@ -62,6 +64,10 @@ class Log:
     def curve(self, name: str, values: Tensor) -> None:
         """Keep a whole curve at once (``[n]``), say the counts of a histogram."""
         self.scalars[name] = [float(value) for value in values.tolist()]
+
+    def suspicion(self, found: Tensor) -> None:
+        """Say how likely each sample of S_tr is manipulated, float32 ``[N]`` from 0 to 1; the last time counts."""
+        self.suspected = found.detach().to("cpu", torch.float32, copy=True)
 
 
 class Task:

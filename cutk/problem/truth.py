@@ -133,6 +133,7 @@ class Evaluation:
     identified_before: Tensor | None = None  # int64 [n], the original model's predictions on S_f
     cost: Cost | None = None  # of the unlearning
     scalars: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # logged curves; None: wasn't finite
+    suspicion: Tensor | None = None  # float32 [N], how likely the method takes each sample of S_tr to be manipulated
 
     def __post_init__(self) -> None:
         self._whole, self._judged = self.truth, self.model
@@ -149,7 +150,7 @@ class Evaluation:
             self._copies[:] = [copy.deepcopy(self._judged)]
         part = copy.copy(self)
         part.model, part.truth = self._copies[0], self.truth.private()
-        for name in ("identified", "identified_before"):
+        for name in ("identified", "identified_before", "suspicion"):
             mine = getattr(self, name)
             setattr(part, name, None if mine is None else mine.clone())
         part.scalars = {name: list(values) for name, values in self.scalars.items()}

@@ -356,7 +356,7 @@ def _tried(
         goes_on=lambda: not over(),
     )
     try:
-        attempts, selected, model = search.run(lambda _model, _attempt, _scalars: None)
+        attempts, selected, model = search.run(lambda _model, _attempt, _logged: None)
     except CellError as error:
         cause = error.__cause__
         raise cause if isinstance(cause, _OutOfTimeError) else error from None

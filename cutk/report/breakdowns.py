@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -16,7 +17,7 @@ from cutk.errors import printable, shortened
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting
 from cutk.report.naming import natural, slug
 from cutk.report.panels import Drawing, Panels, folded, label_of, log_axis
-from cutk.report.style import colours_for
+from cutk.report.style import Mark, colours_for
 from cutk.run.records import Measured
 
 _ROW = 22  # characters of a line of a row's name
@@ -25,15 +26,21 @@ _MOST_WRITTEN = 12  # columns whose cells have room for their number
 Values = dict[str, float]
 
 
-def breakdown(experiment: Experiment, metric: Measured) -> Drawing | None:
-    """Draw a metric that is several numbers.
+def breakdown(experiment: Experiment, metric: Measured, marks: Mapping[str, Mark]) -> Drawing | None:
+    """Draw a metric that is several numbers; ``marks`` are those of the methods.
 
-    Where it counts by the lower edges of bins, labels are numbers and values no fractions.
+    Where it counts by the lower edges of bins, labels are numbers and values no fractions. Where both are fractions, it
+    is a curve.
     """
     points = (point for setting in experiment.settings for point in setting.points if point.selected)
     labels = {label for point in points for label in point.parts(metric.name)}
-    counts = not metric.is_fraction and all(map(_is_number, labels))
-    return _histogram(experiment, metric) if counts else _heat_map(experiment, metric)
+    numbers = all(map(_is_number, labels))
+    if numbers and not metric.is_fraction:
+        return _histogram(experiment, metric)
+    # Numbers from 0 to 9 are names of classes.
+    if numbers and any("." in label for label in labels) and all(0 <= float(label) <= 1 for label in labels):
+        return _curves(experiment, metric, marks)
+    return _heat_map(experiment, metric)
 
 
 def _is_number(text: str) -> bool:
@@ -111,11 +118,45 @@ def _bins(values: Values) -> tuple[list[float], list[float]]:
     return [*edges, edges[-1] + width], counts
 
 
+def _at(setting: Setting) -> tuple[str, float | None]:
+    """Return the α at which a setting is shown, and what says so."""
+    middle = setting.middle if setting.alphas else None
+    return (setting.heading if middle is None else f"{setting.heading}, α = {middle:g}"), middle
+
+
+def _curves(experiment: Experiment, metric: Measured, marks: Mapping[str, Mark]) -> Drawing | None:
+    """Draw values against their labels, a line for each method."""
+    found: dict[str, dict[str, Values]] = {}
+    for setting in experiment.settings:
+        title, alpha = _at(setting)
+        for method in setting.methods:
+            if values := _values(setting, metric, method, alpha):
+                found.setdefault(title, {})[method] = values
+    if not found:
+        return None
+    panels = Panels(list(found))
+    for ax, lines in zip(panels.axes, found.values(), strict=True):
+        for method, values in lines.items():
+            style: Any = {"color": marks[method].colour, "linestyle": marks[method].dash}
+            xs = sorted(values, key=float)
+            ax.plot([float(x) for x in xs], [values[x] for x in xs], **style)
+            panels.entry(method, Line2D([], [], **style))
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1.03)
+    _, _, over = metric.name.rpartition("_at_")
+    panels.label(label_of(over if over != metric.name else ""), label_of(metric.name))
+    return panels.finish(
+        f"{experiment.slug}-{slug(metric.name)}",
+        "Broken down",
+        label_of(metric.name),
+        f"{metric.summary} Of the selected models, means over the seeds.",
+    )
+
+
 def _heat_map(experiment: Experiment, metric: Measured) -> Drawing | None:
     tables: dict[str, dict[str, tuple[Values, Point]]] = {}
     for setting in experiment.settings:
-        middle = setting.middle if setting.alphas else None
-        title = setting.heading if middle is None else f"{setting.heading}, α = {middle:g}"
+        title, middle = _at(setting)
         for method, alpha in [(ORIGINAL, None), *((method, middle) for method in setting.methods), (GOLD, None)]:
             if values := _values(setting, metric, method, alpha):
                 tables.setdefault(title, {})[method] = values, setting.selected(method, alpha)[0]

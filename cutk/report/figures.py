@@ -56,7 +56,7 @@ def _planned(experiment: Experiment, marks: Marks) -> Iterator[Callable[[], Draw
             for utility in utilities:
                 yield partial(_trade_off, experiment, aim, utility, marks, method, address)
     for metric in experiment.breakdowns.values():
-        yield partial(breakdown, experiment, metric)
+        yield partial(breakdown, experiment, metric, marks)
     yield from logged(experiment)
 
 

@@ -31,6 +31,7 @@ from cutk.learning.recipe import Progress, Recipe, require_finite
 from cutk.machine import repeatable
 from cutk.options import Options
 from cutk.plugins.registry import load_registry
+from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Log, Task
 from cutk.run.messages import Line, Message
 from cutk.run.method import Method
@@ -88,6 +89,7 @@ class Isolated(AbstractContextManager["Isolated"]):
         self._method, self._parts, self._inline, self._seeds = method, parts, list(inline), seeds
         self._progress, self._scalar = progress, scalar
         self.prepared: dict[str, Scalars] = {}
+        self.suspicion: Tensor | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Line
         self._folder: tempfile.TemporaryDirectory[str]
@@ -113,6 +115,7 @@ class Isolated(AbstractContextManager["Isolated"]):
         """Return the model that ``options`` give; note in ``attempt`` what it cost and what was logged."""
         if self._process is None:
             self._start()
+        self.suspicion = None
         try:
             self._say("work", {"point": self._parts[0].points.index(options), "prepared": self.state(options)})
             message = self._hear("came")
@@ -213,6 +216,9 @@ class Isolated(AbstractContextManager["Isolated"]):
                         self._scalar(str(plain["name"]), int(plain["step"]), float(plain["value"]))
                     case "changed":
                         self._method.tell(printable(str(plain["who"])), [printable(str(it)) for it in plain["names"]])
+                    case "suspicion":
+                        count = len(self._method.problem.train)
+                        self.suspicion = require_suspicion(tensors["found"], count, "What the method suspects")
                     case "ask":
                         self._say("batch", {}, augmented(self._train, tensors))
                     case "refused":
@@ -305,6 +311,8 @@ def begin() -> None:
         came.reason, came.traceback = caught.reason, caught.traceback
         came.seconds, came.passes, came.peak_bytes = attempt.seconds, attempt.passes, attempt.peak_bytes
         came.scalars, came.prepared = attempt.scalars, method.prepared.get(said.plain["prepared"])
+        if method.suspicion is not None:
+            line.send("suspicion", {}, {"found": method.suspicion})
         line.send("came", came.model_dump(), weights)
     line.receive()  # until this process is ended
 

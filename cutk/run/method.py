@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,22 @@ from cutk.errors import Caught, CellError
 from cutk.guard import watched
 from cutk.learning.recipe import Recipe, require_finite
 from cutk.options import Options
+from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Task
 from cutk.run.records import Attempt, Scalars
 
-__all__ = ["Build", "Method", "admitted"]
+__all__ = ["Build", "Logged", "Method", "admitted"]
 
 Build = Callable[[], nn.Module]
 # Outputs are compared on so many training samples to see that a returned model is its weights and nothing more.
 _PROBED = 64
+
+
+class Logged(NamedTuple):
+    """What a method said on the way to a model."""
+
+    scalars: Scalars
+    suspicion: Tensor | None = None  # float32 [N], how likely it took each sample of S_tr to be manipulated
 
 
 def admitted(model: object, build: Build, recipe: Recipe, train: TrainSet, probe: Tensor) -> nn.Module:
@@ -76,6 +84,7 @@ class Method:
         tell: called as ``tell(who, changed)`` with what a call changed in the process.
         surveys: what ``survey`` found for each method and its options; those of one original may share it.
         prepared: the curves that ``prepare`` logged, for each state.
+        suspicion: what was suspected on the way to the last point's model, float32 ``[N]``, if anything was said.
     """
 
     name: str
@@ -88,6 +97,8 @@ class Method:
 
     def __post_init__(self) -> None:
         self.prepared: dict[str, Scalars] = {}
+        self.suspicion: Tensor | None = None
+        self._suspected: dict[str, Tensor | None] = {}
         self._states: dict[str, tuple[Any, Cost] | CellError] = {}
 
     def shared_costs(self) -> dict[str, Cost]:
@@ -100,9 +111,11 @@ class Method:
 
     def work(self, options: Options, attempt: Attempt) -> nn.Module:
         """Return the model that ``options`` give; note in ``attempt`` what it cost and what was logged."""
+        self.suspicion = None
         state, prepare_cost = self._prepare(self.state(options), options)
         unlearn, surveyed = self.component(options).unlearn, self._survey(options)[0]
-        returned, cost, attempt.scalars = self._call(lambda task: unlearn(task, state), surveyed)
+        returned, cost, (attempt.scalars, found) = self._call(lambda task: unlearn(task, state), surveyed)
+        self.suspicion = self._suspected.get(self.state(options)) if found is None else found
         total = prepare_cost + cost
         attempt.seconds, attempt.passes, attempt.peak_bytes = total.seconds, total.passes, total.peak_bytes
         known = self.problem
@@ -114,7 +127,7 @@ class Method:
 
     def _call(
         self, work: Callable[[Task], Any], surveyed: Any = None, problem: Task | None = None
-    ) -> tuple[Any, Cost, Scalars]:
+    ) -> tuple[Any, Cost, Logged]:
         """Let the method work on a task of its own; return what it gave, what that cost, and what it logged."""
         task = (problem or self.problem).private(self.seed)
         task.surveyed = surveyed
@@ -122,7 +135,10 @@ class Method:
             result, cost = measured(self.problem.recipe.device, lambda: work(task))
         self.tell(f"The unlearner '{self.name}'", changed)
         scalars = {name: [v if math.isfinite(v) else None for v in values] for name, values in task.log.scalars.items()}
-        return result, cost._replace(passes=task.train.drawn / len(task.train)), scalars
+        suspected = task.log.suspected
+        if suspected is not None:
+            require_suspicion(suspected, len(task.train), f"What '{self.name}' suspects")
+        return result, cost._replace(passes=task.train.drawn / len(task.train)), Logged(scalars, suspected)
 
     def _survey(self, options: Options) -> tuple[Any, Cost]:
         """Return a copy of what all S_f share under ``options``; whoever needs it first computes it."""
@@ -140,7 +156,8 @@ class Method:
         if key not in self._states:
             with Caught() as caught:
                 surveyed, survey_cost = self._survey(options)
-                state, cost, self.prepared[key] = self._call(self.component(options).prepare, surveyed)
+                state, cost, logged = self._call(self.component(options).prepare, surveyed)
+                self.prepared[key], self._suspected[key] = logged
                 self._states[key] = state, survey_cost + cost
             if caught.error is not None:
                 self._states[key] = CellError(f"prepare() failed: {caught.reason}")

@@ -19,6 +19,7 @@ from cutk.learning.recipe import Progress
 from cutk.options import Options
 from cutk.problem.task import Task
 from cutk.problem.truth import accuracy
+from cutk.run.method import Logged
 from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Attempt, Scalars
 
@@ -30,7 +31,7 @@ __all__ = ["Search", "Working", "expand_grid", "pin", "score_of", "search_points
 _log = logging.getLogger(__name__)
 Point = dict[str, Any]
 # Measures a model, told its attempt and all that was logged on the way to it.
-Judge = Callable[[nn.Module, Attempt, Scalars], None]
+Judge = Callable[[nn.Module, Attempt, Logged], None]
 
 
 def expand_grid(grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]) -> list[Point]:
@@ -80,6 +81,7 @@ class Working(Protocol):
     """A method at work, in this process or in another."""
 
     prepared: dict[str, Scalars]  # the curves that ``prepare`` logged, for each state
+    suspicion: Tensor | None  # what was suspected on the way to the last point's model, float32 [N]
 
     def state(self, options: Options) -> str:
         """Return which of the prepared states a point uses."""
@@ -172,7 +174,7 @@ class Search:
         attempts: list[Attempt] = []
         scores: list[Score | None] = []
         first: BaseException | None = None
-        kept: tuple[int, nn.Module] | None = None  # one model at a time: a grid of large ones wouldn't fit
+        kept: tuple[int, nn.Module, Logged] | None = None  # one model at a time: a grid of large ones wouldn't fit
         for position, options in enumerate(self.points):
             if position and not self.goes_on():
                 break
@@ -181,26 +183,28 @@ class Search:
             scores.append(score)
             first = first or error
             if model is not None:
+                logged = self._logged(attempt)
                 if judge_all:
-                    judge(model, attempt, self.logged(attempt))
+                    judge(model, attempt, logged)
                 if self._choice(scores) == position:
-                    kept = position, model
+                    kept = position, model, logged
             if len(self.points) > 1:
                 self.progress(position + 1, len(self.points))
         if kept is None:
             raise CellError(
                 f"None of {len(attempts)} options gave a model. The first failed with: {attempts[0].error}"
             ) from first
-        selected, chosen = self._choice(scores), kept[1]
+        selected, (_, chosen, logged) = self._choice(scores), kept
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point
             attempt, again, _, _ = self._attempt(self.points[selected])
             if again is None:
                 raise CellError(f"The chosen point failed when it was computed again: {attempt.error}")
-            chosen = again
+            chosen, logged = again, self._logged(attempt)
         if not judge_all:
-            judge(chosen, attempts[selected], self.logged(attempts[selected]))
+            judge(chosen, attempts[selected], logged)
         return attempts, selected, chosen
 
-    def logged(self, attempt: Attempt) -> Scalars:
-        """Return all that was logged on the way to an attempt."""
-        return self.method.prepared.get(attempt.state, {}) | attempt.scalars
+    def _logged(self, attempt: Attempt) -> Logged:
+        """Return all that was said on the way to an attempt, which is the last one."""
+        scalars = self.method.prepared.get(attempt.state, {}) | attempt.scalars
+        return Logged(scalars, self.method.suspicion)

@@ -34,7 +34,7 @@ from cutk.run.files import Damaged
 from cutk.run.isolation import Isolated
 from cutk.run.keys import key_of
 from cutk.run.measuring import Measurement, measure, unmeasured
-from cutk.run.method import Method
+from cutk.run.method import Logged, Method
 from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.parcels import Parcels
 from cutk.run.plan import Chosen, Composed, Setup
@@ -295,7 +295,7 @@ class Worker:
     def is_stored(self, cell: Cell) -> bool:
         """Say whether a cell would be read instead of computed."""
         run = None if self.blank else self.store.peek(cell.kind, self.key(cell))
-        return run is not None and not self._lacks_points(cell, run)
+        return run is not None and not self._lacks_kept(cell, run)
 
     def work(self, cell: Cell) -> Done:
         """Return a cell's run: as stored, with what this plan measures besides, or computed now.
@@ -393,10 +393,10 @@ class Worker:
             problem, progress = scenario.problem(original, cell.alpha), partial(self.observer.progress, cell)
             search = Search(unlearner, selector, problem, str(cell), self.observer, progress, method, put_back)
 
-            def judge(model: nn.Module, attempt: Attempt, scalars: Scalars) -> None:
+            def judge(model: nn.Module, attempt: Attempt, logged: Logged) -> None:
                 if not every:  # reading all samples takes a while: once for each point would be too often
                     self._require_intact("It")
-                self._measure(cell, model, attempt, search.before, scalars)
+                self._measure(cell, model, attempt, search.before, logged)
 
             attempts, selected, model = search.run(judge, judge_all=every)
         self._require_intact("It, or a metric," if every else "A metric")
@@ -432,7 +432,7 @@ class Worker:
         model: nn.Module,
         attempt: Attempt,
         before: Tensor | None = None,
-        scalars: Scalars | None = None,
+        logged: Logged | None = None,
     ) -> None:
         """Measure what ``attempt`` lacks; ``before`` is what the original predicted of S_f."""
         known: dict[str, Any] = {}
@@ -441,14 +441,16 @@ class Worker:
             if attempt.seconds is not None:
                 cost = Cost(attempt.seconds, attempt.passes, attempt.peak_bytes)
             known = {"identified": self.identified(cell), "identified_before": before, "cost": cost}
+        if logged is not None:
+            known |= logged._asdict()
         truth = self.scenario(cell.manipulation, cell.seed).truth
-        evaluation = Evaluation(truth, model, self.recipe, scalars=scalars or {}, **known)
+        evaluation = Evaluation(truth, model, self.recipe, **known)
         measure(self.measurements[cell.manipulation], evaluation, attempt, self.observer)
 
     def _with_all_metrics(self, cell: Cell, run: Run) -> Run | None:
         """Return a stored run with what this plan measures and an earlier one didn't; None if it has to be computed."""
         measurements = self.measurements[cell.manipulation]
-        if self._lacks_points(cell, run):
+        if self._lacks_kept(cell, run):
             return None
         if not unmeasured(measurements, run.chosen):
             return run
@@ -461,19 +463,23 @@ class Worker:
             before = self.recipe.predict(self._original(cell), train, self.identified(cell))
         attempts = [attempt.model_copy(deep=True) for attempt in run.attempts]
         chosen = attempts[run.selected]
-        self._measure(cell, model, chosen, before, run.logged)
+        self._measure(cell, model, chosen, before, Logged(run.logged))
         self._require_intact("A metric")
         now = {m.identity: m.described() for m in measurements}
         complete = run.model_copy(update={"attempts": Attempts(attempts), "measured": run.measured | now})
         self.store.update(complete)
         return complete
 
-    def _lacks_points(self, cell: Cell, run: Run) -> bool:
-        """Say whether grid points are to be measured whose weights weren't kept, as only the selected one's are."""
+    def _lacks_kept(self, cell: Cell, run: Run) -> bool:
+        """Say whether something is to be measured that wasn't kept: what was suspected, or points not selected."""
+        measurements = self.measurements[cell.manipulation]
+        suspecting = (m for m in measurements if getattr(m.metric.entry.component, "of_suspicion", False))
+        if isinstance(cell, Unlearning) and unmeasured(suspecting, run.chosen):
+            return True
         if self.setup.plan.evaluate != "all":
             return False
         others = [a for position, a in enumerate(run.attempts) if position != run.selected and not a.error]
-        return any(unmeasured(self.measurements[cell.manipulation], attempt, retry=False) for attempt in others)
+        return any(unmeasured(measurements, attempt, retry=False) for attempt in others)
 
 
 def _measurements(composed: Composed, metrics: Iterable[Chosen]) -> list[Measurement]:

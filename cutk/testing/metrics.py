@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from cutk.cost import Cost
@@ -40,12 +41,14 @@ class _Judgement:
 
 def _shared(evaluation: Evaluation) -> dict[str, Any]:
     """Return a copy of what other metrics read, too."""
+    suspicion = evaluation.suspicion
     truth: Truth = evaluation.truth
     sets = (truth.train, truth.affected, truth.retain)
     return {
         "the labels": [each.labels.clone() for each in sets],
         "the model's outputs": [evaluation.affected_logits.clone(), evaluation.retain_logits.clone()],
         "the truth": [truth.manipulated.clone(), truth.clean_labels.clone(), truth.targets.clone()],
+        "what was suspected": None if suspicion is None else suspicion.clone(),
         "the model's weights": snapshot(evaluation.model),
         "the model's training mode": [module.training for module in evaluation.model.modules()],
     }
@@ -68,6 +71,8 @@ class _Problem:
         if name not in (PERFECT, HARMED):
             return Evaluation(scenario.truth, model, scenario.recipe)
         identified = scenario.identified(0.5)
+        manipulated = torch.zeros(len(scenario.train))
+        manipulated[scenario.truth.manipulated] = 1.0
         return Evaluation(
             scenario.truth,
             model,
@@ -76,6 +81,7 @@ class _Problem:
             identified_before=scenario.recipe.predict(self.models[HARMED], scenario.train, identified),
             cost=Cost(1.5, passes=0.5, peak_bytes=2**20),
             scalars={"loss": [1.0, 0.5, None]},
+            suspicion=manipulated if name == PERFECT else 1 - manipulated,
         )
 
 

@@ -71,6 +71,7 @@ def test_what_is_suspected_is_known_to_the_unlearner(task):
     method = both(both.Options(detector_count=5, extra=4))
     identified, (told, weights) = method.prepare(task)
     assert identified.tolist() == sorted({*task.identified.tolist(), *range(5)}) == told
+    assert task.log.suspected[:6].tolist() == [0.75] * 5 + [0]
     assert weights > 0  # what the detector does to the model is done to a copy
     assert task.log.scalars["suspects"] == [len(told) - len(task.identified)]
     method.unlearn(task, (identified, (told, weights)))

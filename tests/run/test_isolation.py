@@ -126,10 +126,14 @@ def numbers(report):
 
 
 def test_every_method_gives_the_same_numbers_and_weights(bench, registry, tmp_path):
-    methods = {"unlearners": [entry.name for entry in registry.of_kind("unlearner")]}
+    names = [entry.name for entry in registry.of_kind("unlearner")]
+    metrics = [*TINY["metrics"], "detection_roc", "detection_alpha_error"]
+    methods = {"unlearners": [*names, "none+seeded-probe"], "metrics": metrics}
     here, there = bench(**methods), bench(**methods, runs="isolated", isolate=True)
     assert not here.failures
     assert numbers(here) == numbers(there)
+    suspecting = {r["unlearner"] for r in there.records if r["metrics"].get("detection_roc") is not None}
+    assert suspecting == {"seal", "none+seeded-probe"}
     for record in here.records:
         (one,), (other,) = (
             tmp_path.glob(f"{runs}/*/{record['key']}/weights.safetensors") for runs in ("runs", "isolated")

@@ -189,6 +189,57 @@ def test_what_is_measured_later_is_what_was_measured_first(bench, setup_of, havi
         assert record.metrics["retain_accuracy"] == pytest.approx(sum(by_class) / len(by_class), abs=0.02)
 
 
+class Suspicious(cutk.Unlearner):
+    """Suspects those that it was told of, when it prepares or when it unlearns, or says what can't be."""
+
+    name = "suspicious"
+
+    class Options(cutk.Options):
+        says: str = cutk.option("prepare", help="when, or that it is too long")
+
+    def prepare(self, task):
+        if self.options.says == "prepare":
+            self._suspect(task, len(task.train))
+
+    def unlearn(self, task, state=None):
+        if self.options.says not in ("prepare", "nothing"):
+            self._suspect(task, len(task.train) + (self.options.says == "too long"))
+        return task.original
+
+    @staticmethod
+    def _suspect(task, count):
+        found = torch.zeros(count)
+        task.log.suspicion(found)
+        found[:2] = 0.5
+        found[task.identified] = 1.0
+        task.log.suspicion(found)
+        found.zero_()  # which is nobody's then
+
+
+@pytest.mark.parametrize("says", ["prepare", "unlearn", "nothing"])
+def test_what_is_suspected_is_judged_and_computed_again_where_it_was_not_kept(bench, setup_of, having, says):
+    method = {"unlearners": [(Suspicious, {"says": says})]}
+    bench(having(setup_of(alphas=[0.5], metrics=["retain_accuracy"]), **method))
+    setup = having(setup_of(alphas=[0.5], metrics=["retain_accuracy", "detection_alpha_error"]), **method)
+    results, watcher = bench(setup)
+    (record,) = (r for r in results.records if r.role == "unlearned")
+    assert [cell for cell in watcher.trained if "suspicious" not in cell] == []
+    assert len(watcher.trained) == 1
+    said = record.metrics.get("detection_alpha_error")
+    assert (said is None) == (says == "nothing")
+    if said is not None:  # the first two count as half each, unless they are known
+        known, others = record.identified, record.manipulated - record.identified
+        errors = [known / (known + half / 2) - known / (known + others) for half in range(3)]
+        assert min(abs(said - error) for error in errors) < 1e-6
+    assert bench(setup)[1].trained == []
+
+
+def test_a_suspicion_that_is_none_fails_its_cell(bench, setup_of, having):
+    results, _ = bench(having(setup_of(alphas=[0.5]), unlearners=[(Suspicious, {"says": "too long"})]))
+    (failure,) = results.failures
+    assert "What 'suspicious' suspects: expected float32 [" in failure.reason
+
+
 class FromFile(cutk.Manipulation):
     """Reads what to do from a file that isn't among its options."""
 

@@ -176,6 +176,7 @@ def _steps(task: cutk.Task, passes: float) -> int:
 
 
 def _report(task: cutk.Task, found: Posterior) -> None:
+    task.log.suspicion(found.probability)
     task.log.scalar("known_part", found.alpha)
     task.log.scalar("mean_suspicion", found.probability.mean())
     for label, prior in found.priors.items():
