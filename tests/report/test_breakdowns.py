@@ -4,13 +4,13 @@ import pytest
 
 from cutk.report.breakdowns import breakdown
 from cutk.report.experiments import experiments_of
-from cutk.report.style import drawing
+from cutk.report.style import drawing, marks_for
 
 
 def drawn(runs, metric):
     (experiment,) = experiments_of(runs)
     with drawing():
-        return breakdown(experiment, experiment.breakdowns[metric])
+        return breakdown(experiment, experiment.breakdowns[metric], marks_for(experiment.methods))
 
 
 def titles(figure):
@@ -52,6 +52,37 @@ def test_classes_are_a_heat_map_with_a_line_a_method(made):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["original", "cf", "ssd", "gold"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
     assert [text.get_text() for text in ax.texts][:4] == ["30", "91", "30", "92"]
+
+
+def test_fractions_against_fractions_are_a_line_a_method(made):
+    def of(method, values):
+        one = made.attempt(0.5, 0.9)
+        one["metrics"]["c"] = values
+        return made.run(method, 0.5, 0, [one])
+
+    # The labels' order is that of numbers, and a method may lack some.
+    first = made.attempt(0.1, 0.9)
+    first["metrics"].pop("c")
+    runs = [
+        made.run(None, None, 0, [first]),
+        of("ssd", {"1": 0.2, "0.05": 1.0}),
+        of("cf", {"0.05": 0.5, "0.5": 0.25, "1": 0.0}),
+    ]
+    figure = drawn(runs, "class_accuracy")
+    (ax,) = figure.figure.axes
+    assert titles(figure) == ["badnet 10 manipulated, α = 0.5"]
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.get_lines()]
+    assert lines == [([0.05, 0.5, 1.0], [0.5, 0.25, 0.0]), ([0.05, 1.0], [1.0, 0.2])]
+    (legend,) = figure.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cf", "ssd"]
+
+
+def test_digits_are_classes(made):
+    one = made.attempt(0.5, 0.9)
+    one["metrics"]["c"] = {"0": 0.5, "1": 0.7}
+    original = made.run(None, None, 0, [made.attempt(0.1, 0.9, classes=("0", "1"))])
+    figure = drawn([original, made.run("m", 0.5, 0, [one])], "class_accuracy")
+    assert [text.get_text() for text in figure.figure.axes[0].get_xticklabels()] == ["0", "1"]
 
 
 def test_many_classes_are_not_written_into_their_cells(made):
