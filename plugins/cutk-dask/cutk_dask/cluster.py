@@ -27,6 +27,8 @@ from cutk_dask.job import do
 GRACE = 1.0
 # How often it is asked, in seconds, how many workers there are.
 OFTEN = 1.0
+# After how many seconds without a worker it is said that cells wait for one, and how often that is looked at.
+ALONE = 30.0
 # Why Dask says that it has cancelled a task where its scheduler is lost, or was restarted.
 _LOST = ("scheduler-connection-lost", "scheduler-restart")
 _VARIABLES = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
@@ -53,6 +55,25 @@ class Jobs:
         client.subscribe_topic(client.id, self._listen)
         self.slots = self._count(client.scheduler_info(n_workers=-1)["workers"])
         self._asked = time.monotonic()
+        self._watch = asyncio.run_coroutine_threadsafe(self._watching(), client.loop.asyncio_loop)
+
+    async def _watching(self) -> None:
+        """Say once, each time, that all workers have been gone for a while: a scheduler waits for others silently."""
+        since, told = time.monotonic(), False
+        while not self._lost:
+            await asyncio.sleep(ALONE / 5)
+            with suppress(Exception):  # a scheduler that doesn't answer is noticed elsewhere
+                workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+                if not self._futures or any(at_once(about, self._needs) for about in workers.values()):
+                    since, told = time.monotonic(), False
+                elif not told and time.monotonic() - since > ALONE:
+                    told = True
+                    text = (
+                        f"No worker of the scheduler at '{self._address}' can take a cell since {ALONE:g} s, and "
+                        f"{len(self._futures)} wait. Start some with: dask worker {self._address} --nthreads 1; "
+                        "Ctrl-C stops, and what is finished is kept."
+                    )
+                    self._turn.submit(self._hear, "warning", (text,))
 
     def _count(self, workers: dict[str, Any]) -> int:
         able = sum(1 for about in workers.values() if at_once(about, self._needs))
@@ -109,6 +130,7 @@ class Jobs:
 
     def close(self) -> None:
         """Take no more jobs, cancel those that aren't done, and hear what was sent."""
+        self._watch.cancel()
         with suppress(Exception):
             if self._futures and not self._lost:
                 self._client.cancel(list(self._futures.values()), force=True)

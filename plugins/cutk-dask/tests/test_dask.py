@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from cutk_dask import Dask
-from cutk_dask.cluster import _require_fit, at_once
+from cutk_dask.cluster import Jobs, _require_fit, at_once
 from dask.distributed import Client, LocalCluster
 
 import cutk
@@ -130,6 +130,33 @@ def hide_folders():
 def show_folders():
     Path.is_dir = Path.known
     del Path.known
+
+
+def test_cells_that_wait_for_a_worker_are_told_of_once(monkeypatch):
+    monkeypatch.setattr("cutk_dask.cluster.ALONE", 0.2)
+    heard, told = [], threading.Event()
+
+    def hear(*said):
+        heard.append(said)
+        told.set()
+
+    with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=50) as empty,
+        Client(empty, set_as_default=False) as client,
+    ):
+        jobs = Jobs(client, hear, {}, 1)
+        assert not told.wait(1)  # nobody waits
+        jobs.submit(len, [])
+        assert told.wait(PATIENCE)
+        told.clear()
+        assert not told.wait(1)
+        jobs.close()
+    at = empty.scheduler_address
+    text = (
+        f"No worker of the scheduler at '{at}' can take a cell since 0.2 s, and 1 wait. Start some with: dask worker "
+        f"{at} --nthreads 1; Ctrl-C stops, and what is finished is kept."
+    )
+    assert heard == [("warning", (text,))]
 
 
 def test_it_keeps_to_what_cutk_expects(address):
