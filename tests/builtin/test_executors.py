@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
+import socket
 import sys
 import threading
 
 import pytest
+from cutk_builtin.executors.processes import Ear
 
 ENV = {"CUTK_PLUGINS": "", "OMP_NUM_THREADS": "1"}
 CUTK = (sys.executable, "-m", "cutk")
@@ -132,31 +132,25 @@ def is_there(process):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-def test_ctrl_c_ends_the_workers(tmp_path):
+def test_ctrl_c_ends_the_workers(started, tmp_path):
     (tmp_path / "wild.py").write_text(METHOD)
-    process = subprocess.Popen(
-        [*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", "wild.how=wait", "--executor", "processes:2"],
-        cwd=tmp_path,
-        env={**os.environ, **ENV},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    limit = threading.Timer(600, process.kill)
-    limit.start()
-    waiting = []
-    for line in process.stderr:
-        if line.startswith("waiting"):
-            waiting.append(int(line.split()[1]))
-        if len(waiting) == 2:
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate()
-    limit.cancel()
-    assert process.returncode == 130, err
-    assert out == ""
-    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in err
-    assert "Traceback" not in err
+    command = (*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", "wild.how=wait", "--executor", "processes:2")
+    study = started(*command, cwd=tmp_path, env=ENV)
+    waiting = [int(process) for process in study.until(r"waiting (\d+)\n", 2)]
+    study.interrupt()
+    assert study.end() == (130, ""), study.said
+    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in study.said
+    assert "Traceback" not in study.said
     assert [each for each in waiting if is_there(each)] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers call through a pipe there")
+def test_a_worker_that_is_lost_while_it_calls_holds_up_no_end():
+    ear = Ear(print)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(ear.address)
+        closing = threading.Thread(target=ear.close, daemon=True)
+        closing.start()
+        closing.join(0.2)
+    closing.join(20)
+    assert not closing.is_alive()
