@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+
 from cutk_builtin.executors.processes import Ear
 
 ENV = {"CUTK_PLUGINS": "", "OMP_NUM_THREADS": "1"}
