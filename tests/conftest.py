@@ -43,6 +43,18 @@ TINY = {
 }
 
 
+# Fixtures that take seconds. The tests that share one go to one worker, which is the only one that waits for it.
+COSTLY = ("poisoned", "confused", "written", "page_file", "everything", "uri", "undisturbed")
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        shared = next((name for name in COSTLY if name in getattr(item, "fixturenames", ())), None)
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}, {shared}"))
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """The built-in components alone, whatever else is installed."""
