@@ -93,13 +93,13 @@ from torch import nn
 
 
 def build():
-    return nn.Sequential(nn.AvgPool2d(20), nn.Flatten(), nn.Linear(192, 2))
+    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(192, 2))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the cap is set the way of Linux")
 def test_images_larger_than_memory_are_streamed(tmp_path):
-    count, side, cap = 1600, 160, 96 * 2**20
+    count, side, cap = 1600, 256, 240 * 2**20
     assert count * 3 * side * side > 1.2 * cap
     rng = np.random.default_rng(0)
     for label, name in enumerate(("dark", "light")):
