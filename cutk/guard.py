@@ -18,9 +18,10 @@ import signal
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from locale import LC_ALL, setlocale
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any, NamedTuple
 
 __all__ = ["DRAWS", "STATES", "watched"]
@@ -394,12 +395,12 @@ def _is_torchs_doing(before: Any, now: Any) -> bool:
     return any(part in path for part in _TORCHS_OWN) or (path.endswith(_OPTIMISER) and vars(now).get("hooked") is True)
 
 
-def _changes(owner: Any, before: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _changes(owner: Any, before: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the names in a module or class that mean something else now, and what they meant, ``_ABSENT`` if nothing.
 
     What is new in a module hides nothing and is left alone; a new method of a class can hide one of its bases.
     """
-    if _equal(vars(owner), before):  # at the speed of C where nothing has changed, which is nearly always
+    if _equal(vars(owner), before):
         return
     now = dict(vars(owner))
     new = now.keys() - before.keys() if isinstance(owner, type) else ()
@@ -416,15 +417,22 @@ class _Snapshot:
     """What was there before; as a finder of imports, it adds a watched module right after its first import."""
 
     def __init__(self) -> None:
-        self._attributes: dict[int, tuple[Any, dict[str, Any]]] = {}
+        # Modules and classes, their namespaces as they are at any time, and as they were. Lists, since two of those are
+        # compared at the speed of C, and all of it is read and compared around every call of a component.
+        self._owners: dict[int, Any] = {}
+        self._namespaces: list[Mapping[str, Any]] = []
+        self._before: list[Mapping[str, Any]] = []
         self._states: dict[str, Any] = {}
         self.add()
 
     def add(self, under: str = "") -> None:
         """Take what isn't in it yet; of modules, those whose name starts with ``under``."""
+        known = len(self._owners)
         for owner in _owners(under):
-            if id(owner) not in self._attributes:
-                self._attributes[id(owner)] = (owner, vars(owner).copy())  # at the speed of C
+            self._owners.setdefault(id(owner), owner)
+        new = list(map(vars, islice(self._owners.values(), known, None)))
+        self._namespaces += new
+        self._before += map(methodcaller("copy"), new)
         # Asking torch while it is being imported, as when it imports NumPy, ends the process.
         halfway = under != "torch" and _is_being_imported(sys.modules.get("torch"))
         for name, state in _STATES.items():
@@ -448,8 +456,9 @@ class _Snapshot:
 
     def restore(self) -> Iterator[str]:
         """Put everything back, and yield the names of what had changed."""
-        for owner, before in self._attributes.values():
-            for name, value in list(_changes(owner, before)):
+        unchanged = _equal(self._namespaces, self._before)
+        for owner, namespace in () if unchanged else zip(self._owners.values(), self._before, strict=True):
+            for name, value in list(_changes(owner, namespace)):
                 with contextlib.suppress(Exception):  # what can't be set can't have been patched
                     delattr(owner, name) if value is _ABSENT else setattr(owner, name, value)
                 own = [owner.__module__, owner.__qualname__] if isinstance(owner, type) else [owner.__name__]

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +41,18 @@ TINY = {
     "recipe": {"steps": 20, "batch_size": 32},
     "options": {"ssd": {"selection_weight": [1, 10], "dampening": 1}, "convnet-small": {"width": 4}},
 }
+
+
+# Fixtures that take seconds. The tests that share one go to one worker, which is the only one that waits for it.
+COSTLY = ("poisoned", "confused", "written", "page_file", "everything", "uri", "undisturbed")
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        shared = next((name for name in COSTLY if name in getattr(item, "fixturenames", ())), None)
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}, {shared}"))
 
 
 @pytest.fixture(scope="session")
@@ -144,6 +160,75 @@ def shell():
         )
 
     return go
+
+
+class Started:
+    """A command that runs. Where nothing comes of it for a minute, it says where each of its threads is, and ends."""
+
+    PATIENCE = 60.0
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process, self.said = process, ""
+
+    @contextmanager
+    def _patience(self):
+        # All processes of the group: faulthandler prints their stacks on the stderr that they share.
+        limit = threading.Timer(self.PATIENCE, os.killpg, (self.process.pid, signal.SIGABRT))
+        limit.start()
+        try:
+            yield
+        finally:
+            limit.cancel()
+
+    def until(self, pattern: str, times: int = 1) -> list[str]:
+        """Return what is found on its stderr, once it is there so often.
+
+        It may be anywhere in a line: what several processes print at a time comes in pieces.
+        """
+        found: list[str] = []
+        while len(found) < times:
+            with self._patience():
+                line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
+            found += re.findall(pattern, line)
+        return found
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> tuple[int, str]:
+        """Return its exit status and what it printed, when no process is left that could print."""
+        with self._patience():
+            self.said += self.process.stderr.read()
+            return self.process.wait(), self.process.stdout.read()
+
+
+@pytest.fixture
+def started():
+    """Start a command as a process, in a group of its own."""
+    begun = []
+
+    def go(*args: str, cwd: Path, env: dict[str, str] | None = None) -> Started:
+        process = subprocess.Popen(
+            [str(arg) for arg in args],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # Where the tests themselves run in the background, they were told to ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        begun.append(process)
+        return Started(process)
+
+    yield go
+    for process in begun:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ def visible(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line on stderr, above live progress if there is some: click's echo would write past that."""
-    print(visible(text), file=sys.stderr, flush=True)
+    # In one piece, even where Python doesn't buffer: workers print there, too.
+    sys.stderr.write(f"{visible(text)}\n")
+    sys.stderr.flush()
 
 
 def warn(text: str) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
+import socket
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
+
+from cutk.cli import main
+from cutk_builtin.executors.processes import Ear
 
 ENV = {"CUTK_PLUGINS": "", "OMP_NUM_THREADS": "1"}
 CUTK = (sys.executable, "-m", "cutk")
 LEAST = ("bench", "-d", "fake", "--seeds", "1", "--recipe", "steps=3", "--alpha", "0.5,1")
-# What a method does to its process, where it is told to; two tests wait for events, none for a time.
+# What a method does to its process, where it is told to; a test waits for an event, none for a time.
 METHOD = '''
 import os
 import pathlib
@@ -42,13 +45,10 @@ class Wild(cutk.Unlearner):
         few = len(task.identified) <= 10
         if self.options.how == "warn":
             os.environ["WILD"] = "1"
-        if self.options.how == "always" and few:
+        if self.options.how == "kill" and few:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.options.how == "once" and few:
-            try:
-                pathlib.Path(os.environ["MARK"]).touch(exist_ok=False)
-            except FileExistsError:
-                return task.original
+        if self.options.how == "kill" and not pathlib.Path("killed once").exists():
+            pathlib.Path("killed once").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self.options.how == "wait":
             sys.stderr.write(f"waiting {os.getpid()}\\n")  # in one piece, whatever the other one writes
@@ -63,20 +63,27 @@ def cutk_unlearners():
 
 
 @pytest.fixture
-def wild(tmp_path, shell):
-    """Run the command as a process, with a method of which the built-in plugins know nothing."""
+def wild(tmp_path, monkeypatch, capfd):
+    """Run the command in this process, with a method of which the built-in plugins know nothing."""
     (tmp_path / "wild.py").write_text(METHOD)
+    monkeypatch.chdir(tmp_path)
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
 
     def go(how, *more, runs="runs"):
-        command = (*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", f"wild.how={how}", "--runs", runs, *more)
-        return shell(*command, "--json", cwd=tmp_path, env={**ENV, "MARK": str(tmp_path / "mark")})
+        command = (*LEAST, "--plugin", "wild.py", "-u", "wild", "-o", f"wild.how={how}", "--runs", runs, *more)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--json"])
+        out, err = capfd.readouterr()
+        return SimpleNamespace(code=ended.value.code or 0, out=out, err=err)
 
     return go
 
 
 def records(done):
     """Return what a command printed, without what a clock or a gauge measured."""
-    found = json.loads(done.stdout)
+    found = json.loads(done.out)
     for record in found["records"]:
         record.pop("seconds")
         record["metrics"].pop("unlearn_seconds", None)
@@ -90,14 +97,14 @@ def weights(folder):
 def test_processes_give_what_one_process_gives_bit_for_bit_and_tell_it(wild, tmp_path):
     serial = wild("warn", "-u", "cf", runs="one")
     both = wild("warn", "-u", "cf", "--executor", "processes:2", "--observer", "events", runs="two")
-    assert (serial.returncode, both.returncode) == (0, 0), serial.stderr + both.stderr
+    assert (serial.code, both.code) == (0, 0), serial.err + both.err
     assert records(both) == records(serial)
     assert len(records(both)) == 6
     assert weights(tmp_path / "one") == weights(tmp_path / "two")
     # What a worker prints is no result, and what it has to say is said here.
-    assert both.stderr.count("printed by a method") == 2
-    assert "Warning: The unlearner 'wild' changed the environment variables; that was put back." in both.stderr
-    assert "[6/6] " in both.stderr
+    assert both.err.count("printed by a method") == 2
+    assert "Warning: The unlearner 'wild' changed the environment variables; that was put back." in both.err
+    assert "[6/6] " in both.err
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     mine = {"role": "unlearned", "manipulation": "badnet", "seed": 0, "unlearner": "wild", "alpha": 1.0}
     assert [event["event"] for event in events if event.get("cell") == mine] == [
@@ -106,18 +113,14 @@ def test_processes_give_what_one_process_gives_bit_for_bit_and_tell_it(wild, tmp
     assert any(event["event"] == "warning" for event in events)
 
 
-def test_a_worker_that_is_killed_is_replaced(wild):
-    done = wild("once", "--executor", "processes:2")
-    assert done.returncode == 0, done.stderr
-    assert len(records(done)) == 4
-
-
-def test_a_method_that_kills_its_process_every_time_costs_its_own_cell(wild):
-    done = wild("always", "--executor", "processes:2")
-    assert done.returncode == 1, done.stderr
-    (failure,) = json.loads(done.stdout)["failures"]
+def test_a_worker_that_is_killed_is_replaced_and_a_method_that_does_it_every_time_costs_its_own_cell(wild, tmp_path):
+    done = wild("kill", "--executor", "processes:2")
+    assert done.code == 1, done.err
+    (failure,) = json.loads(done.out)["failures"]
     assert (failure["unlearner"], failure["alpha"]) == ("wild", 0.5)
     assert failure["reason"].startswith("Its worker process was killed 3 times")
+    assert (tmp_path / "killed once").exists()
+    assert [record["alpha"] for record in records(done).values() if record["unlearner"]] == [1.0]
     assert len(records(done)) == 3
 
 
@@ -132,31 +135,25 @@ def is_there(process):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-def test_ctrl_c_ends_the_workers(tmp_path):
+def test_ctrl_c_ends_the_workers(started, tmp_path):
     (tmp_path / "wild.py").write_text(METHOD)
-    process = subprocess.Popen(
-        [*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", "wild.how=wait", "--executor", "processes:2"],
-        cwd=tmp_path,
-        env={**os.environ, **ENV},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    limit = threading.Timer(600, process.kill)
-    limit.start()
-    waiting = []
-    for line in process.stderr:
-        if line.startswith("waiting"):
-            waiting.append(int(line.split()[1]))
-        if len(waiting) == 2:
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate()
-    limit.cancel()
-    assert process.returncode == 130, err
-    assert out == ""
-    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in err
-    assert "Traceback" not in err
+    command = (*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", "wild.how=wait", "--executor", "processes:2")
+    study = started(*command, cwd=tmp_path, env=ENV)
+    waiting = [int(process) for process in study.until(r"waiting (\d+)\n", 2)]
+    study.interrupt()
+    assert study.end() == (130, ""), study.said
+    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in study.said
+    assert "Traceback" not in study.said
     assert [each for each in waiting if is_there(each)] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers call through a pipe there")
+def test_a_worker_that_is_lost_while_it_calls_holds_up_no_end():
+    ear = Ear(print)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(ear.address)
+        closing = threading.Thread(target=ear.close, daemon=True)
+        closing.start()
+        closing.join(0.2)
+    closing.join(20)
+    assert not closing.is_alive()

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -450,32 +449,16 @@ def cutk_unlearners():
 """
 
 
-def test_ctrl_c_leaves_a_folder_that_the_same_command_resumes(shell, tmp_path):
+def test_ctrl_c_leaves_a_folder_that_the_same_command_resumes(started, shell, tmp_path):
     (tmp_path / "patient.py").write_text(WAITS)
     command = [*CUTK, *TINY, "--plugin", "patient.py", "-u", "patient"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, **CLEAN},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Where the tests themselves run in the background, they were told to ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if line == "waiting\n":
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=1200)
-    assert process.returncode == 130, err
-    assert out == ""
-    assert "".join(said).count("[") == 3
-    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in err
-    assert "Traceback" not in err
+    study = started(*command, cwd=tmp_path, env=CLEAN)
+    study.until("waiting\n")
+    assert study.said.count("[") == 3
+    study.interrupt()
+    assert study.end() == (130, ""), study.said
+    assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in study.said
+    assert "Traceback" not in study.said
     assert not list(tmp_path.glob("runs/*/.tmp-*"))
     done = shell(*command, cwd=tmp_path, env={**CLEAN, "GO_ON": "1"})
     assert done.returncode == 0, done.stderr

@@ -55,11 +55,18 @@ def test_without_a_command_there_is_help_and_no_error(run):
         ((*TINY, "-u", "none", "--runs", ""), 2),
     ],
 )
-def test_how_a_process_ends(shell, tmp_path, command, code):
-    ran = shell(*CUTK, *command, cwd=tmp_path, env=CLEAN)
-    assert ran.returncode == code, ran.stderr
+def test_how_it_ends(run, command, code):
+    ran = run(*command)
+    assert ran.code == code, ran.err
+    assert "Traceback" not in ran.err
+    assert bool(ran.out) == (code == 0)
+
+
+def test_its_process_ends_with_the_same_code(shell, tmp_path):
+    ran = shell(*CUTK, *TINY, "-u", "none", "--recipe", "lr=1e30", cwd=tmp_path, env=CLEAN)
+    assert ran.returncode == 1, ran.stderr
     assert "Traceback" not in ran.stderr
-    assert bool(ran.stdout) == (code == 0)
+    assert ran.stdout == ""
 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path):

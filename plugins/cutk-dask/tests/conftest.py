@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -118,7 +119,7 @@ def bench(wild, tmp_path):
 
 @pytest.fixture
 def started(wild, tmp_path):
-    """Start the command as a process; it is killed if it hangs."""
+    """Start the command as a process; one that hangs says where each of its threads is, and ends."""
     begun = []
 
     def go(how, *more):
@@ -128,13 +129,14 @@ def started(wild, tmp_path):
         process = subprocess.Popen(
             [*command, "--json", *more],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        limit = threading.Timer(600, process.kill)
+        # It takes a tenth of this, and several times as long where others are at work.
+        limit = threading.Timer(180, os.killpg, (process.pid, signal.SIGABRT))
         limit.daemon = True
         limit.start()
         begun.append((process, limit))

@@ -50,9 +50,11 @@ class Ear:
         self._threads.append(thread)
 
     def _accept(self) -> None:
-        while not self._closed:
-            with contextlib.suppress(OSError, EOFError, AuthenticationError):
-                self._begin(self._listen, self._listener.accept())
+        # Closed where it is listened to: who connects afterwards is turned away instead of waiting for an answer.
+        with self._listener:
+            while not self._closed:
+                with contextlib.suppress(OSError, EOFError, AuthenticationError):
+                    self._begin(self._listen, self._listener.accept())
 
     def _listen(self, connection: Connection) -> None:
         with contextlib.suppress(EOFError, OSError), connection:
@@ -82,7 +84,6 @@ class Ear:
         self._closed = True
         with contextlib.suppress(OSError, EOFError, AuthenticationError):
             Client(self.address, authkey=self.key).close()  # so that the thread that waits sees it
-        self._listener.close()
         for thread in self._threads:
             thread.join(PATIENCE)
 
