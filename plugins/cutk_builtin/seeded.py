@@ -22,6 +22,8 @@ FOLDS = 5
 # How many scores a density's spread is taken from beside its own where it is estimated: for very few known samples.
 BORROWED = 3.0
 LARGEST_PRIOR = 0.95
+# What was found weighs as much as so many known ones at most: it helps where few are known, and can't outvote many.
+FOUND = 5.0
 
 
 class Normal(NamedTuple):
@@ -137,6 +139,11 @@ def normal_of(scores: Tensor, weights: Tensor | None = None, borrowed: float = B
     return Normal(mean, max(math.sqrt((squares + borrowed) / (total + borrowed)), 1e-3))
 
 
+def at_most(weights: Tensor, total: float) -> Tensor:
+    """Return ``weights``, float ``[n]``, scaled down so that their sum is no larger than ``total``."""
+    return weights * min(1.0, total / max(float(weights.sum()), 1e-12))
+
+
 class Mixture(NamedTuple):
     """Two normal densities, and the share of the bad."""
 
@@ -152,8 +159,9 @@ def mixed(scores: Tensor, bad: Tensor, clean: Tensor, *, free: bool, share: floa
         scores: standardised.
         bad: scores of known bad samples, float64 ``[b]``, b ≥ 1.
         clean: scores of known clean ones, float64 ``[c]``, or none.
-        free: whether the known ones are only the first guess of the densities, and then count among the others;
-            otherwise they alone give the density of the bad, and of the clean if there are any.
+        free: whether the known ones are only the first guess of the densities, and then count among the others, the
+            density of the bad counting at most ``FOUND`` of those; otherwise the known ones alone give the density of
+            the bad, and of the clean if there are any.
         share: the first guess.
         steps: of expectation maximisation.
     """
@@ -165,7 +173,7 @@ def mixed(scores: Tensor, bad: Tensor, clean: Tensor, *, free: bool, share: floa
         q = torch.sigmoid(odds + found.bad.log_density(scores) - found.clean.log_density(scores))
         dense, rest = found.bad, found.clean
         if free:
-            dense = normal_of(every, torch.cat([q, known_bad, 0 * known_clean]), 1.0)
+            dense = normal_of(every, torch.cat([at_most(q, FOUND), known_bad, 0 * known_clean]), 1.0)
         if free or len(clean) == 0:
             rest = normal_of(every, torch.cat([1 - q, 0 * known_bad, known_clean]), 1.0)
             # What is clean scores lower, whatever the scores look like.
@@ -257,7 +265,7 @@ def _suspected(
     kinds = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
     bad, clean = (kinds == 0).float(), (kinds == 2).float()
     if suspicion is not None:
-        bad[kinds == 1], clean[kinds == 1] = suspicion, 1 - suspicion
+        bad[kinds == 1], clean[kinds == 1] = at_most(suspicion, FOUND), 1 - suspicion
     elif len(pool.clean) == 0:
         clean[kinds == 1] = 1.0
     scores = probe(pool.features, bad, clean, kinds, generator, penalty / float(bad.sum()))
@@ -285,7 +293,8 @@ def posterior(
         alternative: int64 ``[n]``, which class each of them may really have.
         generator: draws the folds, on the CPU.
         penalty: the probe's, divided by how many samples count as bad.
-        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad.
+        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad, which together
+            weigh as at most ``FOUND`` known ones.
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
