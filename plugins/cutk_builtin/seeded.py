@@ -293,8 +293,8 @@ def posterior(
         alternative: int64 ``[n]``, which class each of them may really have.
         generator: draws the folds, on the CPU.
         penalty: the probe's, divided by how many samples count as bad.
-        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad; what was found
-            weighs as ``FOUND`` known ones at most.
+        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad; the found
+            weigh as ``FOUND`` known ones at most.
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
