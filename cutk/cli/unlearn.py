@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cutk.cli import completion
+from cutk.cli.bundling import as_written, material_from
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
@@ -100,6 +101,11 @@ if TYPE_CHECKING:
     help="Where the repaired weights and the report go.",
 )
 @click.option("--format", "form", type=click.Choice(["safetensors", "pt"]), help="Of the weights; as they came.")
+@click.option(
+    "--bundle",
+    is_flag=True,
+    help="Write evidence beside it: hashes, versions, limits kept or not, a model card, a CycloneDX bill, ONNX.",
+)
 @click.option("--force", is_flag=True, help="Go on though the weights don't fit the data; replace an earlier repair.")
 @log_level_option
 @click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
@@ -116,15 +122,20 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     cutk unlearn --model my_net.py:build --weights model.pt --data csv:table.csv --validation folder:clean
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
+    from cutk.repair.bundle.writing import print_bundle, require_libraries
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 
     options["out"] = options["out"].expanduser()
     require_free(options["out"], options["force"])
+    if options["bundle"]:
+        require_libraries()
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
         found = _carried_out(ctx, options, tell)
     print_repair(found.report, found.suspects, options["out"])
+    if options["bundle"]:
+        print_bundle(options["out"])
     return 0 if found.report.repaired else 1
 
 
@@ -180,6 +191,7 @@ def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str]
 
 def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Found:
     """Read, look whether it fits, repair, and write."""
+    from cutk.repair.bundle.writing import write_bundle
     from cutk.repair.page import page, thumbnails
     from cutk.repair.repairing import repair
     from cutk.repair.suspects import as_csv
@@ -217,10 +229,18 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
 
-    def save(folder: Path) -> None:
-        save_weights(folder / f"model.{form}", own.weights.renamed(inner.state_dict()))  # type: ignore[union-attr]
+    samples = read.given, read.held_out
+    material = material_from(registry, options, own, samples, problem, methods) if options["bundle"] else None
+    tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
 
-    written(options["out"], report, texts, save if report.repaired else None)
+    def save(folder: Path) -> None:
+        if tensors is not None:
+            save_weights(folder / f"model.{form}", tensors)
+        if material is not None:
+            model = None if tensors is None else as_written(inner, own.weights, tensors)  # type: ignore[arg-type]
+            write_bundle(folder, material, report, model, f"model.{form}", tell)
+
+    written(options["out"], report, texts, save)
     return found
 
 

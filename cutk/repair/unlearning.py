@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from cutk.data.samples import Normalisation, Samples
 from cutk.errors import UsageError
 from cutk.learning.recipe import Recipe
 from cutk.plugins.registry import load_registry
+from cutk.repair.bundle.material import Material
 from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
 from cutk.repair.page import page, thumbnails
 from cutk.repair.records import Limits, RepairReport, Suspect
 from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
+from cutk.repair.saving import handed_over, save
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
 from cutk.run.observer import Observer
@@ -49,6 +51,20 @@ class Repair:
     report: RepairReport
     suspects: list[Suspect]
     pictures: list[tuple[str, str]]
+    material: Material | str = field(default="nothing is known of it", repr=False)  # for a bundle, or why there is none
+
+    def save(self, folder: str | os.PathLike[str], *, bundle: bool = False, force: bool = False) -> None:
+        """Write what ``cutk unlearn`` writes: ``model.safetensors`` if it was repaired, the report, the suspects.
+
+        Args:
+            folder: is made; it is there wholly or not at all.
+            bundle: write evidence beside it, too; needs ``cutk[bundle]``. The dataset is read once more.
+            force: replace an earlier repair.
+
+        Raises:
+            UsageError: if something else lies there, or it can't be written.
+        """
+        save(self, Path(folder).expanduser(), bundle, force)
 
     def html(self) -> str:
         """Return the report as one self-contained page."""
@@ -259,7 +275,8 @@ def unlearn(
     found = repair(problem, methods, Observer(), tell)
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model
-    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures)
+    material = handed_over(model, problem, methods, given, held_out)
+    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material)
 
 
 def _apart(given: Given, held_out: Given, named: bool) -> Given:
