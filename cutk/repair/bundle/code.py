@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of", "factory_file", "versions_of"]
 
+# Whose versions, or hashes of components, are told anyway.
+_OWN = ("cutk", "cutk_builtin")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -76,14 +78,17 @@ def _requirements() -> list[str]:
 def _files_of(model: nn.Module) -> tuple[set[Path], list[str]]:
     """Return the files that define the model's modules, beside those that are installed, and which lie in none."""
     files, untraced = set(), dict[str, None]()
+    known = {*_OWN, *_requirements()}
     for cls in dict.fromkeys(type(module) for module in model.modules()):
+        if cls.__module__.partition(".")[0] in known:
+            continue
         try:
             path = Path(inspect.getfile(cls)).resolve()
         except (OSError, TypeError):  # typed in, or made while the program ran
             path = Path()
         if not path.is_file():
             untraced[f"{cls.__module__}.{cls.__qualname__}"] = None
-        elif not {*path.parts} & {*_INSTALLED} and not path.is_relative_to(Path(cutk.__file__).parents[1]):
+        elif not {*path.parts} & {*_INSTALLED}:
             files |= reachable(path)
     return files, list(untraced)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from cutk.repair.inputs import Adapted
 __all__ = ["ONNX", "Agreement", "agreement", "onnx_of"]
 
 ONNX = "model.onnx"
+_MADE_WITH = ("torch", "onnx", "onnxscript", "onnxruntime")
 # Two logits may differ by so much of the largest one, which is what float32 and other orders of summing come to.
 _TOLERANCE = 1e-3
 # Exporters may have much to say; so many characters of it are kept.
@@ -66,35 +70,36 @@ def onnx_of(model: nn.Module, samples: Tensor, folder: Path) -> Portable:
     Raises:
         OSError: if it can't be written.
     """
-    versions = versions_of(("torch", "onnx", "onnxscript", "onnxruntime"))
+    refused = partial(Portable, written=False, versions=versions_of(_MADE_WITH))
     plain = Adapted(copy.deepcopy(model).cpu().float().eval())
-    with Caught() as caught, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # what exporters have to say of each other
+    with Caught() as caught, _quiet():
         expected = torch.cat([plain(part) for part in torch.split(samples, _AT_ONCE)])
         program = _exported(plain, samples)
     if caught.error is not None:
-        return Portable(
-            written=False, reason=f"it can't be exported: {shortened(caught.reason, _LONGEST)}", versions=versions
-        )
-    program.save(folder / ONNX)
-    with Caught() as caught:
+        return refused(reason=f"it can't be exported: {shortened(caught.reason, _LONGEST)}")
+    with Caught() as caught, _quiet():
+        program.save(folder / ONNX)
         found = agreement(expected, _ran(folder / ONNX, samples))
     if caught.error is None and found.close:
-        return Portable(written=True, file=f"{folder.name}/{ONNX}", versions=versions, **found._asdict())
+        return Portable(written=True, file=f"{folder.name}/{ONNX}", versions=versions_of(_MADE_WITH), **found._asdict())
     for path in folder.glob(f"{ONNX}*"):
         path.unlink()
+    if isinstance(caught.error, OSError):
+        raise caught.error
     if caught.error is not None:
-        return Portable(
-            written=False,
-            reason=f"what was exported doesn't run: {shortened(caught.reason, _LONGEST)}",
-            versions=versions,
-        )
-    return Portable(
-        written=False,
+        return refused(reason=f"what was exported doesn't run: {shortened(caught.reason, _LONGEST)}")
+    return refused(
         reason=f"what was exported differs: on {found.agree} of {found.samples} samples it predicts the same, and "
-        f"logits differ by up to {found.largest_difference:.3g}, the largest being {found.largest_logit:.3g}",
-        versions=versions,
+        f"logits differ by up to {found.largest_difference:.3g}, the largest being {found.largest_logit:.3g}"
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Compute without gradients, and without what exporters have to say of each other."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _exported(model: nn.Module, samples: Tensor) -> Any:
