@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cutk.cli.own import Checkpoint
+    from cutk.cli.own import Checkpoint, Tell
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.bundle.material import Material
@@ -25,8 +25,9 @@ def material_from(
     samples: tuple[Given, Given | None],
     problem: Problem,
     methods: Methods,
+    tell: Tell,
 ) -> Material:
-    """Return what was handed over; ``samples`` are those for training and for validation that were used."""
+    """Return what was handed over, all of it read; ``samples`` are those for training and for validation."""
     from cutk.repair.bundle.code import code_of, factory_file
     from cutk.repair.bundle.digests import file_at
     from cutk.repair.bundle.material import entries_of, material_of
@@ -37,13 +38,16 @@ def material_from(
     entries = [*(registry.get("dataset", name) for name in datasets), *entries_of(methods)]
     if named:
         entries.insert(0, registry.get("model", spec))
-    return material_of(
+    found = material_of(
         *(problem, *samples),
         original=file_at(options["weights"].expanduser(), options["weights"].as_posix()),
         code=code_of(own.model, entries, spec, None if named else factory_file(spec)),
         bad_file=file_at(options["bad"].expanduser(), options["bad"].as_posix()),
         sources=(options["data"], options["validation"] or options["data"]),
     )
+    # Now, as they were trained on, and before any work that what can't be read would have been for nothing.
+    found.data(lambda done, total: tell("data, hashed", done, total))
+    return found
 
 
 def as_written(model: nn.Module, weights: Weights, tensors: dict[str, Tensor]) -> nn.Module:

@@ -221,6 +221,8 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
+    samples = read.given, read.held_out
+    material = material_from(registry, options, own, samples, problem, methods, tell) if options["bundle"] else None
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
     found = repair(problem, methods, _observer(), tell, command)
@@ -229,8 +231,6 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
 
-    samples = read.given, read.held_out
-    material = material_from(registry, options, own, samples, problem, methods) if options["bundle"] else None
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
 
     def save(folder: Path) -> None:

@@ -27,7 +27,7 @@ from torch.utils.data import TensorDataset
 
 import cutk
 from cutk.cli import main
-from cutk.repair.bundle import portable, writing
+from cutk.repair.bundle import digests, portable, writing
 from cutk.repair.bundle.evidence import Evidence, checks_of, verdict_on
 
 NET = """
@@ -244,6 +244,8 @@ def test_the_bill_of_materials_is_valid_cyclonedx(made):
 
 def test_the_onnx_file_says_what_the_weights_say(made):
     onnx.checker.check_model(onnx.load(made.bundle / "model.onnx"), full_check=True)
+    # Nor does it say where on this machine the code lay.
+    assert b".py" not in (made.bundle / "model.onnx").read_bytes()
     state = safetensors.torch.load_file(made.out / "model.safetensors")
     session = onnxruntime.InferenceSession(made.bundle / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 7, 130):
@@ -450,6 +452,35 @@ def test_a_full_disk_leaves_nothing(from_python, tmp_path, monkeypatch):
     with pytest.raises(cutk.UsageError, match=r"^folder: '.*' can't be written .there is no space left"):
         from_python.repair.save(tmp_path / "out", bundle=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_changed_its_ways_costs_no_repair(from_python, tmp_path, monkeypatch):
+    def changed(*_):
+        raise TypeError("an unexpected keyword")
+
+    monkeypatch.setattr(writing, "bom", changed)
+    monkeypatch.setattr(portable, "_exported", changed)
+    from_python.repair.save(tmp_path / "out", bundle=True)
+    evidence = read(tmp_path / "out")
+    assert evidence["lacking"].keys() == {"bundle/bom.cdx.json"}
+    assert evidence["lacking"]["bundle/bom.cdx.json"].startswith("TypeError: an unexpected keyword")
+    assert "an unexpected keyword" in evidence["portable"]["onnx"]["reason"]
+    assert (tmp_path / "out/model.safetensors").exists()
+
+
+def test_data_that_cannot_be_read_are_told_before_any_work(folder, monkeypatch, capsys):
+    monkeypatch.setattr("cutk.repair.repairing.repair", lambda *_, **__: pytest.fail("worked"))
+    read_bytes = digests.file_digest
+
+    def gone(file, name):
+        if file.name.endswith("7.png"):
+            raise PermissionError(13, "Permission denied", file.name)
+        return read_bytes(file, name)
+
+    monkeypatch.setattr(digests, "file_digest", gone)
+    assert ran(folder, *COMMAND, "--out", "elsewhere") == 2
+    assert "7.png' can't be read: Permission denied" in capsys.readouterr().err
+    assert not (folder / "elsewhere").exists()
 
 
 def test_a_repair_is_saved_without_evidence_too(from_python):

@@ -120,13 +120,15 @@ def _libraries(evidence: Evidence) -> list[Component]:
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 
-    return [
-        Component(
-            name=name, type=ComponentType.LIBRARY, version=version, purl=PackageURL("pypi", None, name.lower(), version)
+    found = []
+    for name, version in evidence.code.packages.items():
+        if name == "cutk":
+            continue
+        purl = PackageURL("pypi", None, name.lower(), version)
+        found.append(
+            Component(name=name, type=ComponentType.LIBRARY, version=version, purl=purl, bom_ref=purl.to_string())
         )
-        for name, version in evidence.code.packages.items()
-        if name != "cutk"
-    ]
+    return found
 
 
 def _hashes(sha256: str) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from cutk.data.given import Given
-from cutk.data.images import ImageFiles
+from cutk.data.images import ImageFiles, unreadable
 from cutk.repair.bundle.evidence import Data, File
 from cutk.repair.sources import digests_of
 from cutk.run.files import apart
@@ -24,7 +25,7 @@ Tell = Callable[[int, int], None]
 def file_at(path: Path, shown: str | None = None) -> File:
     """Return a file by its content, under the name that it is ``shown`` by."""
     with path.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        sha256 = file_digest(content, "sha256").hexdigest()
     return File(path=path.as_posix() if shown is None else shown, sha256=sha256, bytes=path.stat().st_size)
 
 
@@ -78,5 +79,8 @@ def _digests(content: Any) -> Iterator[bytes]:
         yield from digests_of(content)
         return
     for path in content.files:
-        with path.open("rb") as file:
-            yield hashlib.file_digest(file, "sha256").digest()
+        try:
+            with path.open("rb") as file:
+                yield file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise unreadable(path, error) from None

@@ -162,6 +162,7 @@ class Evidence(_Part):
     platform: str
     portable: dict[str, Portable] = Field(description="By its form: onnx.")
     unknown: list[str] = Field(description="What can't be known.")
+    lacking: dict[str, str] = Field({}, description="Files of the bundle that couldn't be made, and why.")
     files: list[File] = Field(description="All others in the repair's folder.")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from cutk.repair.bundle.evidence import Code, File
+from cutk.repair.bundle.digests import data_of
+from cutk.repair.bundle.evidence import Code, Data, File
 from cutk.repair.inputs import Adapted
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Material", "entries_of", "material_of"]
 
+Tell = Callable[[int, int], None]
 # Models are compared on so many samples at most.
 _ASKED = 200
 
@@ -47,6 +50,15 @@ class Material:
     shape: tuple[int, ...]
     bad_file: File | None = None
     sources: tuple[str, str] = ("", "")
+    _data: tuple[Data, Data | None] | None = None
+
+    def data(self, tell: Tell) -> tuple[Data, Data | None]:
+        """Return training and validation samples by what they hold, which is read the first time."""
+        if self._data is None:
+            training = data_of(self.given, self.shape, tell, self.sources[0])
+            held_out = None if self.held_out is None else data_of(self.held_out, self.shape, tell, self.sources[1])
+            self._data = training, held_out
+        return self._data
 
 
 def entries_of(methods: Methods) -> list[Entry]:

@@ -108,7 +108,12 @@ def _exported(model: nn.Module, samples: Tensor) -> Any:
     example = samples[:2] if len(samples) > 1 else torch.cat([samples, samples])
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
-    return torch.onnx.export(program, input_names=["samples"], output_names=["logits"], dynamo=True, verbose=False)
+    made: Any = torch.onnx.export(program, input_names=["samples"], output_names=["logits"], dynamo=True, verbose=False)
+    # Which line of which file a node comes from, on this machine, is no reader's business.
+    for graph in (made.model.graph, *(function.graph for function in made.model.functions.values())):
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+    return made
 
 
 def _ran(file: Path, samples: Tensor) -> Tensor:

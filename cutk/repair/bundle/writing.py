@@ -10,10 +10,10 @@ from pathlib import Path
 
 from torch import nn
 
-from cutk.errors import UsageError
+from cutk.errors import Caught, UsageError, shortened
 from cutk.repair.bundle.bom import bom
 from cutk.repair.bundle.card import card, task_of
-from cutk.repair.bundle.digests import data_of, digest_of_indices, file_at
+from cutk.repair.bundle.digests import digest_of_indices, file_at
 from cutk.repair.bundle.evidence import (
     Bad,
     Evidence,
@@ -33,7 +33,10 @@ from cutk.report.terminal import safe
 __all__ = ["BUNDLE", "EVIDENCE", "print_bundle", "require_libraries", "write_bundle"]
 
 BUNDLE = "bundle"
+BILL = "bom.cdx.json"
 EVIDENCE = "evidence.json"
+# Of a reason that an exporter gives, as the terminal shows it.
+_LONGEST = 160
 # By the names that they are imported under.
 _LIBRARIES = {
     "cyclonedx": "cyclonedx-python-lib",
@@ -89,7 +92,13 @@ def write_bundle(
     task = task_of(material.asked)
     (out / "model-card.md").write_text(card(evidence, report, task), encoding="utf-8")
     evidence = _with_files(evidence, folder)
-    (out / "bom.cdx.json").write_text(bom(evidence, report, task), encoding="utf-8")
+    # No other distribution's ways cost anyone a repair that took hours.
+    with Caught() as caught:
+        bill = bom(evidence, report, task)
+    if caught.error is None:
+        (out / BILL).write_text(bill, encoding="utf-8")
+    else:
+        evidence = evidence.model_copy(update={"lacking": {f"{BUNDLE}/{BILL}": caught.reason}})
     evidence = _with_files(evidence, folder)
     (out / EVIDENCE).write_text(evidence.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
     # What ``sha256sum --check`` reads, from the repair's folder.
@@ -105,12 +114,12 @@ def print_bundle(folder: Path) -> None:
 
 
 def _told(evidence: Evidence, folder: Path) -> str:
-    verdict, (name, form) = evidence.verdict, next(iter(evidence.portable.items()))
-    passed = "within the limits" if verdict.passed else "not within the limits"
-    said = f"Evidence in '{folder / BUNDLE}': {passed}. "
+    verdict, form = evidence.verdict, evidence.portable["onnx"]
+    said = f"Evidence in '{folder / BUNDLE}': {'' if verdict.passed else 'not '}within the limits. "
     if not form.written:
-        return f"{said}No {name}: {form.reason}."
-    return f"{said}{name} agrees on {form.agree} of {form.samples} samples, logits to {form.largest_difference:.1g}."
+        return f"{said}No ONNX: {shortened(form.reason, _LONGEST).rstrip('.')}."
+    differ = f"logits differ by up to {form.largest_difference:.1g}"
+    return f"{said}ONNX agrees with the model on {form.agree} of {form.samples} samples; {differ}."
 
 
 def _evidence(
@@ -119,7 +128,8 @@ def _evidence(
     def hashed(done: int, total: int) -> None:
         tell("data, hashed", done, total)
 
-    checks, taken, held_out = checks_of(report), report.taken, material.held_out
+    checks, taken = checks_of(report), report.taken
+    training, validation = material.data(hashed)
     return Evidence(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=report.command,
@@ -135,8 +145,8 @@ def _evidence(
         ),
         original=material.original,
         repaired=None if weights is None else file_at(folder / weights, weights),
-        training=data_of(material.given, material.shape, hashed, material.sources[0]),
-        validation=None if held_out is None else data_of(held_out, material.shape, hashed, material.sources[1]),
+        training=training,
+        validation=validation,
         bad=Bad(count=len(material.bad), file=material.bad_file, indices_sha256=digest_of_indices(material.bad)),
         unreadable=report.samples["unreadable"],
         code=material.code,
