@@ -44,15 +44,15 @@ def save(repair: Repair, folder: Path, bundle: bool, force: bool) -> None:
         require_free(folder, force)
         if bundle:
             require_libraries("bundle=True")
-            if isinstance(repair.material, str):
-                raise UsageError(f"bundle=True: what was passed in can't be told: {repair.material}")
+            if isinstance(repair._material, str):
+                raise UsageError(f"bundle=True: what was passed in can't be told: {repair._material}")
         model = repair.model if repair.report.repaired else None
 
         def write(inside: Path) -> None:
             if model is not None:
                 save_weights(inside / _MODEL, apart(model.state_dict()))
-            if bundle and isinstance(repair.material, Material):
-                write_bundle(inside, repair.material, repair.report, model, _MODEL)
+            if bundle and isinstance(repair._material, Material):
+                write_bundle(inside, repair._material, repair.report, model, _MODEL)
 
         texts = {"report.html": repair.html(), "suspects.csv": as_csv(repair.suspects)}
         written(folder, repair.report, texts, write)

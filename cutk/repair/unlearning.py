@@ -51,7 +51,9 @@ class Repair:
     report: RepairReport
     suspects: list[Suspect]
     pictures: list[tuple[str, str]]
-    material: Material | str = field(default="nothing is known of it", repr=False)  # for a bundle, or why there is none
+    _material: Material | str = field(
+        default="nothing is known of it", repr=False
+    )  # for a bundle, or why there is none
 
     def save(self, folder: str | os.PathLike[str], *, bundle: bool = False, force: bool = False) -> None:
         """Write what ``cutk unlearn`` writes: ``model.safetensors`` if it was repaired, the report, the suspects.

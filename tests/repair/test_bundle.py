@@ -235,11 +235,11 @@ def test_the_bill_of_materials_is_valid_cyclonedx(made):
     refs = {component["bom-ref"] for component in content["components"]}
     assert {each["ref"] for each in card["modelParameters"]["datasets"]} <= refs
     assert card["considerations"]["technicalLimitations"] == evidence["unknown"]
-    references = {
-        each["url"]: each["hashes"][0]["content"] for each in content["metadata"]["component"]["externalReferences"]
-    }
-    for name in ("bundle/model-card.md", "bundle/model.onnx", "report.json"):
-        assert references[name] == sha256((made.out / name).read_bytes())
+    references = {each["url"]: each.get("hashes") for each in content["metadata"]["component"]["externalReferences"]}
+    assert references.pop("bundle/evidence.json") is None
+    assert references.keys() == {"bundle/model-card.md", "bundle/model.onnx", "report.json"}
+    for name, hashes in references.items():
+        assert hashes == [{"alg": "SHA-256", "content": sha256((made.out / name).read_bytes())}]
 
 
 def test_the_onnx_file_says_what_the_weights_say(made):
@@ -358,14 +358,14 @@ def test_other_forms_of_the_repaired_model_agree_with_it(from_python):
 def test_a_model_that_answers_with_more_than_logits_in_half_precision_is_exported_too(case, tmp_path):
     repair = repaired(case, Typed(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).requires_grad_(False)), "none")
     model = Typed(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)))
-    found = portable.onnx_of(model, repair.material.asked, tmp_path)
+    found = portable.onnx_of(model, repair._material.asked, tmp_path)
     assert found.written, found.reason
     (logits,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"samples": case.x.numpy()})
     with torch.no_grad():
         expected = model.float()(case.x)["logits"]
     torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=1e-5)
     # A class of the user's own is told by its file.
-    assert [file.path.endswith("test_bundle.py") for file in repair.material.code.files] == [True]
+    assert [file.path.endswith("test_bundle.py") for file in repair._material.code.files] == [True]
 
 
 def test_a_model_that_cannot_be_exported_has_all_but_that(case, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cutk.repair.bundle.evidence import Data, Evidence
+from cutk.repair.bundle.evidence import BUNDLE, CARD, EVIDENCE, ONNX, Data, Evidence
 from cutk.repair.records import RepairReport
 
 if TYPE_CHECKING:
@@ -26,15 +26,13 @@ def bom(evidence: Evidence, report: RepairReport, task: str) -> str:
     from cyclonedx.output.json import JsonV1Dot6
 
     model = _model(evidence)
-    # Where nothing was repaired, the model is the original.
-    parts = [_original(evidence)] if evidence.repaired is not None else []
     data = [_data(evidence.training, _TRAINING, "training samples")]
     if evidence.validation is not None:
         data.append(_data(evidence.validation, _VALIDATION, "validation samples"))
-    found = Bom(components=[*parts, *data, *_libraries(evidence)])
+    found = Bom(components=[*data, *_libraries(evidence)])
     found.metadata.component = model
     found.metadata.tools.components.add(_tool(evidence))
-    found.register_dependency(model, [*data, *parts])
+    found.register_dependency(model, data)
     written = json.loads(JsonV1Dot6(found).output_as_string())
     written["metadata"]["component"]["modelCard"] = _card(evidence, report, task, [each.bom_ref.value for each in data])
     return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
@@ -53,16 +51,18 @@ def _model(evidence: Evidence) -> Component:
         "cutk:bad-list-sha256": evidence.bad.file.sha256 if evidence.bad.file else "",
         "cutk:bad-indices-sha256": evidence.bad.indices_sha256,
     }
+    kinds = {
+        "report.json": ExternalReferenceType.EVIDENCE,
+        f"{BUNDLE}/{CARD}": ExternalReferenceType.MODEL_CARD,
+        f"{BUNDLE}/{ONNX}": ExternalReferenceType.DISTRIBUTION,
+    }
     references = [
-        ExternalReference(type=kind, url=XsUri(file.path or ""), hashes=_hashes(file.sha256))
+        ExternalReference(type=kinds[file.path], url=XsUri(file.path), hashes=_hashes(file.sha256))
         for file in evidence.files
-        for end, kind in (
-            ("model-card.md", ExternalReferenceType.MODEL_CARD),
-            ("report.json", ExternalReferenceType.ATTESTATION),
-            ("model.onnx", ExternalReferenceType.DISTRIBUTION),
-        )
-        if (file.path or "").endswith(end)
+        if file.path in kinds
     ]
+    # Which holds the hash of this file, and not the other way round.
+    references.append(ExternalReference(type=ExternalReferenceType.EVIDENCE, url=XsUri(f"{BUNDLE}/{EVIDENCE}")))
     return Component(
         name=evidence.code.model,
         type=ComponentType.MACHINE_LEARNING_MODEL,
@@ -72,22 +72,21 @@ def _model(evidence: Evidence) -> Component:
         hashes=_hashes(now.sha256) if now.of == "file" else (),
         properties=[Property(name=name, value=value) for name, value in properties.items() if value],
         external_references=references,
-        pedigree=Pedigree(ancestors=[_original(evidence, "ancestor")], notes=evidence.about)
-        if evidence.repaired
-        else None,
+        # Where nothing was repaired, the model is the original.
+        pedigree=Pedigree(ancestors=[_original(evidence)], notes=evidence.about) if evidence.repaired else None,
     )
 
 
-def _original(evidence: Evidence, ref: str = _ORIGINAL) -> Component:
+def _original(evidence: Evidence) -> Component:
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
 
     before = evidence.original
-    known = {"cutk:path": before.path or "", f"cutk:{before.of}-sha256": before.sha256}
+    known = {"cutk:path": before.path or "", "cutk:tensors-sha256": before.sha256 if before.of == "tensors" else ""}
     return Component(
         name=evidence.code.model,
         type=ComponentType.MACHINE_LEARNING_MODEL,
-        bom_ref=ref,
+        bom_ref=_ORIGINAL,
         version=before.sha256[:12],
         description="The model before the repair: put it back to undo it.",
         hashes=_hashes(before.sha256) if before.of == "file" else (),

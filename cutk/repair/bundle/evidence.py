@@ -13,10 +13,14 @@ from cutk.repair.verdict import Status
 from cutk.run.records import Environment
 
 __all__ = [
-    *("ABOUT", "SCHEMA", "Bad", "Check", "Code", "Data", "Evidence", "File", "Part", "Portable", "Search", "Verdict"),
+    *("ABOUT", "BILL", "BUNDLE", "CARD", "EVIDENCE", "EVIDENCE_SCHEMA", "ONNX", "SCHEMA", "SUMS"),
+    *("Bad", "Check", "Code", "Data", "Evidence", "File", "Part", "Portable", "Search", "Verdict"),
     *("checks_of", "schema_of", "verdict_on"),
 ]
 
+# What the files are called.
+BUNDLE, EVIDENCE, EVIDENCE_SCHEMA = "bundle", "evidence.json", "evidence.schema.json"
+BILL, CARD, ONNX, SUMS = "bom.cdx.json", "model-card.md", "model.onnx", "SHA256SUMS"
 # Of ``Evidence`` as JSON.
 SCHEMA = 1
 ABOUT = (
@@ -189,7 +193,7 @@ def checks_of(report: RepairReport) -> list[Check]:
         found.append(
             Check(
                 name="budget",
-                wanted=f"at most {limits.budget_seconds:g} seconds until nothing more is tried",
+                wanted=f"at most {limits.budget_seconds:g} seconds of search",
                 at_most=limits.budget_seconds,
                 measured=report.seconds,
                 passed=report.seconds is not None and report.seconds <= limits.budget_seconds,

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from cutk.errors import Caught, shortened
 from cutk.repair.bundle.code import versions_of
-from cutk.repair.bundle.evidence import Portable
+from cutk.repair.bundle.evidence import ONNX, Portable
 from cutk.repair.inputs import Adapted
 
-__all__ = ["ONNX", "Agreement", "agreement", "onnx_of"]
+__all__ = ["Agreement", "agreement", "onnx_of"]
 
-ONNX = "model.onnx"
 _MADE_WITH = ("torch", "onnx", "onnxscript", "onnxruntime")
 # Two logits may differ by so much of the largest one, which is what float32 and other orders of summing come to.
 _TOLERANCE = 1e-3

@@ -15,6 +15,12 @@ from cutk.repair.bundle.bom import bom
 from cutk.repair.bundle.card import card, task_of
 from cutk.repair.bundle.digests import digest_of_indices, file_at
 from cutk.repair.bundle.evidence import (
+    BILL,
+    BUNDLE,
+    CARD,
+    EVIDENCE,
+    EVIDENCE_SCHEMA,
+    SUMS,
     Bad,
     Evidence,
     File,
@@ -30,11 +36,8 @@ from cutk.repair.records import RepairReport
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
 
-__all__ = ["BUNDLE", "EVIDENCE", "print_bundle", "require_libraries", "write_bundle"]
+__all__ = ["print_bundle", "require_libraries", "write_bundle"]
 
-BUNDLE = "bundle"
-BILL = "bom.cdx.json"
-EVIDENCE = "evidence.json"
 # Of a reason that an exporter gives, as the terminal shows it.
 _LONGEST = 160
 # By the names that they are imported under.
@@ -82,7 +85,7 @@ def write_bundle(
     """
     out = folder / BUNDLE
     out.mkdir()
-    (out / "evidence.schema.json").write_text(schema_of(), encoding="utf-8")
+    (out / EVIDENCE_SCHEMA).write_text(schema_of(), encoding="utf-8")
     form = Portable(written=False, reason="nothing was repaired")
     if model is not None:
         tell("ONNX", 0, 1)
@@ -90,7 +93,7 @@ def write_bundle(
         tell("ONNX", 1, 1)
     evidence = _evidence(folder, material, report, form, None if model is None else weights, tell)
     task = task_of(material.asked)
-    (out / "model-card.md").write_text(card(evidence, report, task), encoding="utf-8")
+    (out / CARD).write_text(card(evidence, report, task), encoding="utf-8")
     evidence = _with_files(evidence, folder)
     # No other distribution's ways cost anyone a repair that took hours.
     with Caught() as caught:
@@ -103,7 +106,7 @@ def write_bundle(
     (out / EVIDENCE).write_text(evidence.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
     # What ``sha256sum --check`` reads, from the repair's folder.
     sums = "".join(f"{file.sha256}  {file.path}\n" for file in _files(folder))
-    (out / "SHA256SUMS").write_text(sums, encoding="utf-8")
+    (out / SUMS).write_text(sums, encoding="utf-8")
     return evidence
 
 
@@ -115,7 +118,7 @@ def print_bundle(folder: Path) -> None:
 
 def _told(evidence: Evidence, folder: Path) -> str:
     verdict, form = evidence.verdict, evidence.portable["onnx"]
-    said = f"Evidence in '{folder / BUNDLE}': {'' if verdict.passed else 'not '}within the limits. "
+    said = f"Evidence in '{folder / BUNDLE}': {'all' if verdict.passed else 'not all'} checks passed. "
     if not form.written:
         return f"{said}No ONNX: {shortened(form.reason, _LONGEST).rstrip('.')}."
     differ = f"logits differ by up to {form.largest_difference:.1g}"
