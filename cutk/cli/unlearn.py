@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cutk.cli import completion
-from cutk.cli.bundling import as_written, material_from
+from cutk.cli import bundling, completion
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
@@ -122,20 +121,19 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     cutk unlearn --model my_net.py:build --weights model.pt --data csv:table.csv --validation folder:clean
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
-    from cutk.repair.bundle.writing import print_bundle, require_libraries
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 
     options["out"] = options["out"].expanduser()
     require_free(options["out"], options["force"])
     if options["bundle"]:
-        require_libraries()
+        bundling.require_libraries()
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
         found = _carried_out(ctx, options, tell)
     print_repair(found.report, found.suspects, options["out"])
     if options["bundle"]:
-        print_bundle(options["out"])
+        bundling.print_bundle(options["out"])
     return 0 if found.report.repaired else 1
 
 
@@ -191,7 +189,6 @@ def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str]
 
 def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Found:
     """Read, look whether it fits, repair, and write."""
-    from cutk.repair.bundle.writing import write_bundle
     from cutk.repair.page import page, thumbnails
     from cutk.repair.repairing import repair
     from cutk.repair.suspects import as_csv
@@ -218,11 +215,12 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     say(problem.sanity.line)
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+    samples, material = (read.given, read.held_out), None
+    if options["bundle"]:
+        material = bundling.material_from(registry, options, own, samples, problem, methods, tell)
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
-    samples = read.given, read.held_out
-    material = material_from(registry, options, own, samples, problem, methods, tell) if options["bundle"] else None
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
     found = repair(problem, methods, _observer(), tell, command)
@@ -237,8 +235,8 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
         if tensors is not None:
             save_weights(folder / f"model.{form}", tensors)
         if material is not None:
-            model = None if tensors is None else as_written(inner, own.weights, tensors)  # type: ignore[arg-type]
-            write_bundle(folder, material, report, model, f"model.{form}", tell)
+            model = None if tensors is None else bundling.as_written(inner, own.weights, tensors)  # type: ignore[arg-type]
+            bundling.write_bundle(folder, material, report, model, f"model.{form}", tell)
 
     written(options["out"], report, texts, save)
     return found

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from cutk.data.samples import Normalisation, Samples
 from cutk.errors import UsageError
 from cutk.learning.recipe import Recipe
 from cutk.plugins.registry import load_registry
-from cutk.repair.bundle.material import Material
 from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
 from cutk.repair.page import page, thumbnails
 from cutk.repair.records import Limits, RepairReport, Suspect
@@ -28,6 +27,9 @@ from cutk.repair.saving import handed_over, save
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
 from cutk.run.observer import Observer
+
+if TYPE_CHECKING:
+    from cutk.repair.bundle.material import Material
 
 __all__ = ["Repair", "posed", "unlearn"]
 
@@ -51,9 +53,7 @@ class Repair:
     report: RepairReport
     suspects: list[Suspect]
     pictures: list[tuple[str, str]]
-    _material: Material | str = field(
-        default="nothing is known of it", repr=False
-    )  # for a bundle, or why there is none
+    _material: Material | str = field(default="nothing is known of it", repr=False)  # of which a bundle is made
 
     def save(self, folder: str | os.PathLike[str], *, bundle: bool = False, force: bool = False) -> None:
         """Write what ``cutk unlearn`` writes: ``model.safetensors`` if it was repaired, the report, the suspects.

@@ -50,7 +50,7 @@ _LIBRARIES = {
 Tell = Callable[[str, int, int], None]
 
 
-def require_libraries(asked: str = "--bundle") -> None:
+def require_libraries(asked: str) -> None:
     """Refuse to begin without what a bundle is made with.
 
     Raises:
