@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -125,6 +126,8 @@ def test_the_evidence_is_what_its_schema_says(made):
     reader.validate(made.evidence)
     with pytest.raises(jsonschema.ValidationError, match="'maybe' is not of type 'boolean'"):
         reader.validate({**made.evidence, "verdict": {**made.evidence["verdict"], "passed": "maybe"}})
+    with pytest.raises(jsonschema.ValidationError, match="'abc' does not match"):
+        reader.validate({**made.evidence, "original": {**made.evidence["original"], "sha256": "abc"}})
     assert Evidence.model_validate(made.evidence).model_dump(mode="json", by_alias=True) == made.evidence
 
 
@@ -163,6 +166,9 @@ def test_weights_bad_list_and_code_are_told(made):
     }
     assert evidence["code"]["model"] == "net.py:build"
     assert evidence["code"]["cutk"] == cutk.__version__
+    package = Path(cutk.__file__).parent
+    own = {path.relative_to(package).as_posix(): sha256(path.read_bytes()) for path in package.rglob("*.py")}
+    assert evidence["code"]["cutk_sha256"] == sha256("".join(f"{own[name]}  {name}\n" for name in sorted(own)).encode())
     assert {(part["kind"], part["name"]) for part in evidence["code"]["components"]} >= {
         *(("dataset", "folder:photos"), ("unlearner", "ssd"), ("selector", "paper"), ("recipe", "sgd")),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,9 @@ ABOUT = (
 )
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -37,7 +40,7 @@ class File(_Part):
     """A file by its content; of a model that came from no file, its tensors."""
 
     path: str | None = Field(description="As it was given, or relative to the repair's folder; null if there is none.")
-    sha256: str
+    sha256: Sha256
     bytes: int
     of: Literal["file", "tensors"] = Field(
         "file",
@@ -52,7 +55,7 @@ class Data(_Part):
     samples: int
     shape: list[int] = Field(description="Of one sample as it reaches the model.")
     classes: list[str]
-    sha256: str = Field(
+    sha256: Sha256 = Field(
         description="Of a text in UTF-8 with a line for each sample, in their order: the SHA-256 of what it holds, its "
         "class and its name (or index), separated by spaces."
     )
@@ -67,7 +70,7 @@ class Bad(_Part):
 
     count: int
     file: File | None = None
-    indices_sha256: str = Field(description="Of a text with the index of each, ascending, a line each.")
+    indices_sha256: Sha256 = Field(description="Of a text with the index of each, ascending, a line each.")
 
 
 class Part(_Part):
@@ -83,7 +86,7 @@ class Code(_Part):
     """What ran: cutk, its components, and the code that makes the model."""
 
     cutk: str
-    cutk_sha256: str = Field(
+    cutk_sha256: Sha256 = Field(
         description="Of a text with a line for each of its Python files, by name: the SHA-256, two spaces, the name."
     )
     model: str = Field(description="As it was named, or its class.")
