@@ -32,7 +32,7 @@ from cutk.cli.own import (
     telling,
     workers_for,
 )
-from cutk.errors import UsageError
+from cutk.errors import UsageError, printable
 
 if TYPE_CHECKING:
     import torch
@@ -222,7 +222,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
-    command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
+    command = printable(shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())]))
     found = repair(problem, methods, _observer(), tell, command)
     report, inner = found.report, found.model.inner
     pictures = thumbnails(problem.task.train, found.moved)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
-import sys
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ from PIL import Image
 
 import cutk
 from cutk.cli import main
-from cutk.repair.bundle import digests, writing
+from cutk.repair.bundle import digests, portable, writing
 from cutk.repair.bundle.evidence import Evidence
 
 NET = """
@@ -90,12 +90,7 @@ def ran(folder, *arguments):
 @pytest.fixture(scope="module")
 def made(folder):
     """What the command writes."""
-    path = list(sys.path)
-    sys.path.insert(0, str(folder))
-    try:
-        assert ran(folder, *COMMAND) == 0
-    finally:
-        sys.path[:] = path
+    assert ran(folder, *COMMAND) == 0
     out = folder / "repaired"
     return SimpleNamespace(
         folder=folder, out=out, bundle=out / "bundle", evidence=json.loads((out / "bundle/evidence.json").read_bytes())
@@ -267,6 +262,17 @@ def test_nothing_calls_itself_more_than_evidence(made):
     for name in FILES[:-1]:
         assert "certif" not in (made.bundle / name).read_text().lower()
     assert "Evidence" in (made.bundle / "model-card.md").read_text()
+
+
+def test_names_that_no_text_can_hold_are_written_as_python_writes_them(folder, monkeypatch):
+    monkeypatch.setattr(portable, "_exported", None)  # which takes its time
+    odd = "b\udcffd.txt"
+    shutil.copy(folder / "bad.txt", folder / odd)
+    command = [odd if word == "bad.txt" else word for word in COMMAND]
+    assert ran(folder, *command, "--out", "odd") == 0
+    evidence = json.loads((folder / "odd/bundle/evidence.json").read_text())
+    assert evidence["bad"]["file"]["path"] == "b\\udcffd.txt"
+    assert "b\\udcffd.txt" in evidence["command"]
 
 
 # What is refused before any work.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 import cutk
+from cutk.errors import printable
 from cutk.plugins.sources import reachable, source_of
 from cutk.repair.bundle.digests import digest_of_lines, file_at
 from cutk.repair.bundle.evidence import Code, Part
@@ -34,13 +35,13 @@ def code_of(model: nn.Module, entries: Iterable[Entry], named: str = "", factory
     if factory is not None:
         files |= reachable(factory.resolve())
     components = [
-        Part(kind=entry.kind, name=entry.name, provider=entry.provider.requirement, source=source_of(entry))
+        Part(kind=entry.kind, name=printable(entry.name), provider=entry.provider.requirement, source=source_of(entry))
         for entry in dict.fromkeys(entries)
     ]
     return Code(
         cutk=cutk.__version__,
         cutk_sha256=_own_digest(),
-        model=named or type(model).__qualname__,
+        model=printable(named) or type(model).__qualname__,
         files=[file_at(path, _shown(path)) for path in sorted(files)],
         untraced=untraced,
         components=components,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cutk.data.given import Given
 from cutk.data.images import ImageFiles, unreadable
+from cutk.errors import printable
 from cutk.repair.bundle.evidence import Data, File
 from cutk.repair.sources import digests_of
 from cutk.run.files import apart
@@ -26,7 +27,7 @@ def file_at(path: Path, shown: str | None = None) -> File:
     """Return a file by its content, under the name that it is ``shown`` by."""
     with path.open("rb") as content:
         sha256 = file_digest(content, "sha256").hexdigest()
-    return File(path=path.as_posix() if shown is None else shown, sha256=sha256, bytes=path.stat().st_size)
+    return File(path=printable(path.as_posix() if shown is None else shown), sha256=sha256, bytes=path.stat().st_size)
 
 
 def digest_of_tensors(state: Mapping[str, Any]) -> File:
@@ -70,7 +71,7 @@ def data_of(given: Given, shape: tuple[int, ...], tell: Tell, source: str = "") 
         classes=list(given.classes),
         sha256=digest_of_lines(lines()),
         of="files" if in_files else "values",
-        source=source,
+        source=printable(source),
     )
 
 
