@@ -107,7 +107,7 @@ def _how(evidence: Evidence, options: dict[str, Any]) -> str:
 
 def _normalised(evidence: Evidence) -> str:
     mean, std = (", ".join(f"{value:.4g}" for value in each[:4]) for each in evidence.normalisation)
-    return f"less {mean}, by {std}" if mean else "as it is"
+    return f"normalised with mean {mean} and deviation {std}" if mean else "as it is"
 
 
 def _number(value: float | str | None) -> str:
