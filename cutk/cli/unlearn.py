@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cutk.cli import completion
+from cutk.cli import bundling, completion
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
@@ -32,7 +32,7 @@ from cutk.cli.own import (
     telling,
     workers_for,
 )
-from cutk.errors import UsageError
+from cutk.errors import UsageError, printable
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +100,11 @@ if TYPE_CHECKING:
     help="Where the repaired weights and the report go.",
 )
 @click.option("--format", "form", type=click.Choice(["safetensors", "pt"]), help="Of the weights; as they came.")
+@click.option(
+    "--bundle",
+    is_flag=True,
+    help="Write evidence beside it: hashes, versions, limits kept or not, a model card, a CycloneDX bill, ONNX.",
+)
 @click.option("--force", is_flag=True, help="Go on though the weights don't fit the data; replace an earlier repair.")
 @log_level_option
 @click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
@@ -121,10 +126,14 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
 
     options["out"] = options["out"].expanduser()
     require_free(options["out"], options["force"])
+    if options["bundle"]:
+        bundling.require_libraries()
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
         found = _carried_out(ctx, options, tell)
     print_repair(found.report, found.suspects, options["out"])
+    if options["bundle"]:
+        bundling.print_bundle(options["out"])
     return 0 if found.report.repaired else 1
 
 
@@ -206,21 +215,30 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     say(problem.sanity.line)
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+    samples, material = (read.given, read.held_out), None
+    if options["bundle"]:
+        material = bundling.material_from(registry, options, own, samples, problem, methods, tell)
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
-    command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
+    command = printable(shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())]))
     found = repair(problem, methods, _observer(), tell, command)
     report, inner = found.report, found.model.inner
     pictures = thumbnails(problem.task.train, found.moved)
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
 
-    def save(folder: Path) -> None:
-        save_weights(folder / f"model.{form}", own.weights.renamed(inner.state_dict()))  # type: ignore[union-attr]
+    tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
 
-    written(options["out"], report, texts, save if report.repaired else None)
+    def save(folder: Path) -> None:
+        if tensors is not None:
+            save_weights(folder / f"model.{form}", tensors)
+        if material is not None:
+            model = None if tensors is None else bundling.as_written(inner, own.weights, tensors)  # type: ignore[arg-type]
+            bundling.write_bundle(folder, material, report, model, f"model.{form}", tell)
+
+    written(options["out"], report, texts, save)
     return found
 
 

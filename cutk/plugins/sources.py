@@ -79,10 +79,10 @@ def _author_files(file: Path, module: str, owner: str) -> set[Path]:
                 return listed
     # An installation that points to where the author works lists nothing of what lies there.
     depth = module.count(".") - (file.name != "__init__.py")
-    return _reachable(file if depth < 0 else file.parents[depth])
+    return reachable(file if depth < 0 else file.parents[depth])
 
 
-def _reachable(start: Path) -> set[Path]:
+def reachable(start: Path) -> set[Path]:
     """Return the files of ``start`` and of all modules and packages beside it that they import, by what they say."""
     root, found, waiting = start.parent, set[Path](), [start]
     while waiting:

@@ -110,6 +110,7 @@ class RepairReport(_Part):
         suspects: how many samples ``suspects.csv`` lists.
         samples: how many there are: to train on, bad, for validation, and left out as unreadable.
         hashes: SHA-256 of what was handed over.
+        seconds: from the first method's begin to the verdict.
         peak_bytes: the most memory that this process has held, data included.
     """
 
@@ -138,6 +139,7 @@ class RepairReport(_Part):
     environment: Environment
     hashes: dict[str, str] = {}
     command: str = ""
+    seconds: float | None = None
     peak_bytes: int | None = None
 
     @property

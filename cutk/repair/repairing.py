@@ -299,6 +299,7 @@ def repair(
         environment=environment,
         hashes=problem.hashes,
         command=command,
+        seconds=time.monotonic() - began,
         peak_bytes=resident_peak(),
     )
     model = taken.model if taken else copy.deepcopy(problem.task.original)

@@ -25,7 +25,7 @@ from cutk.errors import UsageError, one_line, reason
 from cutk.options import parse_options
 from cutk.plugins.registry import Entry, Registry, import_file
 
-__all__ = ["bad_in", "builder", "data_of", "in_order", "overlap", "readable", "sample_shape"]
+__all__ = ["bad_in", "builder", "data_of", "digests_of", "in_order", "overlap", "readable", "sample_shape"]
 
 Build = Callable[[], nn.Module]
 _NAMED = 10
@@ -201,11 +201,12 @@ def overlap(train: Given, held_out: Given) -> list[int]:
         both = set(sizes[0].values()) & set(sizes[1].values())
         there = {_digest(file.read_bytes()) for file in a.files if sizes[0][file] in both}
         return [i for i, file in enumerate(b.files) if sizes[1][file] in both and _digest(file.read_bytes()) in there]
-    there = set(_digests(a))
-    return [i for i, digest in enumerate(_digests(b)) if digest in there]
+    there = set(digests_of(a))
+    return [i for i, digest in enumerate(digests_of(b)) if digest in there]
 
 
-def _digests(content: Any) -> Iterator[bytes]:
+def digests_of(content: Any) -> Iterator[bytes]:
+    """Yield the SHA-256 of each sample's numbers, in C order."""
     for index in range(len(content)):
         x = content.x[index] if isinstance(content, Samples) else content[index]
         yield _digest(np.ascontiguousarray(x).tobytes())

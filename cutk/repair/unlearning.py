@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,13 @@ from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, s
 from cutk.repair.page import page, thumbnails
 from cutk.repair.records import Limits, RepairReport, Suspect
 from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
+from cutk.repair.saving import handed_over, save
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
 from cutk.run.observer import Observer
+
+if TYPE_CHECKING:
+    from cutk.repair.bundle.material import Material
 
 __all__ = ["Repair", "posed", "unlearn"]
 
@@ -49,6 +53,20 @@ class Repair:
     report: RepairReport
     suspects: list[Suspect]
     pictures: list[tuple[str, str]]
+    _material: Material | str = field(default="nothing is known of it", repr=False)  # of which a bundle is made
+
+    def save(self, folder: str | os.PathLike[str], *, bundle: bool = False, force: bool = False) -> None:
+        """Write what ``cutk unlearn`` writes: ``model.safetensors`` if it was repaired, the report, the suspects.
+
+        Args:
+            folder: is made; it is there wholly or not at all.
+            bundle: write evidence beside it, too; needs ``cutk[bundle]``. The dataset is read once more.
+            force: replace an earlier repair.
+
+        Raises:
+            UsageError: if something else lies there, or it can't be written.
+        """
+        save(self, Path(folder).expanduser(), bundle, force)
 
     def html(self) -> str:
         """Return the report as one self-contained page."""
@@ -259,7 +277,8 @@ def unlearn(
     found = repair(problem, methods, Observer(), tell)
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model
-    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures)
+    material = handed_over(model, problem, methods, given, held_out)
+    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material)
 
 
 def _apart(given: Given, held_out: Given, named: bool) -> Given:

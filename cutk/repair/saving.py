@@ -1,0 +1,63 @@
+"""``Repair.save``: the folder that ``cutk unlearn`` writes, from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cutk.errors import Caught, UsageError
+from cutk.repair.bundle.code import code_of
+from cutk.repair.bundle.digests import digest_of_tensors
+from cutk.repair.bundle.material import Material, entries_of, material_of
+from cutk.repair.bundle.writing import require_libraries, write_bundle
+from cutk.repair.suspects import as_csv
+from cutk.repair.writing import require_free, save_weights, written
+from cutk.run.files import apart
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cutk.data.given import Given
+    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.unlearning import Repair
+
+__all__ = ["handed_over", "save"]
+
+_MODEL = "model.safetensors"
+# How errors about the folder name what is asked for here.
+_SPOKEN = {"--out:": "folder:", " with --out DIR": "", "--force": "force=True"}
+
+
+def handed_over(
+    model: nn.Module, problem: Problem, methods: Methods, given: Given, held_out: Given | None
+) -> Material | str:
+    """Return what a bundle needs to know later of what was passed in, or why it can't be told."""
+    with Caught() as caught:
+        original, code = digest_of_tensors(model.state_dict()), code_of(model, entries_of(methods))
+        return material_of(problem, given, held_out, original, code)
+    return caught.reason
+
+
+def save(repair: Repair, folder: Path, bundle: bool, force: bool) -> None:
+    """Write a repair's folder in one step; see ``Repair.save``."""
+    try:
+        require_free(folder, force)
+        if bundle:
+            require_libraries("bundle=True")
+            if isinstance(repair._material, str):
+                raise UsageError(f"bundle=True: what was passed in can't be told: {repair._material}")
+        model = repair.model if repair.report.repaired else None
+
+        def write(inside: Path) -> None:
+            if model is not None:
+                save_weights(inside / _MODEL, apart(model.state_dict()))
+            if bundle and isinstance(repair._material, Material):
+                write_bundle(inside, repair._material, repair.report, model, _MODEL)
+
+        texts = {"report.html": repair.html(), "suspects.csv": as_csv(repair.suspects)}
+        written(folder, repair.report, texts, write)
+    except UsageError as error:
+        text = str(error)
+        for option, spoken in _SPOKEN.items():
+            text = text.replace(option, spoken)
+        raise UsageError(text) from None
