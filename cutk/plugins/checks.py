@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 
 from cutk.components import Component, Metric, Score, Selector, Summary, Unlearner
+from cutk.errors import UsageError
 from cutk.kinds import KINDS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -81,3 +83,12 @@ def _is_missing(component: type[Component], method: str) -> bool:
     """Say whether a method that an author must write is still the one of the class that asks for it."""
     writer = next((cls for cls in component.__mro__ if method in vars(cls)), None)
     return writer is None or "required" in vars(writer)
+
+
+def require_libraries(component: type[Component]) -> None:
+    """Raise a ``UsageError`` if a library that ``component`` needs isn't installed; none is imported for that."""
+    for module, package in component.libraries.items():
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"The {component.kind} '{component.name}' needs {module}. Install it: pip install '{package}'"
+            )

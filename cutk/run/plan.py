@@ -17,6 +17,7 @@ from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
+from cutk.plugins.checks import require_libraries
 from cutk.plugins.discovery import HOME
 from cutk.plugins.registry import Entry, Registry
 from cutk.plugins.sources import source_of
@@ -398,6 +399,7 @@ def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
     if entry.kind == "recipe":  # what suits the data under any recipe; one may lack an option that others have
         given |= {option: value for option, value in dataset.recipe.items() if option in cls.model_fields}
     for part in entry.parts or (entry,):
+        require_libraries(part.component)
         # Those of a detector are called otherwise beside those of the unlearner that it works for.
         prefix = OF_DETECTOR if part.kind == "detector" and entry.parts else ""
         own = dict(dataset.suggests.get(part.component.name, {}))
