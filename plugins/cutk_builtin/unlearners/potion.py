@@ -12,6 +12,9 @@ from torch import Tensor, nn
 import cutk
 from cutk_builtin.dampening import Importance, Importances, dampen, gradient_importance
 
+# Where searches on poisoned digits end, as a multiple of |S_f| / |S_tr|: after 70 tries, in between 31 and 136.
+LIKELY_GROWTH = 32.0
+
 
 class Prepared(NamedTuple):
     """I_f and I_r, and all finite I_f / I_r in ascending order: float32 ``[n]``."""
@@ -114,6 +117,11 @@ class Potion(cutk.Unlearner):
     there, the last try is returned. Published for poisoning: what a trigger adds can be taken away again; two classes
     taken for each other are no such addition.
 
+    Each gradient is that of a mean over ``batch_size`` samples, or over S_f where it is smaller. Over many samples
+    gradients cancel out, so that larger batches make I_r small beside I_f everywhere, and the search takes what all
+    classes need: on the digits with a tenth of the poison known, accuracy on clean samples falls from 99.0 to 95.5 %
+    with 16, to 82.8 % with 64 and to 68.9 % with 512 (two seeds).
+
     Costs one pass over S_tr, and a forward pass of S_f for each try that changes more weights than the last.
     """
 
@@ -129,7 +137,7 @@ class Potion(cutk.Unlearner):
         start_divisor: float = cutk.option(25.0, gt=0, help="the search starts at s = |S_f| / |S_tr| divided by this")
         step: float = cutk.option(1.1, gt=1, le=100, help="by which s grows with each try")
         tries: int = cutk.option(500, ge=1, help="tries at most")
-        batch_size: int = cutk.option(512, ge=1, help="samples per gradient")
+        batch_size: int = cutk.option(16, ge=1, help="samples per gradient; many cancel each other out")
 
     prepared_by = ("batch_size",)
 
@@ -167,9 +175,9 @@ class Potion(cutk.Unlearner):
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
-        """One pass for both importances; then forward passes of S_f, as many as take s to |S_f| / |S_tr|."""
-        likely = 1 + max(0.0, math.log(options.start_divisor) / math.log(options.step))
-        looks = 1 + min(options.tries, math.ceil(likely))
+        """One pass for both importances; then as many looks at S_f as take s to some 32 · |S_f| / |S_tr|."""
+        likely = max(1.0, math.log(LIKELY_GROWTH * options.start_divisor) / math.log(options.step))
+        looks = 1 + min(options.tries, round(likely))
         return 1.0, looks / 3 * sizes.identified / sizes.train
 
 
