@@ -27,7 +27,8 @@ def test_a_dataset_suggests_and_the_plan_decides(registry, setup_of):
 
 def test_a_plan_suggests_and_its_options_decide(registry, setup_of):
     steps = {"relabel": {"steps": 30}, "neggrad-plus": {"steps": 40}, "cf": {"steps": 50}}
-    plan = {**setup_of(dataset="digits").plan.model_dump(), "unlearners": ["relabel", "cf", "badt+seeded-knn"]}
+    asked = {"unlearners": ["relabel", "cf", "badt+seeded-knn"]}
+    plan = layer(setup_of(dataset="digits").plan.model_dump(), asked)
     content = layer(layer(plan, {"suggests": steps}), {"suggests": {"cf": {"lr": 0.5}, "seeded-knn": {"k": 2}}})
     content = layer(content, {"options": {"cf": {"steps": 60}}})
     relabel, cf, badt = (chosen.points[0] for chosen in resolve(Plan.parse(content), registry).unlearners)
@@ -37,7 +38,7 @@ def test_a_plan_suggests_and_its_options_decide(registry, setup_of):
 
 def test_what_a_plan_suggests_for_nobody_is_refused(registry, setup_of):
     plan = {**setup_of().plan.model_dump(), "suggests": {"relable": {"steps": 30}}}
-    with pytest.raises(cutk.UsageError, match="relable.*Did you mean 'relabel'"):
+    with pytest.raises(cutk.UsageError, match=r"relable.*Did you mean 'relabel'"):
         resolve(Plan.parse(plan), registry)
 
 
