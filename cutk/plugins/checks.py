@@ -70,6 +70,9 @@ def problem_with(component: object, kind: str) -> str | None:
         return f"'{component.__name__}.Options' is no subclass of cutk.{base.Options.__name__}"
     if component.variant and component.variant not in component.Options.model_fields:
         return f"'{component.__name__}.variant' names the option {component.variant!r}, which it doesn't have"
+    libraries = component.libraries
+    if not isinstance(libraries, Mapping) or not all(isinstance(v, str) for each in libraries.items() for v in each):
+        return f"{label} has libraries = {libraries!r}; expected a mapping from modules to what to install"
     if problem := _problem_with_values(component, base):
         return f"{label} {problem}"
     if missing := [method for method in component.required if _is_missing(component, method)]:
@@ -88,7 +91,14 @@ def _is_missing(component: type[Component], method: str) -> bool:
 def require_libraries(component: type[Component]) -> None:
     """Raise a ``UsageError`` if a library that ``component`` needs isn't installed; none is imported for that."""
     for module, package in component.libraries.items():
-        if importlib.util.find_spec(module) is None:
+        if not _is_there(module):
             raise UsageError(
                 f"The {component.kind} '{component.name}' needs {module}. Install it: pip install '{package}'"
             )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that a module lies in
+        return False
