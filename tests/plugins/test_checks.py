@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 import cutk
@@ -59,7 +61,7 @@ class Demanding(cutk.Detector):
     """Needs what there is."""
 
     name = "demanding"
-    libraries = {"torch": "torch", "torch.nn": "torch"}
+    libraries: ClassVar = {"torch": "torch", "torch.nn": "torch"}
 
     def detect(self, task):
         return None
@@ -80,7 +82,7 @@ def test_a_library_that_is_missing_is_named_with_what_to_install(module):
     require_libraries(Demanding)
 
     class Lacking(Demanding):
-        libraries = {**Demanding.libraries, module: "mine[more]"}
+        libraries: ClassVar = {**Demanding.libraries, module: "mine[more]"}
 
     with pytest.raises(cutk.UsageError) as error:
         require_libraries(Lacking)
