@@ -32,9 +32,9 @@ class ConfidentLearning(cutk.Detector):
     which would take several trainings. By default (``probabilities=probe``) they come from a cross-fitted multinomial
     logistic regression on the original's features: the probe hasn't seen the sample, though the features have.
     ``probabilities=original`` takes the original's own outputs, which are in-sample: a model that fits its wrong labels
-    hides them. So may its features: with 130 labels of two classes of the digits exchanged, nothing is an issue after the
-    dataset's 300 training steps, which fit all of them, and 86 samples are after 40 (one seed). Made for wrong labels:
-    poisoned samples that a trigger explains are no contradiction. Costs a forward pass.
+    hides them. So may its features: with 130 labels of two classes of the digits exchanged, nothing is an issue after
+    the dataset's 300 training steps, which fit all of them, and 86 samples are after 40 (one seed). Made for wrong
+    labels: poisoned samples that a trigger explains are no contradiction. Costs a forward pass.
     """
 
     name = "confident-learning"
