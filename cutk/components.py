@@ -38,6 +38,8 @@ class Component:
         reference: the paper or page it comes from.
         variant: the option that what stands behind a colon in the name sets: ``"architecture"`` in ``name:resnet18``.
         Options: what users can set.
+        libraries: modules that it imports and that may be missing, and with what to install each:
+            ``{"scipy": "mine[scipy]"}``. A plan that uses it is refused without them, before anything runs.
     """
 
     kind: ClassVar[str]
@@ -47,6 +49,7 @@ class Component:
     reference: ClassVar[str] = ""
     variant: ClassVar[str] = ""
     Options: ClassVar[type[_Options]] = _Options
+    libraries: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, options: _Options | None = None) -> None:
         self.options: Any = self.Options() if options is None else options

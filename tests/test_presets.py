@@ -53,6 +53,14 @@ def test_a_preset_resolves_for_its_own_data(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_later_methods_get_as_many_steps_as_the_papers(name):
+    asked = ["cf", "neggrad-plus", "relabel"]
+    chosen = resolve(Plan.parse(layer(content_of(name), {"unlearners": asked})), REGISTRY).unlearners
+    assert [each.name for each in chosen] == asked
+    assert len({each.points[0].steps for each in chosen}) == 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_dry_run(name, tmp_path):
     # As many images as it takes for a tenth of the smallest manipulation to be one.
     plan = Plan.parse(layer(on_fake_data(name, samples=8000), {"seeds": 1}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 
 from cutk.components import Component, Metric, Score, Selector, Summary, Unlearner
+from cutk.errors import UsageError
 from cutk.kinds import KINDS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -68,6 +70,9 @@ def problem_with(component: object, kind: str) -> str | None:
         return f"'{component.__name__}.Options' is no subclass of cutk.{base.Options.__name__}"
     if component.variant and component.variant not in component.Options.model_fields:
         return f"'{component.__name__}.variant' names the option {component.variant!r}, which it doesn't have"
+    libraries = component.libraries
+    if not isinstance(libraries, Mapping) or not all(isinstance(v, str) for each in libraries.items() for v in each):
+        return f"{label} has libraries = {libraries!r}; expected a mapping from modules to what to install"
     if problem := _problem_with_values(component, base):
         return f"{label} {problem}"
     if missing := [method for method in component.required if _is_missing(component, method)]:
@@ -81,3 +86,19 @@ def _is_missing(component: type[Component], method: str) -> bool:
     """Say whether a method that an author must write is still the one of the class that asks for it."""
     writer = next((cls for cls in component.__mro__ if method in vars(cls)), None)
     return writer is None or "required" in vars(writer)
+
+
+def require_libraries(component: type[Component]) -> None:
+    """Raise a ``UsageError`` if a library that ``component`` needs isn't installed; none is imported for that."""
+    for module, package in component.libraries.items():
+        if not _is_there(module):
+            raise UsageError(
+                f"The {component.kind} '{component.name}' needs {module}. Install it: pip install '{package}'"
+            )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that a module lies in
+        return False

@@ -17,6 +17,7 @@ from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
 from cutk.options import Options, alternatives, in_words, parse_options
+from cutk.plugins.checks import require_libraries
 from cutk.plugins.discovery import HOME
 from cutk.plugins.registry import Entry, Registry
 from cutk.plugins.sources import source_of
@@ -73,6 +74,7 @@ class Plan(BaseModel):
     observers: tuple[str, ...] = ()
     recipe: dict[str, Any] = Field({}, description="its name, and its options")
     options: dict[str, dict[str, Any]] = {}
+    suggests: dict[str, dict[str, Any]] = Field({}, description="options of components that it may be asked to use")
 
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Plan:
@@ -203,7 +205,7 @@ def _takes(name: str, selected: Iterable[str]) -> bool:
 
 
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the entries of ``over``; recipe and options are merged name by name.
+    """Return ``base`` with the entries of ``over``; recipe, options and suggestions are merged name by name.
 
     Options for a component that ``base`` selects and the result doesn't go with it. Of what was meant for another
     recipe, what is common to all stays.
@@ -227,6 +229,11 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         for name, values in over.get("options", {}).items():
             merged[name] = {**merged.get(name, {}), **values}
         result["options"] = merged
+    if "suggests" in result:
+        suggested = {**base.get("suggests", {})}
+        for name, values in over.get("suggests", {}).items():
+            suggested[name] = {**suggested.get(name, {}), **values}
+        result["suggests"] = suggested
     return result
 
 
@@ -324,7 +331,7 @@ class Setup:
 def resolve(plan: Plan, registry: Registry) -> Setup:
     """Look up every name in ``plan`` and validate every option.
 
-    A component's own defaults give way to what the dataset suggests, and that to what the plan says.
+    A component's own defaults give way to what the dataset suggests, then the plan, and last to what the plan says.
 
     Raises:
         UsageError: for the first name or option that doesn't fit.
@@ -365,6 +372,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
             raise UsageError(
                 f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
             )
+    for name in plan.suggests:
+        registry.find(name)  # a name that nobody has is refused, whether or not it is used
     # Two spellings may mean one component.
     chosen = {kind: {entry.name: choose(entry, plan, dataset) for entry in those} for kind, those in entries.items()}
 
@@ -398,9 +407,10 @@ def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
     if entry.kind == "recipe":  # what suits the data under any recipe; one may lack an option that others have
         given |= {option: value for option, value in dataset.recipe.items() if option in cls.model_fields}
     for part in entry.parts or (entry,):
+        require_libraries(part.component)
         # Those of a detector are called otherwise beside those of the unlearner that it works for.
         prefix = OF_DETECTOR if part.kind == "detector" and entry.parts else ""
-        own = dict(dataset.suggests.get(part.component.name, {}))
+        own = {**dataset.suggests.get(part.component.name, {}), **plan.suggests.get(part.component.name, {})}
         if part.given:
             own |= plan.options.get(part.family, {})
         own |= {**part.given, **plan.options.get(part.name, {})}

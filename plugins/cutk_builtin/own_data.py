@@ -10,5 +10,7 @@ SUGGESTS: dict[str, dict[str, Any]] = {
     # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
     "cf": {"steps": 250},
     "badt": {"steps": 250},
+    "neggrad-plus": {"steps": 250},
+    "relabel": {"steps": 250},
     "scrub": {"steps": 250, "forget_steps": 50},
 }

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
 
 import cutk
+from cutk_builtin.cross_fitting import FOLDS, folds
 from cutk_builtin.looking import Outputs, alternatives
 
 # So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
 ENOUGH = 3
-FOLDS = 5
 # How many scores a density's spread is taken from beside its own where it is estimated: for very few known samples.
 BORROWED = 3.0
 LARGEST_PRIOR = 0.95
@@ -96,10 +96,7 @@ def probe(
         penalty: > 0; the larger, the nearer to the difference of the means.
     """
     device = features.device
-    fold = torch.zeros(len(features), dtype=torch.int64)
-    for kind in kinds.unique():
-        mine = kinds == kind
-        fold[mine] = torch.randperm(int(mine.sum()), generator=generator) % FOLDS
+    fold = folds(kinds, generator)
     others = torch.arange(FOLDS)[None] != fold[:, None]
     fitted = []
     for weight in (bad, clean):

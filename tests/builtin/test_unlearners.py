@@ -1,4 +1,4 @@
-"""CF, RewoD, BadT and SCRUB on tiny problems, each against a computation of its own."""
+"""CF, RewoD, NegGrad+, BadT and SCRUB on tiny problems, each against a computation of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cutk.learning.network import layers
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.unlearners.badt import BadT, Teachers, teach
 from cutk_builtin.unlearners.cf import CF
+from cutk_builtin.unlearners.neggrad_plus import NegGradPlus
 from cutk_builtin.unlearners.relabel import Relabel
 from cutk_builtin.unlearners.rewod import RewoD
 from cutk_builtin.unlearners.scrub import Scrub, schedule
@@ -90,6 +91,49 @@ def test_relabel_is_gradient_descent_with_the_best_other_class(linear_task):
     model = Relabel(Relabel.Options(steps=4)).unlearn(linear_task)
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
     assert linear_task.train.labels.tolist() == given.tolist()
+
+
+@pytest.mark.parametrize("floor", [None, 0.0, 0.5])
+def test_neggrad_plus_weighs_descent_against_ascent(linear_task, floor):
+    x, y, weight = numbers(linear_task)
+    kept, beta, climbed = linear_task.retained.numpy(), 0.6, []
+
+    def gradient(_, w):
+        right = np.mean((x[FORGET] @ w.T).argmax(1) == y[FORGET])
+        climbed.append(floor is None or right > floor)
+        ascent = (1 - beta) * task_gradient(w, x[FORGET], y[FORGET]) if climbed[-1] else 0.0
+        return beta * task_gradient(w, x[kept], y[kept]) - ascent
+
+    # Of S_f the model predicts one sample as labelled before it has climbed.
+    y[FORGET] = linear_task.train.labels[FORGET] = torch.tensor([(x[1] @ weight.T).argmax(), 0])
+    y[4] = linear_task.train.labels[4] = (x[4] @ weight.T).argmin()
+    expected = descend(weight, gradient, steps=8, lr=0.5)
+    assert climbed[0] == (floor != 0.5)
+    assert floor is None or not all(climbed)
+    options = NegGradPlus.Options(steps=8, retain_weight=beta, forget_accuracy=floor)
+    model = NegGradPlus(options).unlearn(linear_task)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_neggrad_plus_gives_s_f_half_of_a_batch_and_no_more(linear_task):
+    seen = []
+
+    class Watching(Sgd):
+        def fit(self, model, batches, *args, **kwargs):
+            seen.extend([batch.index.tolist() for batch in batches])
+            return model
+
+    for size in (2, 4, 6):
+        task = with_options(linear_task, batch_size=size)
+        task.recipe = Watching(task.recipe.options).on("cpu")
+        NegGradPlus(NegGradPlus.Options(steps=1)).unlearn(task)
+    assert [len(set(batch)) for batch in seen] == [2, 4, 6]
+    assert [len(set(batch) & set(FORGET)) for batch in seen] == [1, 2, 2]
+
+
+def test_neggrad_plus_needs_a_rest(linear_task):
+    with pytest.raises(cutk.CellError, match="there is no rest"):
+        NegGradPlus().unlearn(linear_task.knowing(torch.arange(6)))
 
 
 def test_badt_descends_the_divergence_from_the_teachers(linear_task):
@@ -323,6 +367,7 @@ def test_more_layers_than_there_are(deep_task):
         (CF, {"steps": 10}, 10 * 8 / 24),
         (RewoD, {}, 6 * 8 / 24),
         (BadT, {"steps": 10}, 10 * 8 / 24),
+        (NegGradPlus, {"steps": 10}, 10 * 8 / 24),
         # Of ten steps two are forget steps, on batches of the four samples that there are.
         (Scrub, {"steps": 10, "forget_steps": 4, "alternate": "step"}, (2 * 4 + 8 * 8) / 24),
         # A pass over the rest has three batches, so the second pass over S_f begins with the fifth step.

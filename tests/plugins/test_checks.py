@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
+import pytest
+
 import cutk
-from cutk.plugins.checks import problem_with
+from cutk.plugins.checks import problem_with, require_libraries
 
 
 def test_what_is_no_component_is_described():
@@ -51,3 +55,35 @@ def test_a_selector_measures_what_there_is():
             return 0.0
 
     assert problem_with(Odd, "selector") == "'Odd' measures 'test_accuracy'; expected fields of cutk.Score"
+
+
+class Demanding(cutk.Detector):
+    """Needs what there is."""
+
+    name = "demanding"
+    libraries: ClassVar = {"torch": "torch", "torch.nn": "torch"}
+
+    def detect(self, task):
+        return None
+
+
+def test_a_library_is_a_module_and_what_to_install():
+    assert problem_with(Demanding, "detector") is None
+
+    class Vague(Demanding):
+        libraries = ("torch",)
+
+    said = "'Vague' has libraries = ('torch',); expected a mapping from modules to what to install"
+    assert problem_with(Vague, "detector") == said
+
+
+@pytest.mark.parametrize("module", ["surely_not_there", "surely_not_there.inner", "cutk.surely_not_there"])
+def test_a_library_that_is_missing_is_named_with_what_to_install(module):
+    require_libraries(Demanding)
+
+    class Lacking(Demanding):
+        libraries: ClassVar = {**Demanding.libraries, module: "mine[more]"}
+
+    with pytest.raises(cutk.UsageError) as error:
+        require_libraries(Lacking)
+    assert str(error.value) == f"The detector 'demanding' needs {module}. Install it: pip install 'mine[more]'"

@@ -32,7 +32,7 @@ def names(registry, kind="unlearner"):
     return [entry.name for entry in registry.of_kind(kind)]
 
 
-BUILT_IN = ["badt", "cf", "none", "relabel", "rewod", "scrub", "seal", "ssd"]
+BUILT_IN = ["badt", "cf", "neggrad-plus", "none", "potion", "relabel", "rewod", "scrub", "seal", "ssd"]
 
 REASONS = {
     "import_error": "ModuleNotFoundError: No module named 'surely_not_there'",

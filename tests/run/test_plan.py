@@ -25,6 +25,23 @@ def test_a_dataset_suggests_and_the_plan_decides(registry, setup_of):
     assert (setup.recipe.points[0].steps, setup.recipe.points[0].flip) == (7, False)
 
 
+def test_a_plan_suggests_and_its_options_decide(registry, setup_of):
+    steps = {"relabel": {"steps": 30}, "neggrad-plus": {"steps": 40}, "cf": {"steps": 50}}
+    asked = {"unlearners": ["relabel", "cf", "badt+seeded-knn"]}
+    plan = layer(setup_of(dataset="digits").plan.model_dump(), asked)
+    content = layer(layer(plan, {"suggests": steps}), {"suggests": {"cf": {"lr": 0.5}, "seeded-knn": {"k": 2}}})
+    content = layer(content, {"options": {"cf": {"steps": 60}}})
+    relabel, cf, badt = (chosen.points[0] for chosen in resolve(Plan.parse(content), registry).unlearners)
+    # Over the dataset's, under the plan's own, and no matter where it isn't used.
+    assert (relabel.steps, cf.steps, cf.lr, badt.steps, badt.detector_k) == (30, 60, 0.5, 75, 2)
+
+
+def test_what_a_plan_suggests_for_nobody_is_refused(registry, setup_of):
+    plan = {**setup_of().plan.model_dump(), "suggests": {"relable": {"steps": 30}}}
+    with pytest.raises(cutk.UsageError, match=r"relable.*Did you mean 'relabel'"):
+        resolve(Plan.parse(plan), registry)
+
+
 def test_another_recipe_keeps_what_suits_any():
     base = {"recipe": {"name": "a", "steps": 5, "lr": 0.1, "momentum": 0.9}}
     assert layer(base, {"recipe": {"name": "b"}})["recipe"] == {"name": "b", "steps": 5}

@@ -23,6 +23,7 @@ ENTRIES = [entry for registry in (REGISTRY, *EXAMPLES) for entry in registry.ent
 SMALL = {
     "cf": {"steps": 60},
     "badt": {"steps": 60},
+    "neggrad-plus": {"steps": 60},
     "relabel": {"steps": 60},
     "scrub": {"steps": 60, "forget_steps": 12},
     "wide-resnet": {"depth": 10, "width": 1},
@@ -33,7 +34,7 @@ SMALL = {
 # What needs files that don't come with cutk: how it says so is checked, and the rest in its own tests.
 WITH_FILES = {"arrays", "cifar10", "cifar100", "csv", "fashion-mnist", "folder", "mnist", "pcam", "svhn"}
 # What needs a library that not everybody has.
-LIBRARIES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "timm": "timm"}
+LIBRARIES = {"confident-learning": "cleanlab", "mlflow": "mlflow", "tensorboard": "tensorboard", "timm": "timm"}
 MAY_BE_UNJUDGED = {"direction_is_honest", "triggers_fit_the_samples"}
 
 

@@ -29,6 +29,8 @@ class BreastCancer(cutk.Dataset):
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
         "cf": {"steps": 50},
         "badt": {"steps": 50},
+        "neggrad-plus": {"steps": 50},
+        "relabel": {"steps": 50},
         "scrub": {"steps": 50, "forget_steps": 10},
     }
 

@@ -29,6 +29,7 @@ class Digits(cutk.Dataset):
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
         "cf": {"steps": 75},
         "badt": {"steps": 75},
+        "neggrad-plus": {"steps": 75},
         "relabel": {"steps": 75},
         "scrub": {"steps": 75, "forget_steps": 15},
     }

@@ -22,6 +22,8 @@ class Fake(cutk.Dataset):
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
         "cf": {"steps": 15},
         "badt": {"steps": 15},
+        "neggrad-plus": {"steps": 15},
+        "relabel": {"steps": 15},
         "scrub": {"steps": 15, "forget_steps": 3},
     }
 

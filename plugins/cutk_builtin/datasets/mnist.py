@@ -101,6 +101,8 @@ class Mnist(Idx):
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
         "cf": {"steps": 100},
         "badt": {"steps": 100},
+        "neggrad-plus": {"steps": 100},
+        "relabel": {"steps": 100},
         "scrub": {"steps": 100, "forget_steps": 20},
     }
 
@@ -133,6 +135,8 @@ class FashionMnist(Idx):
         # A quarter of the training, as the paper's 1,000 steps are of its 4,000.
         "cf": {"steps": 150},
         "badt": {"steps": 150},
+        "neggrad-plus": {"steps": 150},
+        "relabel": {"steps": 150},
         "scrub": {"steps": 150, "forget_steps": 30},
     }
 

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import cutk
+from cutk_builtin.dampening import Importance, Importances, dampen, gradient_importance
 from cutk_builtin.per_sample import square_sums_for
-
-Importance = dict[str, Tensor]
-
-
-class Importances(NamedTuple):
-    """I_f and I_r: for each parameter's name, a float32 tensor of its shape, ≥ 0.
-
-    They are float32 whatever the recipe's precision: α compares the two parameter by parameter, and the rounding of
-    bf16 in a forward pass changes many of their ratios by several per cent.
-    """
-
-    forget: Importance
-    retain: Importance
 
 
 def batch_importance(model: nn.Module, batches: Iterable[cutk.Batch]) -> Importance:
@@ -35,18 +23,7 @@ def batch_importance(model: nn.Module, batches: Iterable[cutk.Batch]) -> Importa
         model: differentiated in eval mode and float32.
         batches: the samples.
     """
-    parameters = dict(model.named_parameters())
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    count = 0
-    model.eval()
-    for batch in batches:
-        loss = cutk.cross_entropy(model(batch.x), batch)
-        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        for name, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                total[name] += gradient**2
-        count += 1
-    return {name: value / count for name, value in total.items()}
+    return gradient_importance(model, batches, cutk.cross_entropy, torch.square)
 
 
 def sample_importance(model: nn.Module, batches: Iterable[cutk.Batch], chunk: int = 16) -> Importance:
@@ -85,35 +62,6 @@ def rest(whole: Importance, count: int, part: Importance, size: int) -> Importan
 def as_float(importance: Importance) -> Importance:
     """Return an importance in float32."""
     return {name: value.float() for name, value in importance.items()}
-
-
-@torch.no_grad()
-def dampen(
-    parameters: Iterable[tuple[str, nn.Parameter]],
-    importances: Importances,
-    selection_weight: float,
-    dampening: float,
-) -> int:
-    """Dampen in place, and return how many numbers were changed.
-
-    Where I_f > α · I_r, θ ← θ · min(1, γ · I_r / I_f) (Foster et al., equations 4 and 5).
-
-    Args:
-        parameters: names and parameters, θ.
-        importances: I_f and I_r by the same names.
-        selection_weight: α.
-        dampening: γ.
-    """
-    changed = 0
-    for name, parameter in parameters:
-        forget, retain = importances.forget[name], importances.retain[name]
-        selected = forget > selection_weight * retain
-        if not selected.any():  # as in most tensors at a large α
-            continue
-        factor = (dampening * retain / forget).clamp(max=1)
-        parameter.copy_(torch.where(selected, parameter * factor, parameter))
-        changed += int((selected & (factor < 1)).sum())
-    return changed
 
 
 # Lower edges of the bins in which importance ratios are counted: from 0, then ten bins a decade, the last one open.
