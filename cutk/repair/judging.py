@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +104,8 @@ def attacked(model: nn.Module, samples: TrainSet, trigger: Stamp, target: int, r
     return proportion(taken, len(others))
 
 
-def judged(name: str, says: Seen, original: Seen, problem: Task, classes: tuple[str, ...]) -> Judged:
-    """Return what the developer can tell of a model, and how it differs from the original."""
+def judged(name: str, says: Seen, original: Seen, problem: Task, classes: tuple[str, ...], **measured: Any) -> Judged:
+    """Return what the developer can tell of a model, and how it differs from the original, with what was measured."""
     bad, rest = problem.identified, problem.retained
     labels, now, was = problem.train.labels, says.train.predicted, original.train.predicted
     as_labelled = proportion(int((now[bad] == labels[bad]).sum()), len(bad))
@@ -127,4 +127,5 @@ def judged(name: str, says: Seen, original: Seen, problem: Task, classes: tuple[
         counted=int(counted.sum()),
         predictions={classes[i]: n for i, n in enumerate(counts) if n},
         agreement=proportion(int((now[rest] == was[rest]).sum()), len(rest)),
+        **measured,
     )

@@ -363,21 +363,21 @@ def _tried(
         raise cause if isinstance(cause, _OutOfTimeError) else error from None
     attempt = attempts[selected]
     says = seen(model, problem.task, partial(tell, f"{chosen.name}, measured"))
-    about = judged(chosen.name, says, problem.says, problem.task, problem.classes)
     score = Score(**attempt.measured_score)
-    measured: dict[str, Any] = {
-        "options": attempt.options,
-        "attack": problem.attack(model),
-        "within": search.admits(score),
-        "score": attempt.score,
-        "points": len(attempts),
-        "left_out": len(chosen.points) - len(attempts),
-        "seconds": _in_all(attempts, method),
-        "passes": attempt.passes,
-        "peak_bytes": attempt.peak_bytes,
-        "layers": touched(problem.task.original, model),
-    }
-    return _Candidate(about.model_copy(update=measured), model, says, score)
+    about = judged(
+        *(chosen.name, says, problem.says, problem.task, problem.classes),
+        options=attempt.options,
+        attack=problem.attack(model),
+        within=search.admits(score),
+        score=attempt.score,
+        points=len(attempts),
+        left_out=len(chosen.points) - len(attempts),
+        seconds=_in_all(attempts, method),
+        passes=attempt.passes,
+        peak_bytes=attempt.peak_bytes,
+        layers=touched(problem.task.original, model),
+    )
+    return _Candidate(about, model, says, score)
 
 
 def _in_all(attempts: Sequence[Any], method: Method) -> float:
