@@ -28,11 +28,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "restart from new weights": {"kept": 0.0},
     "restart from the learned weights": {"kept": 1.0},
     "restart for half a training": {"restart_part": 0.5},
-    "where rounds begin: the last one's model": {"start": "current"},
-    "cross-entropy where labels are right": {"keep": "cross-entropy"},
-    "half of the last round's probabilities": {"memory": 0.5},
-    "the final training, too, learns what a label isn't": {"open_final": "another"},
-    "rounds learn nothing where the class is open": {"open_label": "nothing"},
 }
 METRICS = ("corrected_accuracy", "retain_accuracy", "detection_average_precision", "detection_alpha_error")
 
@@ -45,7 +40,6 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--variant", action="append", help="the beginning of a name; all if not given")
-    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--runs", type=Path, default=Path("runs-of-ablation"))
     return parser.parse_args()
@@ -64,8 +58,6 @@ def main() -> None:
     plan["metrics"] = list(METRICS)
     if arguments.manipulation:
         plan["manipulations"] = arguments.manipulation
-    if arguments.data_root:
-        plan["data_root"] = str(arguments.data_root)
     if arguments.threads:
         plan["threads"] = arguments.threads
     wanted = tuple(arguments.variant or [""])

@@ -19,6 +19,7 @@ from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import (
     FOLDS,
     Normal,
+    at_most,
     common_alpha,
     log_odds,
     mixed,
@@ -29,7 +30,7 @@ from cutk_builtin.seeded import (
     standardised,
     transition,
 )
-from cutk_builtin.unlearners.seal import Seal, complementary_loss, informed, shrunk, weighted
+from cutk_builtin.unlearners.seal import Seal, complementary_loss, shrunk, weighted
 
 
 def seeded(seed=0):
@@ -197,6 +198,24 @@ def test_features_that_are_all_the_same_tell_nothing_and_break_nothing():
     assert found.probability.isfinite().all()
 
 
+def test_what_was_found_cannot_outvote_what_is_known(monkeypatch):
+    assert at_most(torch.tensor([6.0, 4.0]), 5.0).tolist() == [3.0, 2.0]
+    assert at_most(torch.tensor([0.6, 0.4]), 5.0).tolist() == pytest.approx([0.6, 0.4])
+    assert at_most(torch.zeros(2), 5.0).tolist() == [0.0, 0.0]
+
+    def drawn(count, mean, seed):
+        return mean + 0.4 * torch.randn(count, generator=seeded(seed), dtype=torch.float64)
+
+    # Between the bad and the clean are samples that are neither, many more than are known.
+    known, scores = drawn(40, 3.0, 0), torch.cat([drawn(2000, 0.0, 1), drawn(400, 1.6, 2), drawn(100, 3.0, 3)])
+    held = mixed(scores, known, known[:0], free=True)
+    monkeypatch.setattr("cutk_builtin.seeded.FOUND", 1e9)
+    outvoted = mixed(scores, known, known[:0], free=True)
+    assert held.bad.mean == pytest.approx(3.0, abs=0.25)
+    assert outvoted.bad.mean < 2.3
+    assert abs(held.share - 0.04) < abs(outvoted.share - 0.04)
+
+
 def test_the_complement_by_hand():
     logits = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
     weights = np.array([[0.0, 1.0, 0.25], [1.0, 1.0, 0.0]])
@@ -213,11 +232,6 @@ def test_weighted_logits_weigh_the_gradients_of_any_mean():
     each = nn.functional.cross_entropy(logits, batch.y, label_smoothing=0.3, reduction="none")
     (expected,) = torch.autograd.grad((weight * each).mean(), logits)
     assert torch.allclose(found, expected)
-
-
-def test_a_label_informs_while_it_is_likelier_than_by_chance():
-    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.3, 0.6, 0.1]]))
-    assert informed(logits, torch.tensor([0, 0])).tolist() == [1.0, 0.0]
 
 
 def test_what_was_learned_fades():

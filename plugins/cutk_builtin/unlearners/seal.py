@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, Literal
 
 import torch
@@ -31,22 +30,12 @@ def complementary_loss(logits: Tensor, weights: Tensor) -> Tensor:
     return torch.logsumexp(logits, 1) - torch.logsumexp(logits + weights.clamp(min=1e-12).log(), 1)
 
 
-def informed(logits: Tensor, labels: Tensor) -> Tensor:
-    """Say whether the given label is likelier than by chance: float32 ``[B]``, 1 or 0."""
-    chance = math.log(logits.shape[1])
-    given = torch.log_softmax(logits.detach(), 1).gather(1, labels[:, None]).flatten()
-    return (given > -chance).float()
-
-
 @torch.no_grad()
 def shrunk(model: nn.Module, fresh: nn.Module, kept: float) -> nn.Module:
     """Return ``fresh`` with kept · θ + (1 − kept) · θ_fresh as its parameters: what ``model`` learned, faded."""
     for old, new in zip(model.parameters(), fresh.parameters(), strict=True):
         new.lerp_(old, kept)
     return fresh
-
-
-OpenLabel = Literal["another", "below-chance", "nothing"]
 
 
 class Seal(cutk.Unlearner):
@@ -80,21 +69,8 @@ class Seal(cutk.Unlearner):
         )
         restart_part: float = cutk.option(0.25, gt=0, le=10, help="what part of a training follows a restart")
         kept: float = cutk.option(0.3, ge=0, le=1, help="weight of the learned weights in those that it starts from")
-        start: Literal["original", "current"] = cutk.option(
-            "original", help="what each round fine-tunes: the original, or the last round's model"
-        )
-        keep: Literal["recipe", "cross-entropy"] = cutk.option(
-            "recipe", help="what is minimised where the label is right: the recipe's loss, or cross-entropy"
-        )
         penalty: float = cutk.option(20.0, gt=0, help="of the probe's squared weights, divided by how many are bad")
         refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
-        open_label: OpenLabel = cutk.option(
-            "another",
-            help="what a suspect learns whose class S_f leaves open: that it isn't the given one, that the given one "
-            "is no likelier than by chance, or nothing",
-        )
-        open_final: OpenLabel = cutk.option("nothing", help="the same in the final training")
-        memory: float = cutk.option(0.0, ge=0, lt=1, help="weight of the last round's probabilities in this round's")
         threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what suspects have instead")
 
     def prepare(self, task: cutk.Task) -> Outputs:
@@ -107,23 +83,22 @@ class Seal(cutk.Unlearner):
         seen = self.prepare(task) if state is None else state
         lr = task.recipe.options.lr / 2 if o.lr is None else o.lr
         steps = _steps(task, o.passes)
-        model, probability = copy.deepcopy(task.original), None
+        model = task.original
         current: Outputs | None = None
         weights: Tensor | None = None
         for done in range(o.rounds):
-            probability = self._suspicion(task, seen, current, probability)
+            probability = self._suspicion(task, seen, current)
             weights = self._transition(task, seen, probability) if weights is None else weights
-            if done and o.start == "original":
-                model = copy.deepcopy(task.original)
-            self._fit(task, model, self._loss(task, probability, weights, o.open_label), steps, lr)
+            loss = self._loss(task, probability, weights)
+            model = self._fit(task, copy.deepcopy(task.original), loss, steps, lr)
             task.log.progress(done + 1, o.rounds + (o.final != "tune"))
             if done + 1 < o.rounds or o.final != "tune":
                 current = outputs(model, task.recipe, task.train)
         if o.final == "tune":
             return model
-        probability = self._suspicion(task, seen, current, probability)
+        probability = self._suspicion(task, seen, current)
         weights = self._transition(task, seen, probability) if weights is None else weights
-        loss = self._loss(task, probability, weights, o.open_final)
+        loss = self._loss(task, probability, weights, settled_alone=True)
         if o.final == "retrain":
             return task.retrain(torch.arange(len(task.train)), loss=loss)
         steps = max(1, round(o.restart_part * task.recipe.options.steps))
@@ -135,30 +110,32 @@ class Seal(cutk.Unlearner):
             *(alternatives(seen.logits, labels), labels, suspicion, task.num_classes, self.options.threshold)
         )
 
-    def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None, last: Tensor | None) -> Tensor:
+    def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None) -> Tensor:
         """Return q, float32 ``[N]``."""
         o, views = self.options, [seen] if current is None else [seen, current]
         found = suspected(task, views, o.penalty, o.refinements)
         _report(task, found)
-        return found.probability if last is None else o.memory * last + (1 - o.memory) * found.probability
+        return found.probability
 
     def _fit(self, task: cutk.Task, model: nn.Module, loss: cutk.Loss, steps: int, lr: float | None) -> nn.Module:
         batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=steps)
         return task.recipe.fit(model, batches, loss, steps=steps, lr=lr)
 
-    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, unsettled: OpenLabel) -> cutk.Loss:
+    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, *, settled_alone: bool = False) -> cutk.Loss:
+        """Return step 4's loss; with ``settled_alone`` suspects whose class is open count for nothing.
+
+        From M_o, which knows what they look like else, they find their class; from faded weights they would be driven
+        anywhere.
+        """
         q, w = probability.to(task.device), weights.to(task.device)
-        settled = (w.sum(1) < task.num_classes - 1).float()
-        keep = task.recipe.loss if self.options.keep == "recipe" else cutk.cross_entropy
+        settled = (w.sum(1) < max(task.num_classes - 1, 2)).float()  # of two classes the other one is meant
 
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
             suspect = q[batch.index]
             complement = complementary_loss(logits, w[batch.y])
-            if unsettled == "nothing":
+            if settled_alone:
                 complement = complement * settled[batch.y]
-            elif unsettled == "below-chance":
-                complement = complement * torch.maximum(settled[batch.y], informed(logits, batch.y))
-            return keep(weighted(logits, 1 - suspect), batch) + (suspect * complement).mean()
+            return task.recipe.loss(weighted(logits, 1 - suspect), batch) + (suspect * complement).mean()
 
         return loss
 
