@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cutk.data.samples import Normalisation
     from cutk.plugins.registry import Entry, Registry
     from cutk.repair.weights import Weights
+    from cutk.run.observer import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
 Tell = Callable[[str, int, int], None]
@@ -30,7 +31,7 @@ Tell = Callable[[str, int, int], None]
 __all__ = [
     *("Checkpoint", "Tell", "bad_option", "checkpoint_from", "data_options", "drop_used", "given_from", "hand_over"),
     *("machine_options", "model_options", "near_chance", "normalisation_of", "ordered", "require_new", "same_classes"),
-    *("seconds_in", "telling", "workers_for"),
+    *("saying", "seconds_in", "telling", "workers_for"),
 ]
 
 # Lines about one long part come this many seconds apart at least.
@@ -323,6 +324,21 @@ def telling() -> Iterator[Tell]:
             bars.update(tasks[what], completed=done, total=total, visible=done < total)
 
         yield bar
+
+
+def saying() -> Observer:
+    """Return an observer that passes warnings on to stderr."""
+    from cutk.run.observer import Observer
+
+    class Saying(Observer):
+        """Passes warnings on."""
+
+        name = "saying"
+
+        def warning(self, text: str) -> None:
+            warn(text)
+
+    return Saying()
 
 
 def near_chance(tried: str, fits: str, force: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cutk.cli import completion
+from cutk.cli.calibration import foretold
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
@@ -28,6 +29,7 @@ from cutk.cli.own import (
     near_chance,
     normalisation_of,
     same_classes,
+    saying,
     seconds_in,
     telling,
     workers_for,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.repairing import Found, Methods
-    from cutk.run.observer import Observer
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -87,6 +88,17 @@ if TYPE_CHECKING:
     metavar="NAME",
     shell_complete=completion.names("--detector"),
     help="Detector that ranks suspects; by what the repair took from them if not given.",
+)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Plant what may go wrong into your own clean data, too, and measure which method heals what there.",
+)
+@click.option(
+    "--calibrate-alpha",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="A",
+    help="What part of all bad samples the list is taken for there; 0.5 if not given.",
 )
 @click.option(
     "--skip-unreadable", is_flag=True, help="Leave out images that can't be read, and count them in the report."
@@ -209,9 +221,12 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
+    calibration = foretold(problem, methods, registry, options)
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
-    found = repair(problem, methods, _observer(), tell, command)
+    found = repair(problem, methods, saying(), tell, command)
+    if calibration is not None:
+        found.report = calibration.added_to(found.report, tell)
     report, inner = found.report, found.model.inner
     pictures = thumbnails(problem.task.train, found.moved)
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
@@ -222,20 +237,6 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
 
     written(options["out"], report, texts, save if report.repaired else None)
     return found
-
-
-def _observer() -> Observer:
-    from cutk.run.observer import Observer
-
-    class Saying(Observer):
-        """Passes warnings on."""
-
-        name = "saying"
-
-        def warning(self, text: str) -> None:
-            warn(text)
-
-    return Saying()
 
 
 def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[Given, torch.Tensor, int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cutk.repair.calibration import Calibration
 from cutk.repair.verdict import Proportion, Status
 from cutk.run.records import Environment
 
@@ -111,6 +112,7 @@ class RepairReport(_Part):
         samples: how many there are: to train on, bad, for validation, and left out as unreadable.
         hashes: SHA-256 of what was handed over.
         peak_bytes: the most memory that this process has held, data included.
+        calibration: what methods did to manipulations planted in the user's own data, if that was asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
@@ -139,6 +141,7 @@ class RepairReport(_Part):
     hashes: dict[str, str] = {}
     command: str = ""
     peak_bytes: int | None = None
+    calibration: Calibration | None = None
 
     @property
     def repaired(self) -> bool:

@@ -19,7 +19,7 @@ from cutk.cost import resident_peak
 from cutk.data.batches import Stamp, TrainSet
 from cutk.errors import Caught, CellError, UsageError
 from cutk.learning.recipe import Recipe
-from cutk.machine import choose_device, choose_precision, describe_machine
+from cutk.machine import choose_device, choose_precision, describe_machine, repeatable
 from cutk.plugins.registry import Registry
 from cutk.problem.task import Log, Task
 from cutk.repair.inputs import reinitialised
@@ -105,22 +105,6 @@ def methods_of(
     return Methods(tuple(chosen["unlearner"]), selector, recipe, device, precision, limits, seed, detector)
 
 
-def training_task(
-    train: TrainSet, recipe: Recipe, build: Callable[[], nn.Module], seed: int, tell: Callable[[int, int], None]
-) -> Task:
-    """Return the task whose ``retrain`` trains an original, as the benchmark's does."""
-    return Task(
-        nn.Identity(),
-        train,
-        torch.arange(1),
-        recipe,
-        build=build,
-        log=Log(tell),
-        initialisation_seed=derive_seed(seed, "initialisation"),
-        order_seed=derive_seed(seed, "order"),
-    )
-
-
 @dataclass
 class Problem:
     """A user's model and data as methods are given them, and what the original says of them.
@@ -136,6 +120,7 @@ class Problem:
     says: Seen
     original: Judged
     sanity: Sanity
+    build: Callable[[], nn.Module]  # makes the architecture with new weights
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
     trigger: Stamp | None = None  # suspected by the user
@@ -169,17 +154,19 @@ def opened(
     tell: Tell = lambda _what, _done, _total: None,
 ) -> Problem:
     """Ask the original about everything; ``stand_in`` makes a validation set of training samples that aren't bad."""
+    repeatable(methods.device)
     recipe = methods.recipe.make() if recipe is None else recipe
     recipe = recipe.on(methods.device, methods.precision)
     original = recipe.place(model).eval()
     stands_in = validation is None
     held_out = stand_in(bad) if validation is None else validation
+    made_anew = build or partial(reinitialised, original)
     task = Task(
         original,
         train,
         bad,
         recipe,
-        build=(lambda: reinitialised(original)) if build is None else build,
+        build=made_anew,
         validation=held_out,
         initialisation_seed=derive_seed(methods.seed, "initialisation"),
         order_seed=derive_seed(methods.seed, "order"),
@@ -188,7 +175,7 @@ def opened(
     about = judged("original", says, says, task, classes)
     predicted = torch.zeros(0) if says.validation is None else says.validation
     sanity = checked(original, held_out, predicted, about, recipe, classes, bgr)
-    return Problem(task, classes, names, stands_in, recipe, says, about, sanity)
+    return Problem(task, classes, names, stands_in, recipe, says, about, sanity, made_anew)
 
 
 @dataclass
