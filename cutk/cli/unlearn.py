@@ -34,6 +34,7 @@ from cutk.cli.own import (
     telling,
     workers_for,
 )
+from cutk.cli.resuming import kept_beside, take_up
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
+    from cutk.repair.keeping import Kept
     from cutk.repair.repairing import Found, Methods
 
 
@@ -111,6 +113,11 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Where the repaired weights and the report go.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Refuse to begin anew: the same command goes on from what Ctrl-C left, if there is something.",
+)
 @click.option("--format", "form", type=click.Choice(["safetensors", "pt"]), help="Of the weights; as they came.")
 @click.option("--force", is_flag=True, help="Go on though the weights don't fit the data; replace an earlier repair.")
 @log_level_option
@@ -121,7 +128,8 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
 
     Looks first whether weights and data belong together, then lets each method try, and chooses among their
     candidates and the original by what can be measured without the truth. Writes the weights under your own keys, a
-    report as a page and as JSON, and further suspects. Exits with 1 where nothing helped.
+    report as a page and as JSON, and further suspects. Exits with 1 where nothing helped. On Ctrl-C the methods that
+    are finished are kept beside the output folder: the same command goes on from there.
 
     \b
     cutk unlearn --model torchvision:resnet18 --weights model.safetensors --data folder:photos --bad bad.txt -u ssd
@@ -134,8 +142,8 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     options["out"] = options["out"].expanduser()
     require_free(options["out"], options["force"])
     # What a plugin or the user's own module prints is no result.
-    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
-        found = _carried_out(ctx, options, tell)
+    with telling() as tell, kept_beside(options["out"]) as kept, contextlib.redirect_stdout(sys.stderr):
+        found = _carried_out(ctx, options, tell, kept)
     print_repair(found.report, found.suspects, options["out"])
     return 0 if found.report.repaired else 1
 
@@ -190,7 +198,7 @@ def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str]
     return methods_of(registry, plan, limits, options["seed"], dataset, options["suspects_by"])
 
 
-def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Found:
+def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: Kept) -> Found:
     """Read, look whether it fits, repair, and write."""
     from cutk.repair.page import page, thumbnails
     from cutk.repair.repairing import repair
@@ -221,10 +229,11 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
+    take_up(kept, problem, methods, options["resume"])
     calibration = foretold(problem, methods, registry, options)
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())])
-    found = repair(problem, methods, saying(), tell, command)
+    found = repair(problem, methods, saying(), tell, command, kept)
     if calibration is not None:
         found.report = calibration.added_to(found.report, tell)
     report, inner = found.report, found.model.inner

@@ -24,6 +24,7 @@ from cutk.plugins.registry import Registry
 from cutk.problem.task import Log, Task
 from cutk.repair.inputs import reinitialised
 from cutk.repair.judging import Seen, attacked, judged, seen, touched
+from cutk.repair.keeping import Candidate, Kept
 from cutk.repair.records import Judged, Limits, RepairReport, Sanity, Suspect
 from cutk.repair.sanity import checked
 from cutk.repair.suspects import detected, suspects_of
@@ -188,14 +189,6 @@ class Found:
     moved: list[tuple[int, str]]  # the samples whose prediction changed most, each with what changed
 
 
-@dataclass
-class _Candidate:
-    judged: Judged
-    model: nn.Module
-    says: Seen
-    score: Score
-
-
 class _OutOfTimeError(CellError):
     """The budget is spent."""
 
@@ -206,8 +199,13 @@ def repair(
     observer: Observer,
     tell: Tell = lambda _what, _done, _total: None,
     command: str = "",
+    kept: Kept | None = None,
 ) -> Found:
-    """Try every method, and let the selector choose among their candidates and the original."""
+    """Try every method, and let the selector choose among their candidates and the original.
+
+    ``kept`` keeps candidates that are finished, and has those of a repair that was interrupted.
+    """
+    kept = Kept() if kept is None else kept
     limits, began = methods.limits, time.monotonic()
     budget = math.inf if limits.budget_seconds is None else limits.budget_seconds
 
@@ -217,7 +215,7 @@ def repair(
     selector = methods.selector.make()
     score = _scored(problem, selector.measures, problem.task.original)
     floor = (score.validation_accuracy or 0.0) - limits.max_accuracy_loss - 1e-9
-    candidates: list[_Candidate] = []
+    candidates: list[Candidate] = []
     failed: dict[str, str] = {}
     left_out: list[str] = []
     for chosen in methods.unlearners:
@@ -225,7 +223,7 @@ def repair(
             left_out.append(f"{chosen.name}: not begun")
             continue
         with Caught() as caught:
-            one = _tried(problem, chosen, methods, observer, floor, over, tell)
+            one = kept.candidate(chosen, partial(_tried, problem, chosen, methods, observer, floor, over, tell))
             candidates.append(one)
             if one.judged.left_out:
                 total = one.judged.points + one.judged.left_out
@@ -307,7 +305,7 @@ def _tried(
     floor: float,
     over: Callable[[], bool],
     tell: Tell,
-) -> _Candidate:
+) -> Candidate:
     """Return what a method makes of the original: its whole grid, and the selector's choice within the limits."""
     several = len(chosen.points) > 1
 
@@ -364,7 +362,7 @@ def _tried(
         peak_bytes=attempt.peak_bytes,
         layers=touched(problem.task.original, model),
     )
-    return _Candidate(about, model, says, score)
+    return Candidate(about, model, says, score)
 
 
 def _with(about: Judged, **more: Any) -> Judged:
