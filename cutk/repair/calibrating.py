@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cutk.chance import stream
+from cutk.chance import isolated_rng, stream
 from cutk.components import Manipulation, Sizes
 from cutk.data.samples import Splits
 from cutk.errors import Caught, UsageError, one_line
@@ -113,7 +113,10 @@ class Calibrating:
 
     @property
     def _network(self) -> Entry:
-        return network_entry(self.problem.build, architecture_of(self.problem.task.original))
+        made = self.problem.task.original
+        with isolated_rng(0), Caught():  # a network that can't be made anew is named where it is needed
+            made = self.problem.build()
+        return network_entry(self.problem.build, architecture_of(made))
 
     def _plan(self, entry: Entry) -> None:
         """Keep what is to be run of a manipulation, if it fits; raise what says why it doesn't."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cutk.components import Dataset, Model
 from cutk.data.batches import TrainSet
-from cutk.data.samples import Samples, Shape, Splits
+from cutk.data.samples import Samples, Shape, Splits, raw
 from cutk.errors import UsageError
 from cutk.options import Options, option
 from cutk.plugins.discovery import INLINE, Provider
@@ -68,13 +68,14 @@ def network_entry(build: Callable[[], nn.Module], architecture: str) -> Entry:
 
 
 def architecture_of(model: nn.Module) -> str:
-    """Return a hash of what a network is: its layers, their weights' shapes, and the code of those that aren't torch's.
+    """Return a hash of what a network is: its layers, its weights, and the code of those layers that aren't torch's.
 
-    16 hexadecimal digits.
+    16 hexadecimal digits. Of new weights, drawn with one seed, those that are pretrained tell the difference.
     """
     digest = hashlib.sha256(str(model).encode())
     for name, value in model.state_dict().items():
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(raw(value))
     for kind in {type(module): None for module in model.modules()}:
         if not kind.__module__.startswith("torch."):
             with suppress(OSError, TypeError):  # typed in, its code can't be read
