@@ -18,7 +18,6 @@ from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
 from cutk.cli.own import (
     Checkpoint,
-    Tell,
     bad_option,
     checkpoint_from,
     data_options,
@@ -28,10 +27,11 @@ from cutk.cli.own import (
     model_options,
     near_chance,
     normalisation_of,
+    recipe_option,
     same_classes,
     saying,
     seconds_in,
-    telling,
+    seed_option,
     workers_for,
 )
 from cutk.cli.resuming import kept_beside, take_up
@@ -40,6 +40,7 @@ from cutk.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from cutk.cli.progress import Tell
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.keeping import Kept
@@ -78,7 +79,9 @@ if TYPE_CHECKING:
     metavar="X",
     help="How much validation accuracy may be lost.",
 )
+@recipe_option
 @machine_options
+@seed_option
 @click.option(
     "--suspect-trigger",
     type=click.Path(path_type=Path),
@@ -136,6 +139,7 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     cutk unlearn --model my_net.py:build --weights model.pt --data csv:table.csv --validation folder:clean
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
+    from cutk.cli.progress import telling
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 

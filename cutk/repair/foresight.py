@@ -17,6 +17,8 @@ __all__ = ["per_pass_of", "told_duration"]
 
 # Seconds from which on it is worth a line.
 _LONG = 20.0
+# A training step of so many seconds is worth its while: eight samples scaled up tell large networks to be far slower.
+_STEP = 10.0
 
 
 def per_pass_of(problem: Problem, passes: float = math.inf) -> float:
@@ -26,7 +28,9 @@ def per_pass_of(problem: Problem, passes: float = math.inf) -> float:
     """
     seconds, enough = [0.0], _LONG / passes if passes else math.inf
     with isolated_rng(0), Caught():  # what fails here fails again where it is needed, and is named there
-        seconds.append(timed_pass(problem.recipe, copy.deepcopy(problem.task.original), problem.task.train, enough))
+        seconds.append(
+            timed_pass(problem.recipe, copy.deepcopy(problem.task.original), problem.task.train, enough, _STEP)
+        )
     return seconds[-1]
 
 

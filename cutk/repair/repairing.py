@@ -242,7 +242,8 @@ def repair(
     suspects: list[Suspect] | None = None
     if methods.detector is not None:
         with Caught() as caught:
-            suspects = detected(problem, methods.detector, methods.seed, shown.says if shown else None)
+            says, progress = shown.says if shown else None, partial(tell, methods.detector.name)
+            suspects = detected(problem, methods.detector, methods.seed, says, progress)
         if caught.error is not None:
             observer.error(caught.error)
             failed[methods.detector.name] = caught.reason
@@ -310,8 +311,7 @@ def _tried(
     several = len(chosen.points) > 1
 
     def progress(done: int, total: int) -> None:
-        if not several:
-            tell(chosen.name, done, total)
+        tell(f"{chosen.name}, this point" if several else chosen.name, done, total)
         if over():
             raise _OutOfTimeError("The budget is spent.")
 

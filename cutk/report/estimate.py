@@ -104,12 +104,13 @@ def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
     return timed_pass(study.worker.recipe, study.worker.recipe.place(scenario.build()), scenario.train, enough)
 
 
-def timed_pass(recipe: Recipe, model: nn.Module, samples: TrainSet, enough: float = 0.0) -> float:
+def timed_pass(recipe: Recipe, model: nn.Module, samples: TrainSet, enough: float = 0.0, step: float = 2.0) -> float:
     """Measure how many seconds a pass over ``samples`` takes, forward and backward: some seconds' work.
 
-    A few training steps are timed, the first of them (which sets things up) apart. Where a step on eight samples is
-    quick the recipe's own batch size is used, which takes less for each sample; otherwise eight are scaled up. What
-    they show to be below ``enough`` isn't measured better. ``model`` is trained a little.
+    A few training steps are timed, the first of them (which sets things up) apart. Where a whole step takes less than
+    ``step`` seconds, as eight samples show, the recipe's own batch size is used, which takes less for each sample;
+    otherwise eight are scaled up. What they show to be below ``enough`` isn't measured better. ``model`` is trained a
+    little.
     """
     train = samples.drawing_from(torch.Generator().manual_seed(0))
 
@@ -124,7 +125,7 @@ def timed_pass(recipe: Recipe, model: nn.Module, samples: TrainSet, enough: floa
     per_sample(8, 1)
     estimate = per_sample(8, 1)
     size = min(recipe.options.batch_size, len(train))
-    if estimate * len(train) > enough and estimate * size < 2:
+    if estimate * len(train) > enough and estimate * size < step:
         per_sample(size, 1)
         estimate = per_sample(size, max(1, min(20, int(1 / (estimate * size)))))
     return estimate * len(train)

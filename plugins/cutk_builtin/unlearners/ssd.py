@@ -172,6 +172,20 @@ SELECTION_WEIGHTS = (0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6)
 DAMPENING_RATIOS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
 
+class _Told:
+    """Batches of a task's samples that say how many of ``total`` have been looked at."""
+
+    def __init__(self, task: cutk.Task, total: int, size: int) -> None:
+        self._task, self._total, self._size, self._done = task, total, size, 0
+
+    def of(self, indices: Tensor | None, **more: Any) -> Iterator[cutk.Batch]:
+        """Yield those at ``indices``, int64 ``[n]``; all if none."""
+        for batch in self._task.train.batches(indices, self._size, **more):
+            yield batch
+            self._done += len(batch.y)
+            self._task.log.progress(self._done, self._total)
+
+
 class SSD(cutk.Unlearner):
     r"""Shrinks the parameters that matter more for S_f than for the rest: no training, two sets of gradients.
 
@@ -224,8 +238,9 @@ class SSD(cutk.Unlearner):
         return self._whole(task, self.options.temperature)
 
     def _whole(self, task: cutk.Task, temperature: float) -> Importance:
+        batches = _Told(task, len(task.train), self.options.batch_size)
         with softened(task.original, temperature):
-            return sample_importance(task.original, task.train.batches(None, self.options.batch_size))
+            return sample_importance(task.original, batches.of(None))
 
     def prepare(self, task: cutk.Task) -> Importances:
         """Measure I_f and I_r, the model in eval mode."""
@@ -238,20 +253,19 @@ class SSD(cutk.Unlearner):
             margins = margins_of(task.original, task.train.batches(task.identified, o.batch_size))
             temperature = temperature_for(margins)
             task.log.scalar("temperature", temperature)
+        batches = _Told(task, len(reference) + len(task.identified), o.batch_size)
         if o.fisher == "batch":
             with softened(task.original, temperature):
                 importances = Importances(
                     *(
-                        batch_importance(
-                            task.original, task.train.batches(part, o.batch_size, shuffle=True, augment=True)
-                        )
+                        batch_importance(task.original, batches.of(part, shuffle=True, augment=True))
                         for part in (task.identified, reference)
                     )
                 )
         else:
             whole = self._whole(task, temperature) if task.surveyed is None else task.surveyed
             with softened(task.original, temperature):
-                forget = sample_importance(task.original, task.train.batches(task.identified, o.batch_size))
+                forget = sample_importance(task.original, batches.of(task.identified))
             if o.reference_set == "retained":
                 whole = rest(whole, count, forget, len(task.identified))
             importances = Importances(as_float(forget), as_float(whole))
