@@ -57,7 +57,7 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         if shown.lines:
             table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
             for i, text in enumerate(shown.heading):
-                table.add_column(safe(text), justify="left" if i in (0, 2, 8) else "right")
+                table.add_column(safe(text), justify="left" if i in (0, 2, 8) else "right", overflow="fold")
             for line in shown.lines:
                 table.add_row(*map(safe, line))
             console.print(table)
