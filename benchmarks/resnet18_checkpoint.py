@@ -90,14 +90,14 @@ def train(folder: Path) -> nn.Module:
     images, labels = read(folder / "photos")
     x = scaled(images)
     torch.manual_seed(0)
-    model = resnet18(num_classes=len(CLASSES))
+    model: nn.Module = resnet18(num_classes=len(CLASSES))
     optimiser = torch.optim.SGD(model.parameters(), LR, momentum=0.9, weight_decay=5e-4)
     steps = EPOCHS * (len(x) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, steps)
     for _ in range(EPOCHS):
-        for which in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
+        for which in torch.randperm(len(x))[: len(x) // BATCH * BATCH].view(-1, BATCH):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(model(x[which]), labels[which]).backward()
+            nn.functional.cross_entropy(model(x[which]), labels[which]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     return model.eval()
