@@ -119,12 +119,21 @@ def sentences_of(calibration: Calibration, max_loss: float) -> list[str]:
         if harmless := [one.manipulation for one in mine if one.outcome == "no damage"]:
             doing = f"{_listed(harmless)} did no damage that shows, so there was nothing to heal"
             text = f"{text}; {doing}" if text else f"On data like yours {doing} for {name}"
+            broken = [one for one in mine if one.outcome == "no damage" and _lost(one) > max_loss + 1e-9]
+            if broken:
+                costs = [f"{100 * _lost(one):.1f} points with {one.manipulation}" for one in broken]
+                text += f"; {name} costs {_listed(costs)} elsewhere nonetheless"
         found.append(f"{text}.")
     return found
 
 
+def _lost(trial: Trial) -> float:
+    """Return how much accuracy a method lost on samples that the manipulation isn't about."""
+    return 0.0 if trial.retain is None or trial.retain_before is None else trial.retain_before - trial.retain
+
+
 def _told(trial: Trial, max_loss: float) -> str:
-    lost = (trial.retain_before or 0.0) - (trial.retain or 0.0) if trial.retain is not None else 0.0
+    lost = _lost(trial)
     cost = f", at the cost of {100 * lost:.1f} points elsewhere" if lost > max_loss + 1e-9 else ""
     change = f"{trial.original.percent} → {trial.corrected.percent}"
     return f"{trial.manipulation} ({change}, gold {trial.gold.percent}{cost})"

@@ -156,12 +156,13 @@ def test_a_sentence_for_each_method():
         trial(10, 95, 98, manipulation="trigger", retain=0.9, retain_before=0.95),
         trial(40, 42, 98, manipulation="confusion", retain=0.9, retain_before=0.9),
         trial(97, 97, 98, manipulation="noise"),
+        trial(97, 97, 98, manipulation="patch", retain=0.3, retain_before=1.0),
     ]
     found = Calibration(train=100, test=100, manipulated=8, alpha=0.5, seed=0, trials=trials)
     assert sentences_of(found, 0.02) == [
         "On data like yours u heals trigger (10.0 % → 95.0 %, gold 98.0 %, at the cost of 5.0 points elsewhere) and "
-        "does not heal confusion (40.0 % → 42.0 %, gold 98.0 %); noise did no damage that shows, so there was nothing "
-        "to heal."
+        "does not heal confusion (40.0 % → 42.0 %, gold 98.0 %); noise and patch did no damage that shows, so there "
+        "was nothing to heal; u costs 70.0 points with patch elsewhere nonetheless."
     ]
 
 
