@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -80,6 +81,17 @@ def repeatable(device: torch.device) -> None:
     """Let ``device`` convolve the same way each time: some of cuDNN's ways add up in the order that threads finish."""
     if device.type == "cuda":
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+@contextlib.contextmanager
+def cudnn_put_back() -> Iterator[None]:
+    """Leave what ``repeatable`` sets as it was before; a decorator, too."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

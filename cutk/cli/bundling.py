@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from cutk.cli.own import Checkpoint, Tell
+    from cutk.cli.own import Checkpoint
+    from cutk.cli.progress import Tell
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.bundle.material import Material

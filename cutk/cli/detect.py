@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cutk.cli import completion
-from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings
+from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say
 from cutk.cli.own import (
-    Tell,
     bad_option,
     checkpoint_from,
     data_options,
@@ -24,11 +24,15 @@ from cutk.cli.own import (
     model_options,
     near_chance,
     normalisation_of,
+    recipe_option,
     require_new,
-    telling,
+    seed_option,
     workers_for,
 )
 from cutk.errors import UsageError
+
+if TYPE_CHECKING:
+    from cutk.cli.progress import Tell
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -43,12 +47,15 @@ from cutk.errors import UsageError
     shell_complete=completion.names("--detector"),
     help="Who ranks the others; see: cutk plugins list.",
 )
+@recipe_option
 @machine_options
+@seed_option
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, in place of the terminal."
 )
 @click.option("--force", is_flag=True, help="Go on though the weights don't fit the data; replace the file.")
 @log_level_option
+@click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
 @click.pass_context
 def detect(ctx: click.Context, /, **options: Any) -> int:
     """Rank training samples by how likely they are bad, as those are that are known to be.
@@ -58,6 +65,8 @@ def detect(ctx: click.Context, /, **options: Any) -> int:
     \b
     cutk detect --model my_net.py:build --weights model.pt --data folder:photos --bad bad.txt --detector seeded-probe
     """  # noqa: D301  # click looks for the character itself
+    from cutk.cli.progress import telling
+
     out = None if options["out"] is None else options["out"].expanduser()
     if out is not None:
         require_new(out, options["force"])
@@ -79,7 +88,9 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     from cutk.repair.unlearning import posed
 
     dataset: Any
-    registry, nested = load_plugins(ctx), settings(options["option"])
+    registry = load_plugins(ctx)
+    words, more_options = sorted_words(options, "detect")
+    nested = settings((*options["option"], *more_options))
     wanted = registry.get("detector", options["detector"])
     own = checkpoint_from(registry, options, nested)
     bad, _ = bad_in(options["bad"].expanduser(), own.given, own.root)
@@ -89,8 +100,8 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
         if name not in (wanted.name, wanted.family):
             raise UsageError(f"Options for '{name}' are given, and it isn't used: {wanted.name}.")
     plan: dict[str, Any] = {name: options[name] for name in ("device", "precision") if options[name] is not None}
-    if options["recipe"]:
-        plan["recipe"] = recipe_in(options["recipe"], ())
+    if recipe := recipe_in(options["recipe"], words):
+        plan["recipe"] = recipe
     methods = methods_of(
         registry,
         {**plan, "options": nested} if nested else plan,
@@ -110,7 +121,8 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     say(problem.sanity.line)
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
-    found = [] if methods.detector is None else detected(problem, methods.detector, methods.seed)
+    asked = methods.detector
+    found = [] if asked is None else detected(problem, asked, methods.seed, tell=partial(tell, asked.name))
     likely = sum(one.score > 0.5 for one in found)
     said = f"{likely} of {len(problem.task.retained)} further samples are more likely bad than not."
     return as_csv(found, repaired=False), said

@@ -15,8 +15,7 @@ from cutk.cli import completion
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import warn
-from cutk.cli.own import machine_options, model_options
-from cutk.errors import UsageError
+from cutk.cli.own import dataset_options, machine_options, model_options, recipe_option, seed_option
 
 if TYPE_CHECKING:
     from cutk.run.plan import Setup
@@ -42,7 +41,9 @@ if TYPE_CHECKING:
 )
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie.")
 @click.option("--download", is_flag=True, help="Allow the dataset to be fetched.")
+@recipe_option
 @machine_options
+@seed_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @log_level_option
 @click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
@@ -88,12 +89,9 @@ def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
         over["device"] = options["device"]
     if recipe := recipe_in(options["recipe"], words):
         over["recipe"] = recipe
-    fields = registry.get("dataset", options["dataset"]).component.Options.model_fields
-    for flag, name in (("data_root", "root"), ("download", "download")):
-        if options[flag]:
-            if name not in fields:
-                raise UsageError(f"Dataset '{options['dataset']}' has no use for --{flag.replace('_', '-')}.")
-            over["options"].setdefault(options["dataset"], {})[name] = options[flag]
+    entry = registry.get("dataset", options["dataset"])
+    if said := dataset_options(entry, options, over["options"]):
+        over["options"][entry.name] = said
     content = over_default(None, registry)
     if options["metric"]:
         over["metrics"] = [*content["metrics"], *options["metric"]]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from cutk.cli import completion
-from cutk.cli.messages import say, stderr_console, visible, warn
+from cutk.cli.messages import warn
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,18 +21,16 @@ if TYPE_CHECKING:
     from cutk.data.samples import Normalisation
     from cutk.plugins.registry import Entry, Registry
     from cutk.repair.weights import Weights
+    from cutk.run.observer import Observer
 
 F = TypeVar("F", bound=Callable[..., Any])
-Tell = Callable[[str, int, int], None]
 
 __all__ = [
-    *("Checkpoint", "Tell", "bad_option", "checkpoint_from", "data_options", "drop_used", "given_from", "hand_over"),
-    *("machine_options", "model_options", "near_chance", "normalisation_of", "ordered", "require_new", "same_classes"),
-    *("seconds_in", "telling", "workers_for"),
+    *("Checkpoint", "bad_option", "checkpoint_from", "data_options", "dataset_options", "drop_used", "given_from"),
+    *("hand_over", "machine_options", "model_options", "near_chance", "normalisation_of", "ordered", "recipe_option"),
+    *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "workers_for"),
 ]
 
-# Lines about one long part come this many seconds apart at least.
-_QUIET = 30.0
 # From so many samples on, others read ahead.
 _MANY = 4096
 
@@ -115,17 +111,21 @@ bad_option = click.option(
 )
 
 
+def recipe_option(function: F) -> F:
+    """Give a command the option ``--recipe``."""
+    return click.option(
+        "--recipe",
+        multiple=True,
+        metavar="[NAME] NAME=VALUE …",
+        shell_complete=completion.recipe,
+        help="How models are trained: a recipe, what it is told, or both, such as steps=500.",
+    )(function)
+
+
 def machine_options(function: F) -> F:
     """Give a command the options that say how it computes."""
     return _several(
         [
-            click.option(
-                "--recipe",
-                multiple=True,
-                metavar="[NAME] NAME=VALUE …",
-                shell_complete=completion.recipe,
-                help="How models are trained: a recipe, what it is told, or both, such as steps=500.",
-            ),
             click.option(
                 "--option",
                 "-o",
@@ -136,10 +136,11 @@ def machine_options(function: F) -> F:
             ),
             click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps."),
             click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="fp32 if not given."),
-            click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Of all chance."),
         ]
     )(function)
 
+
+seed_option = click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Of all chance.")
 
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
@@ -156,14 +157,13 @@ def seconds_in(text: str, option: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _dataset_options(entry: Entry, options: dict[str, Any], nested: dict[str, dict[str, str]]) -> dict[str, Any]:
+def dataset_options(entry: Entry, options: dict[str, Any], nested: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Return what the command line says to a dataset, by its own names."""
-    grey = options["channels"] == "grey"
     said: dict[str, Any] = {
         "root": options["data_root"],
         "download": options["download"] or None,
-        "size": options["size"],
-        "grey": grey or None,
+        "size": options.get("size"),
+        "grey": options.get("channels") == "grey" or None,
     }
     spelled = {"root": "--data-root", "download": "--download", "size": "--size", "grey": "--channels grey"}
     fields = entry.component.Options.model_fields
@@ -184,7 +184,7 @@ def given_from(
     from cutk.repair.sources import data_of
 
     entry = registry.get("dataset", name)
-    said = _dataset_options(entry, options, nested)
+    said = dataset_options(entry, options, nested)
     place = {**entry.given, **said}.get("root")
     return data_of(entry, said), entry, None if place is None else Path(place).expanduser()
 
@@ -295,34 +295,19 @@ def hand_over(table: str, out: Path | None, said: str) -> None:
     click.echo(f"Wrote '{out}'. {said}")
 
 
-@contextmanager
-def telling() -> Iterator[Tell]:
-    """Yield what is told how far each part has come: bars on a terminal, a line now and then elsewhere."""
-    console = stderr_console()
-    if not console.is_terminal:
-        spoke: dict[str, float] = {}
+def saying() -> Observer:
+    """Return an observer that passes warnings on to stderr."""
+    from cutk.run.observer import Observer
 
-        def line(what: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if now - spoke.setdefault(what, now) > _QUIET and done < total:
-                spoke[what] = now
-                say(f"{what}: {done} of {total}")
+    class Saying(Observer):
+        """Passes warnings on."""
 
-        yield line
-        return
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+        name = "saying"
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, transient=True) as bars:
+        def warning(self, text: str) -> None:
+            warn(text)
 
-        def bar(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(escape(visible(what)), total=total)
-            bars.update(tasks[what], completed=done, total=total, visible=done < total)
-
-        yield bar
+    return Saying()
 
 
 def near_chance(tried: str, fits: str, force: bool) -> None:

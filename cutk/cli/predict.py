@@ -21,7 +21,6 @@ from cutk.cli.own import (
     model_options,
     normalisation_of,
     require_new,
-    telling,
     workers_for,
 )
 from cutk.errors import UsageError, printable
@@ -44,6 +43,8 @@ def predict(ctx: click.Context, /, **options: Any) -> int:
     \b
     cutk predict --model resnet9 --weights model.safetensors --data folder:clean --out predictions.csv
     """  # noqa: D301  # click looks for the character itself
+    from cutk.cli.progress import telling
+
     out = None if options["out"] is None else options["out"].expanduser()
     if out is not None:
         require_new(out, options["force"])

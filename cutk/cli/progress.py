@@ -15,11 +15,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from cutk.cli.messages import say, stderr_console, visible
 from cutk.run.cells import Cell
@@ -30,11 +33,61 @@ if TYPE_CHECKING:
 
     from cutk.run.records import Run
 
-__all__ = ["PlainObserver", "RichObserver", "watching"]
+__all__ = ["PlainObserver", "RichObserver", "Tell", "telling", "watching"]
 
 # Lines about one long cell come this many seconds apart at least.
 _QUIET = 30.0
 OnError = Callable[[BaseException], None] | None
+Tell = Callable[[str, int, int], None]
+
+
+def rate(done: float, seconds: float) -> str:
+    """Return how fast something goes, as people say it.
+
+    >>> rate(600, 60), rate(2, 60), rate(0, 60)
+    ('10 a second', '30 s each', '')
+    """
+    from cutk.report.dry_run import duration
+
+    if done <= 0 or seconds <= 0:
+        return ""
+    each = seconds / done
+    return f"{done / seconds:.3g} a second" if each < 1 else f"{duration(each)} each"
+
+
+def pace(done: int, total: int, seconds: float) -> str:
+    """Return how far something is, how fast, and what is left of it.
+
+    >>> pace(300, 900, 60)
+    '300 of 900, 5 a second, about 2 min left'
+    """
+    from cutk.report.dry_run import duration
+
+    fast = rate(done, seconds)
+    left = f", {fast}, about {duration((total - done) * seconds / done)} left" if fast else ""
+    return f"{done} of {total}{left}"
+
+
+class _Rate(ProgressColumn):
+    """How fast it goes."""
+
+    def render(self, task: Task) -> Text:
+        """Return it, once it is known."""
+        return Text(rate(task.completed, task.elapsed or 0.0), style="progress.data.speed")
+
+
+def _bars(console: Console) -> Progress:
+    """Return bars that say how far each part is, for how long, how fast, and what is left."""
+    return Progress(
+        TextColumn("{task.description}", table_column=None),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 class PlainObserver(Observer):
@@ -47,6 +100,7 @@ class PlainObserver(Observer):
         self._on_error = on_error
         self._done = self._cells = 0
         self._spoke: dict[Cell, float] = {}
+        self._began: dict[Cell, float] = {}
 
     def started(self, cells: int) -> None:
         """Remember how many there are."""
@@ -54,13 +108,14 @@ class PlainObserver(Observer):
 
     def cell_started(self, cell: Cell) -> None:
         """Start the clock."""
-        self._spoke[cell] = time.monotonic()
+        self._spoke[cell] = self._began[cell] = time.monotonic()
 
     def progress(self, cell: Cell, done: int, total: int) -> None:
         """Say so now and then."""
-        if time.monotonic() - self._spoke.get(cell, math.inf) > _QUIET and done < total:
-            self._spoke[cell] = time.monotonic()
-            say(f"[{self._done + 1}/{self._cells}] {cell}: {done} of {total}")
+        now = time.monotonic()
+        if now - self._spoke.get(cell, math.inf) > _QUIET and done < total:
+            self._spoke[cell] = now
+            say(f"[{self._done + 1}/{self._cells}] {cell}: {pace(done, total, now - self._began[cell])}")
 
     def cell_finished(self, cell: Cell, run: Run, read: bool) -> None:
         """Say that it is there."""
@@ -92,15 +147,7 @@ class RichObserver(Observer):
     def __init__(self, console: Console, on_error: OnError = None) -> None:
         super().__init__()
         self._on_error = on_error
-        self._bars = Progress(
-            TextColumn("{task.description}", table_column=None),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bars = _bars(console)
         self._all = self._bars.add_task("cells", total=None)
         self._cells: dict[Cell, TaskID] = {}
 
@@ -152,6 +199,42 @@ class RichObserver(Observer):
             self._bars.stop()
             self._on_error(error)
             self._bars.start()
+
+
+@contextmanager
+def telling() -> Iterator[Tell]:
+    """Yield what is told how far each part has come: bars on a terminal, a line now and then elsewhere."""
+    console = stderr_console()
+    if not console.is_terminal:
+        began: dict[str, float] = {}
+        spoke: dict[str, float] = {}
+        far: dict[str, int] = {}
+
+        def line(what: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            since = began.setdefault(what, now)
+            if done < far.get(what, 0):  # it begins anew, as with each point of a grid
+                since = began[what] = now
+            far[what] = done
+            if now - spoke.setdefault(what, now) > _QUIET and done < total:
+                spoke[what] = now
+                say(f"{what}: {pace(done, total, now - since)}")
+
+        yield line
+        return
+    tasks: dict[str, TaskID] = {}
+    far = {}
+    with _bars(console) as bars:
+
+        def bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(escape(visible(what)), total=total)
+            elif done < far.get(what, 0):  # it begins anew, as with each point of a grid
+                bars.reset(tasks[what])
+            far[what] = done
+            bars.update(tasks[what], completed=done, total=total, visible=done < total)
+
+        yield bar
 
 
 @contextmanager

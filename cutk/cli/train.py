@@ -20,9 +20,10 @@ from cutk.cli.own import (
     machine_options,
     normalisation_of,
     ordered,
+    recipe_option,
     require_new,
     same_classes,
-    telling,
+    seed_option,
     workers_for,
 )
 from cutk.errors import UsageError
@@ -37,7 +38,9 @@ from cutk.errors import UsageError
     help="A network by name, package.module:function or file.py:function; by default the one that suits the data.",
 )
 @data_options()
+@recipe_option
 @machine_options
+@seed_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -60,6 +63,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     \b
     cutk train --model resnet9 --data folder:photos --size 32 --recipe steps=2000 lr=0.1 --out model.safetensors
     """  # noqa: D301  # click looks for the character itself
+    from cutk.cli.progress import telling
+
     out = options["out"].expanduser()
     require_new(out, options["force"])
     with telling() as tell, contextlib.redirect_stdout(sys.stderr):
@@ -74,8 +79,9 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     from cutk.problem.truth import accuracy
     from cutk.repair.inputs import measured_on, require_logits, set_of
     from cutk.repair.records import Limits
-    from cutk.repair.repairing import methods_of, training_task
+    from cutk.repair.repairing import methods_of
     from cutk.repair.sources import builder, sample_shape
+    from cutk.repair.training import training_task
     from cutk.repair.verdict import percent
     from cutk.repair.weights import NOTE
     from cutk.repair.writing import save_weights

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cutk.cli import bundling, completion
+from cutk.cli.calibration import foretold
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say, warn
 from cutk.cli.own import (
     Checkpoint,
-    Tell,
     bad_option,
     checkpoint_from,
     data_options,
@@ -27,20 +27,24 @@ from cutk.cli.own import (
     model_options,
     near_chance,
     normalisation_of,
+    recipe_option,
     same_classes,
+    saying,
     seconds_in,
-    telling,
+    seed_option,
     workers_for,
 )
+from cutk.cli.resuming import kept_beside, take_up
 from cutk.errors import UsageError, printable
 
 if TYPE_CHECKING:
     import torch
 
+    from cutk.cli.progress import Tell
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
+    from cutk.repair.keeping import Kept
     from cutk.repair.repairing import Found, Methods
-    from cutk.run.observer import Observer
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -75,7 +79,9 @@ if TYPE_CHECKING:
     metavar="X",
     help="How much validation accuracy may be lost.",
 )
+@recipe_option
 @machine_options
+@seed_option
 @click.option(
     "--suspect-trigger",
     type=click.Path(path_type=Path),
@@ -89,6 +95,17 @@ if TYPE_CHECKING:
     help="Detector that ranks suspects; by what the repair took from them if not given.",
 )
 @click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Plant what may go wrong into your own clean data, too, and measure which method heals what there.",
+)
+@click.option(
+    "--calibrate-alpha",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="A",
+    help="What part of all bad samples the list is taken for there; 0.5 if not given.",
+)
+@click.option(
     "--skip-unreadable", is_flag=True, help="Leave out images that can't be read, and count them in the report."
 )
 @click.option(
@@ -98,6 +115,11 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="DIR",
     help="Where the repaired weights and the report go.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Refuse to begin anew: the same command goes on from what Ctrl-C left, if there is something.",
 )
 @click.option("--format", "form", type=click.Choice(["safetensors", "pt"]), help="Of the weights; as they came.")
 @click.option(
@@ -114,13 +136,15 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
 
     Looks first whether weights and data belong together, then lets each method try, and chooses among their
     candidates and the original by what can be measured without the truth. Writes the weights under your own keys, a
-    report as a page and as JSON, and further suspects. Exits with 1 where nothing helped.
+    report as a page and as JSON, and further suspects. Exits with 1 where nothing helped. On Ctrl-C the methods that
+    are finished are kept beside the output folder: the same command goes on from there.
 
     \b
     cutk unlearn --model torchvision:resnet18 --weights model.safetensors --data folder:photos --bad bad.txt -u ssd
     cutk unlearn --model my_net.py:build --weights model.pt --data csv:table.csv --validation folder:clean
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
+    from cutk.cli.progress import telling
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 
@@ -129,8 +153,8 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     if options["bundle"]:
         bundling.require_libraries()
     # What a plugin or the user's own module prints is no result.
-    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
-        found = _carried_out(ctx, options, tell)
+    with telling() as tell, kept_beside(options["out"]) as kept, contextlib.redirect_stdout(sys.stderr):
+        found = _carried_out(ctx, options, tell, kept)
     print_repair(found.report, found.suspects, options["out"])
     if options["bundle"]:
         bundling.print_bundle(options["out"])
@@ -187,7 +211,7 @@ def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str]
     return methods_of(registry, plan, limits, options["seed"], dataset, options["suspects_by"])
 
 
-def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Found:
+def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: Kept) -> Found:
     """Read, look whether it fits, repair, and write."""
     from cutk.repair.page import page, thumbnails
     from cutk.repair.repairing import repair
@@ -221,9 +245,13 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
+    take_up(kept, problem, methods, options["resume"])
+    calibration = foretold(problem, methods, registry, options)
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = printable(shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())]))
-    found = repair(problem, methods, _observer(), tell, command)
+    found = repair(problem, methods, saying(), tell, command, kept)
+    if calibration is not None:
+        found.report = calibration.added_to(found.report, tell)
     report, inner = found.report, found.model.inner
     pictures = thumbnails(problem.task.train, found.moved)
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
@@ -240,20 +268,6 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell) -> Fou
 
     written(options["out"], report, texts, save)
     return found
-
-
-def _observer() -> Observer:
-    from cutk.run.observer import Observer
-
-    class Saying(Observer):
-        """Passes warnings on."""
-
-        name = "saying"
-
-        def warning(self, text: str) -> None:
-            warn(text)
-
-    return Saying()
 
 
 def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[Given, torch.Tensor, int]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from cutk.data.batches import TrainSet
+from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
 from cutk.report.dry_run import duration
 from cutk.report.naming import listed
@@ -122,6 +123,7 @@ def page(
         pictures=pictures,
         version=report.cutk,
         options=_options(report.candidates),
+        calibration=report.calibration and shown_as(report.calibration, report.limits.max_accuracy_loss),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cutk.repair.calibration import Calibration
 from cutk.repair.verdict import Proportion, Status
 from cutk.run.records import Environment
 
@@ -112,6 +113,7 @@ class RepairReport(_Part):
         hashes: SHA-256 of what was handed over.
         seconds: from the first method's begin to the verdict.
         peak_bytes: the most memory that this process has held, data included.
+        calibration: what methods did to manipulations planted in the user's own data, if that was asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
@@ -141,6 +143,7 @@ class RepairReport(_Part):
     command: str = ""
     seconds: float | None = None
     peak_bytes: int | None = None
+    calibration: Calibration | None = None
 
     @property
     def repaired(self) -> bool:

@@ -19,11 +19,12 @@ from cutk.cost import resident_peak
 from cutk.data.batches import Stamp, TrainSet
 from cutk.errors import Caught, CellError, UsageError
 from cutk.learning.recipe import Recipe
-from cutk.machine import choose_device, choose_precision, describe_machine
+from cutk.machine import choose_device, choose_precision, describe_machine, repeatable
 from cutk.plugins.registry import Registry
 from cutk.problem.task import Log, Task
 from cutk.repair.inputs import reinitialised
 from cutk.repair.judging import Seen, attacked, judged, seen, touched
+from cutk.repair.keeping import Candidate, Kept
 from cutk.repair.records import Judged, Limits, RepairReport, Sanity, Suspect
 from cutk.repair.sanity import checked
 from cutk.repair.suspects import detected, suspects_of
@@ -105,22 +106,6 @@ def methods_of(
     return Methods(tuple(chosen["unlearner"]), selector, recipe, device, precision, limits, seed, detector)
 
 
-def training_task(
-    train: TrainSet, recipe: Recipe, build: Callable[[], nn.Module], seed: int, tell: Callable[[int, int], None]
-) -> Task:
-    """Return the task whose ``retrain`` trains an original, as the benchmark's does."""
-    return Task(
-        nn.Identity(),
-        train,
-        torch.arange(1),
-        recipe,
-        build=build,
-        log=Log(tell),
-        initialisation_seed=derive_seed(seed, "initialisation"),
-        order_seed=derive_seed(seed, "order"),
-    )
-
-
 @dataclass
 class Problem:
     """A user's model and data as methods are given them, and what the original says of them.
@@ -136,6 +121,7 @@ class Problem:
     says: Seen
     original: Judged
     sanity: Sanity
+    build: Callable[[], nn.Module]  # makes the architecture with new weights
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
     trigger: Stamp | None = None  # suspected by the user
@@ -169,17 +155,19 @@ def opened(
     tell: Tell = lambda _what, _done, _total: None,
 ) -> Problem:
     """Ask the original about everything; ``stand_in`` makes a validation set of training samples that aren't bad."""
+    repeatable(methods.device)
     recipe = methods.recipe.make() if recipe is None else recipe
     recipe = recipe.on(methods.device, methods.precision)
     original = recipe.place(model).eval()
     stands_in = validation is None
     held_out = stand_in(bad) if validation is None else validation
+    made_anew = build or partial(reinitialised, original)
     task = Task(
         original,
         train,
         bad,
         recipe,
-        build=(lambda: reinitialised(original)) if build is None else build,
+        build=made_anew,
         validation=held_out,
         initialisation_seed=derive_seed(methods.seed, "initialisation"),
         order_seed=derive_seed(methods.seed, "order"),
@@ -188,7 +176,7 @@ def opened(
     about = judged("original", says, says, task, classes)
     predicted = torch.zeros(0) if says.validation is None else says.validation
     sanity = checked(original, held_out, predicted, about, recipe, classes, bgr)
-    return Problem(task, classes, names, stands_in, recipe, says, about, sanity)
+    return Problem(task, classes, names, stands_in, recipe, says, about, sanity, made_anew)
 
 
 @dataclass
@@ -201,14 +189,6 @@ class Found:
     moved: list[tuple[int, str]]  # the samples whose prediction changed most, each with what changed
 
 
-@dataclass
-class _Candidate:
-    judged: Judged
-    model: nn.Module
-    says: Seen
-    score: Score
-
-
 class _OutOfTimeError(CellError):
     """The budget is spent."""
 
@@ -219,8 +199,13 @@ def repair(
     observer: Observer,
     tell: Tell = lambda _what, _done, _total: None,
     command: str = "",
+    kept: Kept | None = None,
 ) -> Found:
-    """Try every method, and let the selector choose among their candidates and the original."""
+    """Try every method, and let the selector choose among their candidates and the original.
+
+    ``kept`` keeps candidates that are finished, and has those of a repair that was interrupted.
+    """
+    kept = Kept() if kept is None else kept
     limits, began = methods.limits, time.monotonic()
     budget = math.inf if limits.budget_seconds is None else limits.budget_seconds
 
@@ -230,7 +215,7 @@ def repair(
     selector = methods.selector.make()
     score = _scored(problem, selector.measures, problem.task.original)
     floor = (score.validation_accuracy or 0.0) - limits.max_accuracy_loss - 1e-9
-    candidates: list[_Candidate] = []
+    candidates: list[Candidate] = []
     failed: dict[str, str] = {}
     left_out: list[str] = []
     for chosen in methods.unlearners:
@@ -238,7 +223,7 @@ def repair(
             left_out.append(f"{chosen.name}: not begun")
             continue
         with Caught() as caught:
-            one = _tried(problem, chosen, methods, observer, floor, over, tell)
+            one = kept.candidate(chosen, partial(_tried, problem, chosen, methods, observer, floor, over, tell))
             candidates.append(one)
             if one.judged.left_out:
                 total = one.judged.points + one.judged.left_out
@@ -257,7 +242,8 @@ def repair(
     suspects: list[Suspect] | None = None
     if methods.detector is not None:
         with Caught() as caught:
-            suspects = detected(problem, methods.detector, methods.seed, shown.says if shown else None)
+            says, progress = shown.says if shown else None, partial(tell, methods.detector.name)
+            suspects = detected(problem, methods.detector, methods.seed, says, progress)
         if caught.error is not None:
             observer.error(caught.error)
             failed[methods.detector.name] = caught.reason
@@ -321,13 +307,12 @@ def _tried(
     floor: float,
     over: Callable[[], bool],
     tell: Tell,
-) -> _Candidate:
+) -> Candidate:
     """Return what a method makes of the original: its whole grid, and the selector's choice within the limits."""
     several = len(chosen.points) > 1
 
     def progress(done: int, total: int) -> None:
-        if not several:
-            tell(chosen.name, done, total)
+        tell(f"{chosen.name}, this point" if several else chosen.name, done, total)
         if over():
             raise _OutOfTimeError("The budget is spent.")
 
@@ -377,7 +362,7 @@ def _tried(
         peak_bytes=attempt.peak_bytes,
         layers=touched(problem.task.original, model),
     )
-    return _Candidate(about, model, says, score)
+    return Candidate(about, model, says, score)
 
 
 def _in_all(attempts: Sequence[Any], method: Method) -> float:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from cutk.chance import derive_seed, isolated_rng
 from cutk.errors import printable
+from cutk.learning.recipe import Progress
 from cutk.problem.expansion import require_suspicion
+from cutk.problem.task import Log
 from cutk.repair.judging import Seen
 from cutk.repair.records import Suspect
 
@@ -38,15 +40,19 @@ def suspects_of(problem: Problem, says: Seen, method: str) -> list[Suspect]:
     return _ranked(problem, drop, says, f"drop of the given label's probability, original to {method}")
 
 
-def detected(problem: Problem, detector: Chosen, seed: int, says: Seen | None = None) -> list[Suspect]:
+def detected(
+    problem: Problem, detector: Chosen, seed: int, says: Seen | None = None, tell: Progress | None = None
+) -> list[Suspect]:
     """Rank samples that weren't listed by how likely they are bad, as a detector says that asks the original.
+
+    ``tell`` is told how far the detector is, if that says so.
 
     Raises:
         CellError: if it gives something else.
     """
     seed = derive_seed(seed, "detection")
     with isolated_rng(seed):
-        found = detector.make().detect(problem.task.private(seed))
+        found = detector.make().detect(problem.task.private(seed, Log(tell)))
     score = require_suspicion(found, len(problem.task.train), f"The detector '{detector.name}'")
     return _ranked(problem, score, says or problem.says, f"{LIKELY}{detector.name}")
 

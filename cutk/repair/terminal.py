@@ -8,6 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from cutk.repair.calibration import shown_as
 from cutk.repair.page import rows
 from cutk.repair.records import RepairReport, Suspect
 from cutk.repair.suspects import LIKELY
@@ -50,6 +51,18 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
             f"Suspects: {lost} further training sample{' has' if lost == 1 else 's have'} lost the given label with "
             f"the bad ones; suspects.csv ranks {len(suspects)}."
         )
+    if report.calibration is not None:
+        shown = shown_as(report.calibration, report.limits.max_accuracy_loss)
+        say(f"\n{shown.setting}")
+        if shown.lines:
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            for i, text in enumerate(shown.heading):
+                table.add_column(safe(text), justify="left" if i in (0, 2, 8) else "right", overflow="fold")
+            for line in shown.lines:
+                table.add_row(*map(safe, line))
+            console.print(table)
+        for text in (*shown.sentences, *shown.remarks):
+            say(text)
     say("What can't be known is in the report: there is no gold model, and undetected bad samples may remain.")
     model = "" if report.repaired else " No model was written: the original stays what you have."
     say(f"Wrote '{folder}'.{model}", "dim")

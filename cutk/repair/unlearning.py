@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,9 @@ from cutk.data.given import Given
 from cutk.data.samples import Normalisation, Samples
 from cutk.errors import UsageError
 from cutk.learning.recipe import Recipe
+from cutk.machine import cudnn_put_back
 from cutk.plugins.registry import load_registry
+from cutk.repair.calibrating import ALPHA, calibrated
 from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
 from cutk.repair.page import page, thumbnails
 from cutk.repair.records import Limits, RepairReport, Suspect
@@ -163,6 +167,7 @@ def posed(
     )
 
 
+@cudnn_put_back()
 def unlearn(
     model: nn.Module,
     dataset: object,
@@ -189,6 +194,8 @@ def unlearn(
     precision: str | None = None,
     workers: int = 0,
     seed: int = 0,
+    calibrate: bool | float = False,
+    calibration_runs: str | os.PathLike[str] | None = None,
     plugins: Iterable[Any] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Repair:
@@ -228,6 +235,10 @@ def unlearn(
         precision: ``fp32`` if not given, or ``bf16``.
         workers: processes that read samples ahead; 0 reads in this one.
         seed: of the methods' chance.
+        calibrate: plant each registered manipulation that fits into the samples that aren't bad, train on that, and
+            measure what each method heals: ``report.calibration``. A number in (0, 1] says what part of all bad samples
+            ``bad`` is taken for there; 0.5 if True.
+        calibration_runs: the folder that keeps these models, so that the same call goes on where one was stopped.
         plugins: Python files whose components may be used without being installed.
         progress: called as ``progress(what, done, total)``.
 
@@ -250,7 +261,8 @@ def unlearn(
     if options:
         given_plan["options"] = {name: dict(values) for name, values in options.items()}
     limits = Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget)
-    methods = methods_of(load_registry(inline=plugins), given_plan, limits, seed, suspects_by=suspects_by)
+    registry, began = load_registry(inline=plugins), time.monotonic()
+    methods = methods_of(registry, given_plan, limits, seed, suspects_by=suspects_by)
     given = given_by(dataset, None, labels, classes, collate)
     held_out = None if validation is None else given_by(validation, None, None, classes or given.classes, collate)
     if held_out is not None:
@@ -275,6 +287,14 @@ def unlearn(
     if suspect_trigger is not None:
         problem.suspect(read_trigger(Path(suspect_trigger), problem.task.train.shape))
     found = repair(problem, methods, Observer(), tell)
+    if calibrate:
+        part, runs = (
+            ALPHA if calibrate is True else calibrate,
+            None if calibration_runs is None else Path(calibration_runs),
+        )
+        left = math.inf if budget is None else budget - (time.monotonic() - began)
+        planted = calibrated(problem, methods, registry, part, runs, left, Observer(), tell)
+        found.report = found.report.model_copy(update={"calibration": planted})
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model
     material = handed_over(model, problem, methods, given, held_out)

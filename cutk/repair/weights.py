@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cutk.errors import UsageError, one_line
 from cutk.run.files import apart
 
-__all__ = ["Weights", "fitted", "read_weights"]
+__all__ = ["Weights", "fitted", "matched", "read_weights"]
 
 # Under which a checkpoint keeps its state dict beside other things.
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -217,13 +217,12 @@ def _spellings(keys: Iterable[str]) -> list[Callable[[str], str | None]]:
     return [lambda key: key, bare, *(without(head) for head in heads)]
 
 
-def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None:
-    """Load weights into a model, and note which of the user's keys is which of its own.
+def matched(weights: Weights, expected: Mapping[str, Tensor], file: Path) -> dict[str, str]:
+    """Return the model's key for each of the user's.
 
     Raises:
-        UsageError: if keys are missing or in excess, or a shape differs.
+        UsageError: if keys are missing or in excess.
     """
-    expected = model.state_dict()
     needed = {key for key in expected if not key.endswith(_COUNTER)}
     best: tuple[int, dict[str, str]] = (-1, {})
     for spelling in _spellings(weights.tensors):
@@ -243,6 +242,17 @@ def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None
             f"'{file}' doesn't fit the model: of {len(expected)} tensors {' and '.join(parts)}. Is --model the "
             "architecture that was trained?"
         )
+    return keys
+
+
+def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None:
+    """Load weights into a model, and note which of the user's keys is which of its own.
+
+    Raises:
+        UsageError: if keys are missing or in excess, or a shape differs.
+    """
+    expected = model.state_dict()
+    keys = matched(weights, expected, file)
     wrong = [key for key, own in keys.items() if weights.tensors[key].shape != expected[own].shape]
     if wrong:
         theirs, ours = weights.tensors[wrong[0]].shape, expected[keys[wrong[0]]].shape
@@ -256,6 +266,7 @@ def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None
             + (f", and {len(wrong) - 1} more of other shapes" if len(wrong) > 1 else "")
             + ". Is --model the architecture that was trained, on samples of this shape?"
         )
+    there = set(keys.values())
     counters = {key: value for key, value in expected.items() if key not in there}
     model.load_state_dict({**counters, **{own: weights.tensors[key] for key, own in keys.items()}})
     weights.keys = keys

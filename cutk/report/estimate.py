@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from cutk.components import Sizes
+from cutk.data.batches import TrainSet
+from cutk.learning.recipe import Recipe
 from cutk.machine import synchronise
 from cutk.run.cells import Cell
 from cutk.run.plan import Chosen
 from cutk.run.study import Study
 
-__all__ = ["CellCost", "cell_costs", "cost_of", "seconds_per_pass", "total"]
+__all__ = ["CellCost", "cell_costs", "cost_of", "seconds_per_pass", "timed_pass", "total", "work_of"]
 
 # A forward pass alone, in passes: half of what a backward pass takes.
 FORWARD = 1 / 3
@@ -42,7 +45,8 @@ class CellCost:
     seeds: tuple[int, ...]
 
 
-def _work(unlearner: Chosen | None, sizes: Sizes) -> float | None:
+def work_of(unlearner: Chosen | None, sizes: Sizes) -> float | None:
+    """Return the passes over S_tr of an unlearner's grid, or of a training; None if the unlearner doesn't tell."""
     if unlearner is None:
         return sizes.steps * sizes.batch_size / sizes.train
     component: Any = unlearner.entry.component
@@ -69,7 +73,7 @@ def cost_of(study: Study, cell: Cell, sizes: Sizes) -> CellCost:
     # The affected domain and the rest, S_m and S_f.
     measured = (points if plan.evaluate == "all" else 1) * (2 * len(splits.test) + 2 * sizes.identified)
     return CellCost(
-        cell, points, _work(unlearner, sizes), FORWARD * (scored + measured) / sizes.train, False, (cell.seed,)
+        cell, points, work_of(unlearner, sizes), FORWARD * (scored + measured) / sizes.train, False, (cell.seed,)
     )
 
 
@@ -95,15 +99,20 @@ def cell_costs(study: Study) -> list[CellCost]:
 
 
 def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
-    """Measure on this machine how long a pass over S_tr of ``cell`` takes, forward and backward: some seconds' work.
+    """Measure on this machine how long a pass over S_tr of ``cell`` takes: see ``timed_pass``."""
+    scenario = study.worker.scenario(cell.manipulation, cell.seed)
+    return timed_pass(study.worker.recipe, study.worker.recipe.place(scenario.build()), scenario.train, enough)
 
-    A few training steps are timed, the first of them (which sets things up) apart. Where a step on eight samples is
-    quick the recipe's own batch size is used, which takes less for each sample; otherwise eight are scaled up. What
-    they show to be below ``enough`` isn't measured better.
+
+def timed_pass(recipe: Recipe, model: nn.Module, samples: TrainSet, enough: float = 0.0, step: float = 2.0) -> float:
+    """Measure how many seconds a pass over ``samples`` takes, forward and backward: some seconds' work.
+
+    A few training steps are timed, the first of them (which sets things up) apart. Where a whole step takes less than
+    ``step`` seconds, as eight samples show, the recipe's own batch size is used, which takes less for each sample;
+    otherwise eight are scaled up. What they show to be below ``enough`` isn't measured better. ``model`` is trained a
+    little.
     """
-    recipe, scenario = study.worker.recipe, study.worker.scenario(cell.manipulation, cell.seed)
-    model = recipe.place(scenario.build())
-    train = scenario.train.drawing_from(torch.Generator().manual_seed(0))
+    train = samples.drawing_from(torch.Generator().manual_seed(0))
 
     def per_sample(size: int, steps: int) -> float:
         batches = train.batches(None, size, shuffle=True, augment=True, steps=steps)
@@ -111,12 +120,12 @@ def seconds_per_pass(study: Study, cell: Cell, enough: float = 0.0) -> float:
         start = time.perf_counter()
         recipe.fit(model, batches, steps=steps, lr=1e-6)
         synchronise(recipe.device)
-        return (time.perf_counter() - start) / (steps * size)
+        return (time.perf_counter() - start) / (steps * min(size, len(train)))
 
     per_sample(8, 1)
     estimate = per_sample(8, 1)
-    size = recipe.options.batch_size
-    if estimate * len(train) > enough and estimate * size < 2:
+    size = min(recipe.options.batch_size, len(train))
+    if estimate * len(train) > enough and estimate * size < step:
         per_sample(size, 1)
         estimate = per_sample(size, max(1, min(20, int(1 / (estimate * size)))))
     return estimate * len(train)

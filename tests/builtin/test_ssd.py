@@ -15,9 +15,12 @@ from cutk_builtin.unlearners.ssd import (
     Importances,
     batch_importance,
     dampen,
+    margins_of,
     ratio_counts,
     rest,
     sample_importance,
+    softened,
+    temperature_for,
 )
 
 
@@ -188,3 +191,33 @@ def test_without_a_rest_there_is_nothing_to_compare(tiny_scenario):
     found = SSD(SSD.Options(reference_set="train", fisher="per-sample")).prepare(task)
     for name, importance in found.forget.items():
         torch.testing.assert_close(importance, found.retain[name])
+
+
+def test_importance_of_softened_logits_in_closed_form():
+    model, weight, bias = linear_model()
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    y = np.array([0, 1, 2, 0, 1, 2])
+    # The gradient of CE(z / T) by θ is that of a classifier with θ / T, divided by T once more.
+    expected = (gradients(weight / 5, bias / 5, x, y)[0] / 5) ** 2
+    batch = cutk.Batch(torch.tensor(x).float(), torch.tensor(y), torch.arange(6))
+    for importance in (sample_importance, lambda m, b: batch_importance(m, singles(b[0]))):
+        with softened(model, 5):
+            found = importance(model, [batch])
+        np.testing.assert_allclose(found["1.weight"], expected.mean(0), rtol=1e-4)
+    assert not model._forward_hooks
+
+
+def singles(batch):
+    return [cutk.Batch(*(value[i : i + 1] for value in batch)) for i in range(len(batch.y))]
+
+
+def test_margins_and_the_temperature_that_suits_them():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x
+
+    logits = torch.tensor([[50.0, 2.0, -5.0], [0.0, 30.0, 14.0]])
+    margins = margins_of(Fixed(), [cutk.Batch(logits, torch.tensor([0, 1]), torch.arange(2))])
+    assert margins.tolist() == [48.0, 16.0]
+    assert temperature_for(margins) == 4.0
+    assert temperature_for(torch.tensor([3.0, -1.0])) == 1.0

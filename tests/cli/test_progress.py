@@ -48,7 +48,34 @@ def test_a_long_cell_says_now_and_then_how_far_it_is(capsys, monkeypatch):
     observer.cell_started(CELLS[2])
     observer.progress(CELLS[2], 3, 50)
     observer.progress(CELLS[2], 50, 50)
-    assert capsys.readouterr().err == "[1/2] badnet, seed 0: ssd at α = 0.5: 3 of 50\n"
+    said = "[1/2] badnet, seed 0: ssd at α = 0.5: 3 of 50, 20 s each, about 16 min left\n"
+    assert capsys.readouterr().err == said
+
+
+def test_long_parts_say_how_fast_they_are_and_what_is_left(capsys, monkeypatch):
+    minutes = itertools.count(0.0, 60.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
+    monkeypatch.setattr(progress, "stderr_console", lambda: Console(file=io.StringIO(), force_terminal=False))
+    with progress.telling() as tell:
+        tell("training", 0, 900)
+        tell("training", 600, 900)
+        tell("training", 900, 900)
+        tell("training", 10, 900)  # anew
+        tell("training", 70, 900)
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 600 of 900, 10 a second, about 30 s left",
+        "training: 10 of 900",
+        "training: 70 of 900, 1.17 a second, about 12 min left",
+    ]
+
+
+def test_bars_say_it_too(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "stderr_console", lambda: terminal)
+    with progress.telling() as tell:
+        tell("training", 0, 900)
+        tell("training", 600, 900)
+    assert "600/900" in terminal.file.getvalue()
+    assert "a second" in terminal.file.getvalue()
 
 
 @pytest.fixture

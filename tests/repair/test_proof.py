@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -75,6 +76,30 @@ def test_a_poisoned_folder_of_digits(run, poisoned, tmp_path):
         share = measured["attack"]["count"] / measured["attack"]["of"]
         assert share == pytest.approx(attack_success(net, poisoned), abs=1e-6)
     assert "trigger works" in ran.out
+
+
+def test_a_network_that_is_too_sure_for_gradients(poisoned):
+    """The same predictions with logits ten times as large: SSD as published finds nothing there, softened it does."""
+    sure = copy.deepcopy(poisoned.net)
+    with torch.no_grad():
+        sure[-1].weight *= 10
+        sure[-1].bias *= 10
+
+    def repaired(temperature):
+        return cutk.unlearn(
+            *(sure, TensorDataset(poisoned.x, poisoned.y), poisoned.bad, "ssd"),
+            validation=TensorDataset(poisoned.test_x, poisoned.test_y),
+            mean=[MEAN],
+            std=[STD],
+            options={"ssd": {"selection_weight": [1, 10, 50, 100], "temperature": temperature}},
+        )
+
+    softened, published = repaired(None), repaired(1.0)
+    assert attack_success(sure, poisoned) > 0.8
+    assert attack_success(softened.model, poisoned) < 0.2
+    assert softened.report.status == "repaired"
+    assert attack_success(published.model, poisoned) > 0.5
+    assert published.report.status == "not repaired"
 
 
 CAPPED = """

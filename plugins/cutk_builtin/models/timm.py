@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 import cutk
+from cutk_builtin.pretrained import Pretrained, started
 
 
 def imported() -> ModuleType:
@@ -30,17 +31,19 @@ def check_known(timm: ModuleType, architecture: str) -> None:
 
 
 class Timm(cutk.Model):
-    """Any model of timm, newly initialised, such as timm:resnet18 or timm:vit_tiny_patch16_224.
+    """Any model of timm, such as timm:resnet18 or timm:vit_tiny_patch16_224.
 
-    An architecture that is made for images of one size is made for the size of these.
+    Newly initialised, or with pretrained weights that lie in a file (``-o timm.weights=FILE``), of which a head for
+    other classes isn't taken; nothing is fetched. An architecture that is made for images of one size is made for the
+    size of these.
     """
 
     name = "timm"
     reference = "Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models"
     variant = "architecture"
 
-    class Options(cutk.Options):
-        """Which one."""
+    class Options(Pretrained):
+        """Which one, and what it starts with."""
 
         architecture: str = cutk.option("resnet18", help="timm's name for it, given as timm:NAME")
 
@@ -62,7 +65,7 @@ class Timm(cutk.Model):
         network: nn.Module = timm.create_model(
             architecture, pretrained=False, num_classes=num_classes, in_chans=channels, **sized
         )
-        return network
+        return started(network, self.options, num_classes)
 
 
 @cutk.hookimpl

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import cutk
+from cutk_builtin.pretrained import Pretrained, started
 
 
 def zoo() -> Any:
@@ -52,17 +53,18 @@ def arguments(architecture: str, height: int, width: int) -> dict[str, Any]:
 
 
 class Torchvision(cutk.Model):
-    """Any classifier of torchvision, newly initialised, such as torchvision:resnet18 or torchvision:vgg11_bn.
+    """Any classifier of torchvision, such as torchvision:resnet18 or torchvision:vgg11_bn.
 
-    Grey images are repeated in three channels.
+    Newly initialised, or with pretrained weights that lie in a file (``-o torchvision.weights=FILE``), of which a head
+    for other classes isn't taken; nothing is fetched. Grey images are repeated in three channels.
     """
 
     name = "torchvision"
     reference = "https://docs.pytorch.org/vision/stable/models.html#classification"
     variant = "architecture"
 
-    class Options(cutk.Options):
-        """Which one."""
+    class Options(Pretrained):
+        """Which one, and what it starts with."""
 
         architecture: str = cutk.option("resnet18", help="torchvision's name for it, given as torchvision:NAME")
 
@@ -85,6 +87,7 @@ class Torchvision(cutk.Model):
         network: nn.Module = zoo().get_model(
             architecture, weights=None, num_classes=num_classes, **arguments(architecture, height, width)
         )
+        started(network, self.options, num_classes)
         return network if channels == 3 else nn.Sequential(GreyToColour(), network)
 
 

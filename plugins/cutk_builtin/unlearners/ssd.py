@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,40 @@ from torch import Tensor, nn
 import cutk
 from cutk_builtin.dampening import Importance, Importances, dampen, gradient_importance
 from cutk_builtin.per_sample import square_sums_for
+
+
+@contextmanager
+def softened(model: nn.Module, temperature: float) -> Iterator[None]:
+    """Divide the logits of a model by ``temperature`` inside the block."""
+    handle = model.register_forward_hook(lambda _module, _inputs, logits: logits / temperature)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+# From this margin on, in logits, hardly any gradient is left: the cross-entropy there is below 0.0004.
+SURE = 8.0
+
+
+def temperature_for(margins: Tensor) -> float:
+    """Return what logits are to be divided by so that cross-entropy has gradients: 1 where it has.
+
+    Args:
+        margins: by how much the given label's logit exceeds the largest other one, float32 ``[n]``.
+    """
+    return max(1.0, float(margins.mean()) / SURE)
+
+
+@torch.no_grad()
+def margins_of(model: nn.Module, batches: Iterable[cutk.Batch]) -> Tensor:
+    """Return by how much the given label's logit exceeds the largest other one: float32 ``[n]``."""
+    found = []
+    for batch in batches:
+        logits = model.eval()(batch.x)
+        given = logits.gather(1, batch.y[:, None]).flatten()
+        found.append(given - logits.scatter(1, batch.y[:, None], -torch.inf).amax(1))
+    return torch.cat(found)
 
 
 def batch_importance(model: nn.Module, batches: Iterable[cutk.Batch]) -> Importance:
@@ -85,6 +120,20 @@ SELECTION_WEIGHTS = (0.1, 1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 1e4, 1e5, 1e6)
 DAMPENING_RATIOS = (0.1, 0.5, 1.0, 5.0, 10.0)
 
 
+class _Told:
+    """Batches of a task's samples that say how many of ``total`` have been looked at."""
+
+    def __init__(self, task: cutk.Task, total: int, size: int) -> None:
+        self._task, self._total, self._size, self._done = task, total, size, 0
+
+    def of(self, indices: Tensor | None, **more: Any) -> Iterator[cutk.Batch]:
+        """Yield those at ``indices``, int64 ``[n]``; all if none."""
+        for batch in self._task.train.batches(indices, self._size, **more):
+            yield batch
+            self._done += len(batch.y)
+            self._task.log.progress(self._done, self._total)
+
+
 class SSD(cutk.Unlearner):
     r"""Shrinks the parameters that matter more for S_f than for the rest: no training, two sets of gradients.
 
@@ -97,6 +146,10 @@ class SSD(cutk.Unlearner):
     The exact diagonal (``fisher=per-sample``) is measured on samples as they are, without augmentation: so it is a mean
     over samples, and I_r follows from the one of S_tr, which all S_f share, and that of S_f. That costs one pass over
     S_tr and one over S_f for all of an original's S_f together.
+
+    Of a model that is sure of S_f nothing is left of these gradients: with margins of 50 logits, as large networks
+    reach on few samples, their squares are 10⁻³¹ in sum, and no α finds what matters. ``temperature`` divides the
+    logits first; 1 is what the publications do, and ``none`` takes 1, or as much as it needs where that is more.
     """
 
     name = "ssd"
@@ -114,20 +167,28 @@ class SSD(cutk.Unlearner):
             "retained", help="what S_f is compared with: S_tr without S_f, or all of S_tr"
         )
         batch_size: int = cutk.option(512, ge=1, help="samples per gradient")
+        temperature: float | None = cutk.option(
+            1.0, gt=0, help="logits are divided by it; none: by 1, or more where the model is too sure of S_f"
+        )
 
     grid = tuple(
         {"selection_weight": weight, "dampening": ratio * weight}
         for weight in SELECTION_WEIGHTS
         for ratio in DAMPENING_RATIOS
     )
-    prepared_by = ("fisher", "reference_set", "batch_size")
-    surveyed_by = ("fisher", "batch_size")
+    prepared_by = ("fisher", "reference_set", "batch_size", "temperature")
+    surveyed_by = ("fisher", "batch_size", "temperature")
 
     def survey(self, task: cutk.Task) -> Importance | None:
         """Return the importance on all of S_tr, where it is a mean over samples."""
-        if self.options.fisher == "batch":
+        if self.options.fisher == "batch" or self.options.temperature is None:
             return None
-        return sample_importance(task.original, task.train.batches(None, self.options.batch_size))
+        return self._whole(task, self.options.temperature)
+
+    def _whole(self, task: cutk.Task, temperature: float) -> Importance:
+        batches = _Told(task, len(task.train), self.options.batch_size)
+        with softened(task.original, temperature):
+            return sample_importance(task.original, batches.of(None))
 
     def prepare(self, task: cutk.Task) -> Importances:
         """Measure I_f and I_r, the model in eval mode."""
@@ -135,16 +196,24 @@ class SSD(cutk.Unlearner):
         reference = task.retained if o.reference_set == "retained" else torch.arange(count)
         if len(reference) == 0:
             raise cutk.CellError("SSD compares S_f with the rest of the training set, and there is no rest.")
+        temperature = o.temperature
+        if temperature is None:
+            margins = margins_of(task.original, task.train.batches(task.identified, o.batch_size))
+            temperature = temperature_for(margins)
+            task.log.scalar("temperature", temperature)
+        batches = _Told(task, len(reference) + len(task.identified), o.batch_size)
         if o.fisher == "batch":
-            importances = Importances(
-                *(
-                    batch_importance(task.original, task.train.batches(part, o.batch_size, shuffle=True, augment=True))
-                    for part in (task.identified, reference)
+            with softened(task.original, temperature):
+                importances = Importances(
+                    *(
+                        batch_importance(task.original, batches.of(part, shuffle=True, augment=True))
+                        for part in (task.identified, reference)
+                    )
                 )
-            )
         else:
-            whole = self.survey(task.knowing_nothing()) if task.surveyed is None else task.surveyed
-            forget = sample_importance(task.original, task.train.batches(task.identified, o.batch_size))
+            whole = self._whole(task, temperature) if task.surveyed is None else task.surveyed
+            with softened(task.original, temperature):
+                forget = sample_importance(task.original, batches.of(task.identified))
             if o.reference_set == "retained":
                 whole = rest(whole, count, forget, len(task.identified))
             importances = Importances(as_float(forget), as_float(whole))

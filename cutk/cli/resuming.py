@@ -1,0 +1,47 @@
+"""Ctrl-C in ``cutk unlearn``: what is finished stays, and the same command goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cutk.cli.messages import say
+from cutk.errors import UsageError
+
+if TYPE_CHECKING:
+    from cutk.repair.keeping import Kept
+    from cutk.repair.repairing import Methods, Problem
+
+__all__ = ["kept_beside", "take_up"]
+
+
+@contextmanager
+def kept_beside(out: Path) -> Iterator[Kept]:
+    """Yield what keeps finished candidates beside a repair's folder until it is written; say so on Ctrl-C."""
+    from cutk.repair.keeping import Kept
+
+    kept = Kept(out.with_name(f"{out.name}-unfinished"))
+    try:
+        yield kept
+    except KeyboardInterrupt:
+        count = kept.count()
+        there = f"{count} finished candidate{' is' if count == 1 else 's are'} in '{kept.folder}'"
+        say(f"Interrupted. {there}; the same command goes on from there." if count else "Interrupted.")
+        raise click.exceptions.Abort from None
+    kept.drop()
+
+
+def take_up(kept: Kept, problem: Problem, methods: Methods, resume: bool) -> None:
+    """Say which methods' candidates are there already; refuse to ``resume`` where there are none."""
+    there = kept.opened(problem, methods)
+    if there:
+        say(f"Going on from '{kept.folder}': {', '.join(there)} {'is' if len(there) == 1 else 'are'} there.")
+    elif resume:
+        raise UsageError(
+            f"--resume: nothing is finished of this repair in '{kept.folder}'. Model, data, list and options have to "
+            "be the same. Leave --resume out to begin."
+        )
