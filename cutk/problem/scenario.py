@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cutk.chance import derive_seed, isolated_rng, stream
 from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
 from cutk.data.batches import Overlay, ResidentTrainSet, TrainSet
-from cutk.data.samples import Normalisation, Samples, Splits, raw, told
+from cutk.data.samples import Samples, Splits, raw, told
 from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.network import initialised
 from cutk.learning.recipe import Recipe
@@ -87,7 +87,7 @@ class Scenario:
         self._build = partial(model.build, clean.shape, len(clean.classes))
         self._resident = partial(
             ResidentTrainSet,
-            normalisation=splits.normalisation or Normalisation.of(splits.train),
+            normalisation=splits.scale,
             augmentation=recipe.options.augmentation,
             device=recipe.device,
         )

@@ -30,7 +30,7 @@ def breakdown(experiment: Experiment, metric: Measured) -> Drawing | None:
 
     Where it counts by the lower edges of bins, labels are numbers and values no fractions.
     """
-    points = (point for setting in experiment.settings for point in setting.points if point.selected)
+    points = (point for setting in experiment.settings for point in setting.taken if point.selected)
     labels = {label for point in points for label in point.parts(metric.name)}
     counts = not metric.is_fraction and all(map(_is_number, labels))
     return _histogram(experiment, metric) if counts else _heat_map(experiment, metric)
