@@ -64,7 +64,8 @@ class Scenario:
     ``validation_fraction`` of the training pool is held out.
 
     Hold-out, manipulation, identification, initialisation and batch order have streams of their own, all salted with
-    the data, test samples included, so that a method can't compute one.
+    the data, test samples included, so that a method can't compute one. An identification that is ``trusted``, being
+    tested to write to nothing and to draw from its own stream alone, is handed the truth itself.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Scenario:
         validation_fraction: float = 0.05,
         *,
         identification: Identification,
+        trusted: bool = False,
     ) -> None:
-        self.splits, self.recipe, self.seed, self.identification = splits, recipe, seed, identification
+        self.splits, self.recipe, self.seed = splits, recipe, seed
+        self.identification, self._trusted = identification, trusted
         self._salt = splits.fingerprint()
         self._identified: dict[float, Tensor] = {}
         clean, self._held_out = splits.train, splits.validation
@@ -247,8 +250,12 @@ class Scenario:
         if not 0 < alpha <= 1:
             raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
         if alpha not in self._identified:
-            with isolated_rng(self._seed("identification")):
-                found = self.identification.identify(self.truth.private(), alpha, self._stream("identification"))
+            chance = self._stream("identification")
+            if self._trusted:
+                found = self.identification.identify(self.truth, alpha, chance)
+            else:
+                with isolated_rng(self._seed("identification")):
+                    found = self.identification.identify(self.truth.private(), alpha, chance)
             self._identified[alpha] = require_indices(found, len(self.train), f"'{self.identification.name}'").clone()
         return self._identified[alpha].clone()
 
