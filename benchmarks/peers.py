@@ -150,7 +150,7 @@ def search() -> tuple[float, float, float]:
 def fractions() -> tuple[float, float, float]:
     """Compare SSD's grid at ten α with 500 separate runs that each compute both importances exactly."""
     ssd, small = component("unlearner", "ssd"), component("model", "convnet-small")
-    samples = random_images(1024, 3, 32)
+    samples = random_images(4096, 3, 32)
     model = small(small.Options()).build((3, 32, 32), 10).eval()
     train = train_set(samples)
     found = [torch.arange(0, count) for count in range(2, 22, 2)]

@@ -40,7 +40,9 @@ def _seed_torch(seed: int) -> None:
 def isolated_rng(seed: int) -> Iterator[None]:
     """Seed the global random states of torch, NumPy and Python inside the block, and leave them as they were before."""
     python, numpy = random.getstate(), np.random.get_state()  # the global one is what others use
-    with torch.random.fork_rng():
+    # Without devices it would count them itself, each time, by asking the GPUs' driver.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices):
         _seed_torch(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

@@ -219,18 +219,21 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     cutk bench --unlearner cf --recipe adamw steps=500 --select validation
     cutk bench --unlearner all --preset laptop/cifar10-poisoning --data-root ~/data
     """  # noqa: D301  # click looks for the character itself
-    study, results = _carry_out(ctx, _setup(ctx, options), options)
-    if results is None:
-        _print_costs(study)
-        return 0
-    if options["as_json"]:
-        click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
-    else:
-        from cutk.report.benchmark import contents_of
-        from cutk.report.terminal import print_failures, print_results
+    from cutk.run.files import uncollected
 
-        print_results(contents_of(study, results))
-        print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
+    with uncollected():  # until a cell is computed
+        study, results = _carry_out(ctx, _setup(ctx, options), options)
+        if results is None:
+            _print_costs(study)
+            return 0
+        if options["as_json"]:
+            click.echo(json.dumps(results.document(), indent=2, allow_nan=False))
+        else:
+            from cutk.report.benchmark import contents_of
+            from cutk.report.terminal import print_failures, print_results
+
+            print_results(contents_of(study, results))
+            print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
     return 1 if any(failed.what != "point" for failed in results.failures) else 0
 
 

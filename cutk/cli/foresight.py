@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,8 @@ class Foresight(Observer):
         self._observer = observer
 
     def cell_started(self, cell: Cell) -> None:
-        """Say so before the first one."""
+        """Say so before the first one, and let garbage be collected, of which runs that are read leave none."""
+        gc.enable()
         study, self.study = self.study, None
         if study is not None and (remark := remark_if_long(study)):
             self._observer.warning(remark)

@@ -58,17 +58,20 @@ def report(runs: Path, **options: Any) -> int:
     from cutk.report.formats import as_csv, as_json, as_latex, as_markdown
     from cutk.report.origins import mixed
     from cutk.report.terminal import described, print_sheet
+    from cutk.run.files import uncollected
     from cutk.run.store import Store
 
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     store = Store(runs)
-    found = list(store.runs(_warn))
-    failures = list(store.failures())
-    for failure in failures[:SHOWN_FAILURES]:
-        _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")
-    # A summary may come by the hook of metrics; the other kinds take seconds to import, and aren't needed.
-    summaries = installed_summaries(load_registry(kinds={"metric", "summary"}), _warn)
-    contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures)
+    with uncollected():
+        found = list(store.runs(_warn))
+        failures = list(store.failures())
+        for failure in failures[:SHOWN_FAILURES]:
+            _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")
+        # A summary may come by the hook of metrics; the other kinds take seconds to import, and aren't needed.
+        summaries = installed_summaries(load_registry(kinds={"metric", "summary"}), _warn)
+        contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures)
+        sheets = [sheet for of_experiment in contents.sheets for sheet in of_experiment]
     failed = sum(len(setting.failures) for experiment in contents.experiments for setting in experiment.settings)
     if failed:
         _warn(f"{failed} models or metrics gave no number; the records on the page (--html) say why")
@@ -80,7 +83,6 @@ def report(runs: Path, **options: Any) -> int:
     if options["html"] or options["figures"]:
         _write(contents, options["html"], options["figures"])
 
-    sheets = [sheet for of_experiment in contents.sheets for sheet in of_experiment]
     form = options["form"]
     if form == "table":
         console = make_console()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 import pickle
@@ -71,21 +72,24 @@ class Samples:
     published: int | None = None  # how many samples the dataset has, where that is known; N where ids aren't given
 
     def __post_init__(self) -> None:
+        self._require_fitting()
+        if self.ids is None:
+            object.__setattr__(self, "ids", torch.arange(len(self.x)))
+            object.__setattr__(self, "published", len(self.x))
+        if len(torch.unique(self.ids)) != len(self):
+            raise ValueError("Expected ids without repeats.")
+        if self.names is not None and len(self.names) != len(self):
+            raise ValueError(f"Expected {len(self)} names, got {len(self.names)}.")
+
+    def _require_fitting(self) -> None:
         if form_of(self.x) is None:
             raise ValueError(
                 "Expected x as uint8 [N, C, H, W] (images), float32 [N, D] (features) or int64 [N, L] (tokens), "
                 f"got {told(self.x)}."
             )
         require_labels(self.labels, len(self.x), len(self.classes))
-        if self.ids is None:
-            object.__setattr__(self, "ids", torch.arange(len(self.x)))
-            object.__setattr__(self, "published", len(self.x))
-        if self.ids.dtype != torch.int64 or self.ids.shape != self.labels.shape:
+        if self.ids is not None and (self.ids.dtype != torch.int64 or self.ids.shape != self.labels.shape):
             raise ValueError(f"Expected ids int64 [{len(self)}], got {told(self.ids)}.")
-        if len(torch.unique(self.ids)) != len(self):
-            raise ValueError("Expected ids without repeats.")
-        if self.names is not None and len(self.names) != len(self):
-            raise ValueError(f"Expected {len(self)} names, got {len(self.names)}.")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -114,7 +118,10 @@ class Samples:
 
     def changed(self, *, x: Tensor | None = None, labels: Tensor | None = None) -> Samples:
         """Return the same samples with other contents or labels; ids and names stay."""
-        return replace(self, x=self.x if x is None else x, labels=self.labels if labels is None else labels)
+        other = copy.copy(self)
+        vars(other).update({name: new for name, new in (("x", x), ("labels", labels)) if new is not None})
+        other._require_fitting()  # that ids don't repeat is known, and takes the longest
+        return other
 
     def extended(self, x: Tensor, labels: Tensor) -> Samples:
         """Return these samples and further ones behind them, which nobody published: their ids are new."""
@@ -201,6 +208,11 @@ class Splits:
     test: Samples  # unseen samples, used to measure and never to choose
     validation: Samples | None = None  # held out, if the dataset brings its own; otherwise cutk holds some out of train
     normalisation: Normalisation | None = None  # measured on train if not given
+
+    @cached_property
+    def scale(self) -> Normalisation:
+        """``normalisation``, or what is measured on train."""
+        return self.normalisation or Normalisation.of(self.train)
 
     @classmethod
     def of(cls, samples: Samples, test_fraction: float, seed: int) -> Splits:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cutk.chance import derive_seed, isolated_rng, stream
 from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
 from cutk.data.batches import Overlay, ResidentTrainSet, TrainSet
-from cutk.data.samples import Normalisation, Samples, Splits, raw, told
+from cutk.data.samples import Samples, Splits, raw, told
 from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.network import initialised
 from cutk.learning.recipe import Recipe
@@ -64,7 +64,8 @@ class Scenario:
     ``validation_fraction`` of the training pool is held out.
 
     Hold-out, manipulation, identification, initialisation and batch order have streams of their own, all salted with
-    the data, test samples included, so that a method can't compute one.
+    the data, test samples included, so that a method can't compute one. An identification that is ``trusted``, being
+    tested to write to nothing and to draw from its own stream alone, is handed the truth itself.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Scenario:
         validation_fraction: float = 0.05,
         *,
         identification: Identification,
+        trusted: bool = False,
     ) -> None:
-        self.splits, self.recipe, self.seed, self.identification = splits, recipe, seed, identification
+        self.splits, self.recipe, self.seed = splits, recipe, seed
+        self.identification, self._trusted = identification, trusted
         self._salt = splits.fingerprint()
         self._identified: dict[float, Tensor] = {}
         clean, self._held_out = splits.train, splits.validation
@@ -87,7 +90,7 @@ class Scenario:
         self._build = partial(model.build, clean.shape, len(clean.classes))
         self._resident = partial(
             ResidentTrainSet,
-            normalisation=splits.normalisation or Normalisation.of(splits.train),
+            normalisation=splits.scale,
             augmentation=recipe.options.augmentation,
             device=recipe.device,
         )
@@ -247,8 +250,12 @@ class Scenario:
         if not 0 < alpha <= 1:
             raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
         if alpha not in self._identified:
-            with isolated_rng(self._seed("identification")):
-                found = self.identification.identify(self.truth.private(), alpha, self._stream("identification"))
+            chance = self._stream("identification")
+            if self._trusted:
+                found = self.identification.identify(self.truth, alpha, chance)
+            else:
+                with isolated_rng(self._seed("identification")):
+                    found = self.identification.identify(self.truth.private(), alpha, chance)
             self._identified[alpha] = require_indices(found, len(self.train), f"'{self.identification.name}'").clone()
         return self._identified[alpha].clone()
 

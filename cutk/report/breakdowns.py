@@ -32,7 +32,7 @@ def breakdown(experiment: Experiment, metric: Measured, marks: Mapping[str, Mark
     Where it counts by the lower edges of bins, labels are numbers and values no fractions. Where both are fractions, it
     is a curve.
     """
-    points = (point for setting in experiment.settings for point in setting.points if point.selected)
+    points = (point for setting in experiment.settings for point in setting.taken if point.selected)
     labels = {label for point in points for label in point.parts(metric.name)}
     numbers = all(map(_is_number, labels))
     if numbers and not metric.is_fraction:

@@ -77,7 +77,9 @@ class Setting:
     r"""One manipulation with its options, and every model that was measured under it.
 
     ``name`` is the manipulation's, with its options where neither it nor ``size``, \|S_m\| or its range over the seeds,
-    tells it from others; ``title`` and ``heading`` are both, in one line and in two. ``runs`` hold the method's name.
+    tells it from others; ``title`` and ``heading`` are both, in one line and in two. ``runs`` hold the method's name,
+    and ``identities`` each metric's identity by its name. ``taken`` are the points that are selected, and where
+    ``oracle`` says so those that the test set would take.
     """
 
     manipulation: str
@@ -85,17 +87,34 @@ class Setting:
     options: dict[str, Any]
     manipulated: list[int]
     runs: list[tuple[str, Run]]
-    points: list[Point]
     failures: list[Failure]
+    identities: Mapping[str, str]
+    oracle: bool
 
     def __post_init__(self) -> None:
         low, high = min(self.manipulated), max(self.manipulated)
         self.size = str(low) if low == high else f"{low}–{high}"
         self.title, self.heading = (f"{self.name}{between}{self.size} manipulated" for between in (", ", "\n"))
         self.methods = sorted({name for name, run in self.runs if run.unlearner is not None}, key=natural)
-        self.alphas = sorted({point.alpha for point in self.points if point.alpha is not None})
         self.seeds = sorted({run.labels.seed for _, run in self.runs})
-        self._selected = grouped((p for p in self.points if p.selected), lambda point: (point.method, point.alpha))
+        self.taken = [point for method, run in self.runs for point in self._points(method, run, every=False)]
+        self.alphas = sorted({point.alpha for point in self.taken if point.alpha is not None})
+        self._selected = grouped((p for p in self.taken if p.selected), lambda point: (point.method, point.alpha))
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """All points of all runs; most of them are parsed when this is first asked for."""
+        return [point for method, run in self.runs for point in self._points(method, run, every=True)]
+
+    def _points(self, method: str, run: Run, *, every: bool) -> Iterator[Point]:
+        best = best_on_test(run, self.identities.values()) if self.oracle and len(run.attempts) > 1 else None
+        about = (method, run.labels.alpha, run.labels.seed)
+        wanted = {run.selected} if best is None else {run.selected, best}
+        for i in range(len(run.attempts)) if every else sorted(wanted):
+            attempt = run.attempts[i]
+            if not attempt.error:
+                anchor = f"record-{run.key[:16]}-{i}"
+                yield Point(run, attempt, i, *about, i == run.selected, i == best, anchor, self.identities)
 
     @property
     def middle(self) -> float:
@@ -175,7 +194,7 @@ class Experiment:
 
     def records(self) -> list[Record]:
         """Return the selected models as lines of a table, each manipulation under its setting's title."""
-        return [p.record(setting.title) for setting in self.settings for p in setting.points if p.selected]
+        return [p.record(setting.title) for setting in self.settings for p in setting.taken if p.selected]
 
 
 def experiments_of(
@@ -278,22 +297,10 @@ def _settings(runs: list[Run], identities: Mapping[str, str], oracle: bool) -> l
     settings = []
     for key, group in groups.items():
         mine = [(methods[run.key], run) for run in group]
-        points = [point for method, run in mine for point in _points(run, method, identities, shown, oracle)]
         failures = [failure for run in group for failure in run.failures(shown)]
         about = (group[0].labels.manipulation, named[key], options[key], sizes[key])
-        settings.append(Setting(*about, mine, points, failures))
+        settings.append(Setting(*about, mine, failures, identities, oracle))
     return sorted(settings, key=lambda s: (natural(s.manipulation), s.manipulated, natural(s.name)))
-
-
-def _points(
-    run: Run, method: str, identities: Mapping[str, str], shown: dict[str, str], oracle: bool
-) -> Iterator[Point]:
-    best = best_on_test(run, shown) if oracle and len(run.attempts) > 1 else None
-    about = (method, run.labels.alpha, run.labels.seed)
-    for i, attempt in enumerate(run.attempts):
-        if not attempt.error:
-            anchor = f"record-{run.key[:16]}-{i}"
-            yield Point(run, attempt, i, *about, i == run.selected, i == best, anchor, identities)
 
 
 def _methods(runs: Iterable[Run]) -> dict[str, str]:

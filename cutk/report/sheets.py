@@ -133,7 +133,7 @@ def _rows(setting: Setting) -> list[_Row]:
     for alpha in setting.alphas:
         section = alpha if len(setting.methods) > 1 else ""
         for method in setting.methods:
-            oracles = [p for p in setting.points if p.oracle and (p.method, p.alpha) == (method, alpha)]
+            oracles = [p for p in setting.taken if p.oracle and (p.method, p.alpha) == (method, alpha)]
             rows.append(_Row(method, section, True, alpha, setting.selected(method, alpha)))
             rows.append(_Row(f"{method} (oracle)", section, False, alpha, oracles))
     rows.append(_Row(GOLD, GOLD, False, points=setting.selected(GOLD)))
@@ -220,7 +220,7 @@ def _cost_sheet(experiment: Experiment) -> Sheet:
     """Return what each method costs in time, data and memory (the paper's table 3)."""
     points: dict[str, list[Point]] = {name: [] for name in (ORIGINAL, *experiment.methods)}
     for setting in experiment.settings:
-        for point in setting.points:
+        for point in setting.taken:
             if point.selected and point.method != GOLD:
                 points[point.method].append(point)
     rows = [_Row(name, name if i == 0 else "", i > 0, points=mine) for i, (name, mine) in enumerate(points.items())]

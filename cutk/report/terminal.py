@@ -87,7 +87,7 @@ def print_results(contents: Contents, console: Console | None = None) -> None:
                 if one.manipulation == setting.title:
                     for name in one.metrics:
                         say(safe(f"{one.unlearner}: {name} = {in_words(one, name)}"))
-        if any(point.oracle for setting in experiment.settings for point in setting.points):
+        if any(point.oracle for setting in experiment.settings for point in setting.taken):
             say("oracle: the grid point that is best on the test set; no method could have chosen it.")
     environments = [environment for experiment in contents.experiments for environment in experiment.environments]
     for line in dict.fromkeys(f"{versions(there)}; {machine(there)}" for there in environments):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
@@ -24,6 +26,7 @@ __all__ = [
     "Scalars",
     "Trained",
     "Unlearned",
+    "canonical",
 ]
 
 # Of ``Run`` as JSON; the first was cutk 0.1's, which had none.
@@ -36,9 +39,31 @@ Role = Literal["original", "gold", "unlearned"]
 Scalars = dict[str, list[float | None]]
 
 
+def canonical(value: Any) -> str:
+    """Return JSON in which equal content has equal text.
+
+    >>> canonical({"b": 1, "a": (1.0, None)})
+    '{"a":[1.0,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 class _Part(BaseModel):
     # What a later version of cutk adds is no reason to refuse a record.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    @cached_property
+    def canonical(self) -> str:
+        """Its canonical JSON; that of parts, which thousands of others may share, is made once."""
+        parts = {name: value.canonical for name, value in self if isinstance(value, _Part)}
+        texts = {name: canonical(value) for name, value in self.model_dump(mode="json", exclude=set(parts)).items()}
+        return "{" + ",".join(f'"{name}":{text}' for name, text in sorted((texts | parts).items())) + "}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, whose canonical JSON may be another one."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("canonical", None)
+        return copied
 
 
 class Identity(_Part):

@@ -107,11 +107,11 @@ class Store:
 
     def has(self, run: Run) -> bool:
         """Say whether there is a record of a run, without reading it."""
-        return (self._folder(kind_of(run), run.key) / RECORD).is_file()
+        return os.path.isfile(self._file(kind_of(run), run.key, RECORD))
 
     def parcel(self, kind: Kind, key: str) -> Parcel | None:
         """Return a run with its weights, or None if it isn't there; raises as ``read`` does."""
-        path = self._folder(kind, key) / WEIGHTS
+        path = self._file(kind, key, WEIGHTS)
         for _ in range(2):  # another process may have replaced them since the record was read
             run = self.read(kind, key)
             if run is None:
@@ -173,7 +173,7 @@ class Store:
             if run is None:
                 raise Damaged(f"{self._folder(kind, key)} is not there")
             try:
-                return load_weights(self._folder(kind, key) / WEIGHTS, run.weights_sha256)
+                return load_weights(self._file(kind, key, WEIGHTS), run.weights_sha256)
             except Damaged as damage:
                 why = str(damage)
         raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})")
@@ -250,7 +250,10 @@ class Store:
     # Reading.
 
     def _folder(self, kind: Kind, key: str) -> Path:
-        return self.root / kind / key
+        return self.root.joinpath(kind, key)
+
+    def _file(self, kind: Kind, key: str, name: str) -> Path:
+        return self.root.joinpath(kind, key, name)
 
     def _names(self) -> Iterator[tuple[Kind, str]]:
         for kind in KINDS:
@@ -263,7 +266,7 @@ class Store:
             run = self._record(kind, key)
         if run is None:
             return None
-        path, wrong = self._folder(kind, key) / WEIGHTS, ""
+        path, wrong = self._file(kind, key, WEIGHTS), ""
         try:
             with reading(path):
                 there = os.stat(path)
@@ -278,7 +281,7 @@ class Store:
         return run
 
     def _record(self, kind: Kind, key: str) -> Run | None:
-        path = self._folder(kind, key) / RECORD
+        path = self._file(kind, key, RECORD)
         try:
             with reading(path):
                 run = parse_record(path, Run)

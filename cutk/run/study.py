@@ -279,6 +279,7 @@ class Study:
     def _records(self, run: Run, names: dict[str, str]) -> Iterator[Record]:
         plan = self.setup.plan
         oracle = best_on_test(run, names) if plan.oracle and run.unlearner else None
-        for position, attempt in enumerate(run.attempts):
-            if not attempt.error and (position in (run.selected, oracle) or plan.evaluate == "all"):
+        every = plan.evaluate == "all"  # an oracle is told only then
+        for position in range(len(run.attempts)) if every else (run.selected,):
+            if not run.attempts[position].error:
                 yield run.record_of(position, names, oracle=position == oracle)

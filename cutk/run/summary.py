@@ -69,11 +69,18 @@ def nothing_to_correct(metric: str, original: Stat | None, gold: Stat | None, hi
     return ""
 
 
-def _means(records: Iterable[Record], seeds: Sequence[int]) -> dict[str, float]:
-    """Return each metric's mean over the records of ``seeds``, for the metrics that all of them have."""
-    mine = [record.metrics for record in records if record.seed in seeds]
+def _by_seed(records: Iterable[Record]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.seed, []).append(record)
+    return found
+
+
+def _means(records: Iterable[Record]) -> dict[str, float]:
+    """Return each metric's mean over records, for the metrics that all of them have."""
+    mine = [record.metrics for record in records]
     names = set.intersection(*map(set, mine)) if mine else ()
-    return {name: statistics.fmean(metrics[name] for metrics in mine) for name in sorted(names)}
+    return {name: statistics.fmean([metrics[name] for metrics in mine]) for name in sorted(names)}
 
 
 def curve_of(at: Mapping[float, Sequence[Record]], original: Sequence[Record], gold: Sequence[Record]) -> Curve | None:
@@ -82,15 +89,20 @@ def curve_of(at: Mapping[float, Sequence[Record]], original: Sequence[Record], g
     A seed that is missing anywhere is left out everywhere, since a mean over other seeds would be another curve; None
     where no seed has all.
     """
-    parts = [part for part in (original, gold, *at.values()) if part]
-    seeds = sorted(set.intersection(*({record.seed for record in part} for part in parts))) if parts else []
+    alphas = sorted(at)
+    parts = [_by_seed(part) for part in (original, gold, *(at[alpha] for alpha in alphas))]
+    there = [set(part) for part in parts if part]
+    seeds = sorted(set.intersection(*there)) if there else []
 
     def over(wanted: Sequence[int], inner: tuple[Curve, ...] = ()) -> Curve:
+        of_original, of_gold, *others = (
+            _means([record for seed in wanted for record in part.get(seed, ())]) for part in parts
+        )
         values: dict[str, dict[float, float]] = {}
-        for alpha in sorted(at):
-            for name, value in _means(at[alpha], wanted).items():
+        for alpha, means in zip(alphas, others, strict=True):
+            for name, value in means.items():
                 values.setdefault(name, {})[alpha] = value
-        return Curve(values, _means(gold, wanted), _means(original, wanted), inner)
+        return Curve(values, of_gold, of_original, inner)
 
     return over(seeds, tuple(over([seed]) for seed in seeds)) if seeds else None
 

@@ -180,6 +180,7 @@ class Worker:
                     seed,
                     validation_fraction=self.setup.plan.validation_fraction,
                     identification=self.setup.identification.make(),
+                    trusted=self.setup.identification.ours,
                 )
                 self._scenario, self._content = ((manipulation, seed), scenario), ""
                 if not _ours([*parts, self.setup.identification]):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cutk.errors import UsageError
 from cutk.report.experiments import experiments_of
+from cutk.run.records import Attempts
 
 
 def methods(experiments):
@@ -108,6 +111,16 @@ def test_the_oracle_is_the_best_on_the_test_set(made):
     assert best[0.1, 0] == 1
     assert best[1.0, 0] == 0
     assert not any(p.oracle for p in experiments_of(runs)[0].settings[0].points)
+
+
+def test_tables_parse_the_selected_points_alone(made):
+    run = made.run("ssd", 0.5, 0, made.grid((0.5, 0.9), (0.8, 0.9)))
+    read = Attempts(json.dumps(attempt.model_dump()).encode() for attempt in run.attempts)  # as a folder gives them
+    run = run.model_copy(update={"attempts": read})
+    (experiment,) = experiments_of([*(one for one in made.everything() if one.unlearner is None), run])
+    assert experiment.records()
+    assert [isinstance(one, bytes) for one in read._items] == [False, True]
+    assert [p.position for p in experiment.settings[0].points if p.run is run] == [0, 1]
 
 
 def test_filters(made):

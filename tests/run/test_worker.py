@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 from dataclasses import replace
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 
 import cutk
+import cutk.run.keys
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -278,6 +281,25 @@ def test_threads_decide_a_key(setup_of, tmp_path):
         assert keys("auto") == one  # a step of so small a model is worth no second thread
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("manipulation", ["badnet", "badnet+interclass-confusion"])
+def test_a_key_is_of_all_that_decides_a_cell_however_it_is_put_together(setup_of, tmp_path, manipulation):
+    setup = setup_of(manipulations=[manipulation], alphas=[0.5, 1.0], unlearners=["ssd", "none"], seeds=2)
+    study = Study(setup, Store(tmp_path))
+    for cell in study.cells:
+        whole = study.worker.decided_by(cell).model_dump(mode="json")
+        text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        assert study.worker.key(cell) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_changed_copy_has_a_key_of_its_own(setup_of, tmp_path):
+    study = Study(setup_of(alphas=[0.5]), Store(tmp_path))
+    decided = study.worker.decided_by(study.cells[0])
+    before = cutk.run.keys.key_of(decided)
+    other = decided.model_copy(update={"seed": decided.seed + 1})
+    assert cutk.run.keys.key_of(other) != before
+    assert cutk.run.keys.key_of(other.model_copy(update={"seed": decided.seed})) == before
 
 
 def test_a_folder_that_a_method_changes_moves_no_run(setup_of, having, tmp_path, monkeypatch):
