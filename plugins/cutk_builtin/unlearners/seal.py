@@ -48,7 +48,7 @@ class Seal(cutk.Unlearner):
     label y have instead: what M_o takes them for otherwise if that is mostly one class, else every class but y. From
     the second round on the probe sees the repaired model's features beside M_o's.
 
-    ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from M_o's weights shrunk
+    ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk
     towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q. Knows
     nothing of the kind of manipulation: one setting for all. Costs rounds · passes passes, a forward pass for each
     round, and what comes after.
@@ -61,14 +61,16 @@ class Seal(cutk.Unlearner):
     class Options(cutk.Options):
         """How much may be computed, and how sceptically."""
 
-        rounds: int = cutk.option(2, ge=0, le=100, help="rounds of detection and fine-tuning")
+        rounds: int = cutk.option(1, ge=0, le=100, help="rounds of detection and fine-tuning")
         passes: float = cutk.option(1.0, gt=0, le=1000, help="passes over S_tr in each round")
         lr: float | None = cutk.option(None, gt=0, help="peak learning rate of the rounds; none: half the recipe's")
         final: Literal["tune", "restart", "retrain"] = cutk.option(
             "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
         )
-        restart_part: float = cutk.option(0.25, gt=0, le=10, help="what part of a training follows a restart")
-        kept: float = cutk.option(0.3, ge=0, le=1, help="weight of the learned weights in those that it starts from")
+        restart_part: float = cutk.option(0.3, gt=0, le=10, help="what part of a training follows a restart")
+        kept: float = cutk.option(
+            0.5, ge=0, le=1, help="weight of the last round's weights in those that it starts from"
+        )
         penalty: float = cutk.option(20.0, gt=0, help="of the probe's squared weights, divided by how many are bad")
         refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
         threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what suspects have instead")
@@ -102,7 +104,7 @@ class Seal(cutk.Unlearner):
         if o.final == "retrain":
             return task.retrain(torch.arange(len(task.train)), loss=loss)
         steps = max(1, round(o.restart_part * task.recipe.options.steps))
-        return self._fit(task, shrunk(task.original, task.fresh(), o.kept), loss, steps, None)
+        return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, None)
 
     def _transition(self, task: cutk.Task, seen: Outputs, suspicion: Tensor) -> Tensor:
         labels = task.train.labels.to(seen.logits.device)
