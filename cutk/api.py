@@ -90,6 +90,7 @@ def bench(
     observers: Sequence[str] | str | None = None,
     recipe: Mapping[str, Any] | str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    suggests: Mapping[str, Mapping[str, Any]] | None = None,
     runs: PathLike | None = "runs",
     plugins: Iterable[PathLike] | PathLike = (),
     progress: Callable[[int, int, str], None] | None = None,
@@ -125,6 +126,7 @@ def bench(
         observers: who is told how it goes, besides ``progress``.
         recipe: the name of a recipe, or its options, with its ``name`` among them if it isn't the plan's.
         options: of components by name: ``{"ssd": {"dampening": 1}}``.
+        suggests: likewise, of components that needn't be in the plan; ``options`` overrule them.
         runs: folder in which results are kept and from which finished ones are read; with None they go with the report.
         plugins: Python files whose components may be used without being installed.
         progress: called as ``progress(done, cells, description)``.

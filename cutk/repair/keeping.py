@@ -140,6 +140,7 @@ class Kept:
             temporary.rename(place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            self._leave_nothing_empty()
 
     def count(self) -> int:
         """Return how many candidates are there."""
@@ -154,6 +155,9 @@ class Kept:
         """Remove the candidates, and the folder with them if it holds nothing else."""
         for path in self._folders():
             shutil.rmtree(path, ignore_errors=True)
+        self._leave_nothing_empty()
+
+    def _leave_nothing_empty(self) -> None:
         if self.folder is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it holds something
                 self.folder.rmdir()

@@ -321,7 +321,7 @@ def test_seal_may_retrain_without_a_round(task):
 def test_seal_counts_its_passes():
     sizes = cutk.Sizes(train=12, identified=2, batch_size=6, steps=4)
     for final, after in (("tune", 1 / 3), ("restart", 2 / 3 + 0.5), ("retrain", 2 / 3 + 2)):
-        prepare, rest = Seal.passes(Seal.Options(final=final, rounds=2, passes=1.5), sizes)
+        prepare, rest = Seal.passes(Seal.Options(final=final, rounds=2, passes=1.5, restart_part=0.25), sizes)
         assert (prepare, rest) == (pytest.approx(1 / 3), pytest.approx(3.0 + after))
 
 
