@@ -19,7 +19,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "seal": {},
     "nothing after the rounds": {"final": "tune"},
     "a whole training after the rounds": {"final": "retrain"},
-    "one round": {"rounds": 1},
+    "two rounds": {"rounds": 2},
     "no round: one look at the original": {"rounds": 0},
     "five rounds": {"rounds": 5},
     "the probe learns from S_f alone": {"refinements": 0},
