@@ -36,11 +36,13 @@ class Calibrated:
         return report.model_copy(update={"calibration": self.plan.run(self.runs, self.per_pass, left, saying(), tell)})
 
 
-def foretold(problem: Problem, methods: Methods, registry: Registry, options: dict[str, Any]) -> Calibrated | None:
-    """Say how long everything will take, and return the calibration, if that is asked for."""
+def foretold(
+    problem: Problem, methods: Methods, left: Methods, registry: Registry, options: dict[str, Any]
+) -> Calibrated | None:
+    """Say how long what is ``left`` of the methods will take, and return the calibration, if that is asked for."""
     from cutk.repair.foresight import per_pass_of, told_duration
 
-    if line := told_duration(problem, methods):
+    if left.unlearners and (line := told_duration(problem, left)):
         say(line)
     if not options["calibrate"]:
         if options["calibrate_alpha"] is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +29,17 @@ def kept_beside(out: Path) -> Iterator[Kept]:
     try:
         yield kept
     except KeyboardInterrupt:
-        count = kept.count()
-        there = f"{count} finished candidate{' is' if count == 1 else 's are'} in '{kept.folder}'"
-        say(f"Interrupted. {there}; the same command goes on from there." if count else "Interrupted.")
+        if count := kept.count():
+            there = f"{count} finished candidate{' is' if count == 1 else 's are'} in '{kept.folder}'"
+            say(f"Interrupted. {there}; the same command goes on from there.")
+        else:
+            say("Interrupted. No method was finished, so nothing is kept.")
         raise click.exceptions.Abort from None
     kept.drop()
 
 
-def take_up(kept: Kept, problem: Problem, methods: Methods, resume: bool) -> None:
-    """Say which methods' candidates are there already; refuse to ``resume`` where there are none."""
+def take_up(kept: Kept, problem: Problem, methods: Methods, resume: bool) -> Methods:
+    """Say which methods' candidates are there already, and return what is left; refuse to ``resume`` where none is."""
     there = kept.opened(problem, methods)
     if there:
         say(f"Going on from '{kept.folder}': {', '.join(there)} {'is' if len(there) == 1 else 'are'} there.")
@@ -45,3 +48,4 @@ def take_up(kept: Kept, problem: Problem, methods: Methods, resume: bool) -> Non
             f"--resume: nothing is finished of this repair in '{kept.folder}'. Model, data, list and options have to "
             "be the same. Leave --resume out to begin."
         )
+    return replace(methods, unlearners=tuple(one for one in methods.unlearners if one.name not in there))

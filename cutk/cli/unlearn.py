@@ -194,7 +194,7 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
 
 def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str], nested: Any, dataset: Any) -> Methods:
     """Return what is to be tried, every option validated."""
-    from cutk.repair.records import Limits
+    from cutk.repair.records import limits_of
     from cutk.repair.repairing import methods_of
 
     plan: dict[str, Any] = {
@@ -207,7 +207,7 @@ def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str]
     if nested:
         plan["options"] = nested
     budget = None if options["budget"] is None else seconds_in(options["budget"], "--budget")
-    limits = Limits(max_accuracy_loss=options["max_accuracy_loss"], budget_seconds=budget)
+    limits = limits_of(options["max_accuracy_loss"], budget)
     return methods_of(registry, plan, limits, options["seed"], dataset, options["suspects_by"])
 
 
@@ -237,6 +237,11 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     )
     problem.unreadable, problem.hashes = read.unreadable, read.hashes
     say(problem.sanity.line)
+    if own.weights.within:
+        say(
+            f"The weights lie under '{own.weights.within}' in '{options['weights']}'. What else is there isn't read, "
+            "and what is written is a state dict by itself."
+        )
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
     samples, material = (read.given, read.held_out), None
@@ -245,8 +250,8 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     if options["suspect_trigger"]:
         bgr, file = options["channels"] == "bgr", options["suspect_trigger"].expanduser()
         problem.suspect(read_trigger(file, problem.task.train.shape, bgr))
-    take_up(kept, problem, methods, options["resume"])
-    calibration = foretold(problem, methods, registry, options)
+    left = take_up(kept, problem, methods, options["resume"])
+    calibration = foretold(problem, methods, left, registry, options)
     gc.freeze()  # what was imported stays, and looking through it again and again takes long
     command = printable(shlex.join(["cutk", *(ctx.obj or {}).get("arguments", ())]))
     found = repair(problem, methods, saying(), tell, command, kept)
@@ -286,7 +291,8 @@ def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[
     if len(bad) and not len(still):
         raise UsageError("--bad: none of the bad samples can be read.")
     if left_out:
-        warn(f"{left_out} of {len(given)} images can't be read, {len(bad) - len(still)} bad ones among them; left out")
+        among = f"{len(bad) - len(still)} of the bad ones among them"
+        warn(f"{left_out} of {len(given)} images can't be read, {among}; left out")
     return kept, still, left_out
 
 

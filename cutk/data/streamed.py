@@ -66,7 +66,7 @@ class _Reader:
             try:
                 read.append(self.sample(index))
             except Exception as error:  # whatever the dataset's own code raises
-                return f"Sample {index} can't be read: {one_line(error)}."
+                return f"Sample {index} can't be read: {one_line(error).removesuffix('.')}."
         # As an array it goes through a pipe: a tensor goes through shared memory, of which containers have little.
         return torch.stack(read).numpy()
 

@@ -156,7 +156,7 @@ class Shown(NamedTuple):
 def shown_as(calibration: Calibration, max_loss: float) -> Shown:
     """Return a calibration as texts; what costs more than ``max_loss`` of retain accuracy is said to."""
     heading, *lines = rows_of(calibration)
-    remarks = [f"There was no time to plant {name}." for name in calibration.left_out]
+    remarks = [f"There was no time to plant {', '.join(calibration.left_out)}."] if calibration.left_out else []
     remarks += [f"{where} gave no number: {reason}" for where, reason in calibration.failed.items()]
     remarks += [f"{name} doesn't fit these data: {reason}" for name, reason in calibration.unfit.items()]
     remarks += [f"The runs are in '{calibration.runs}'."] if calibration.runs else []

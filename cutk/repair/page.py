@@ -91,7 +91,7 @@ def facts(report: RepairReport) -> list[tuple[str, str]]:
         ("Machine", f"{machine(report.environment)}; {versions(report.environment)}"),
     ]
     if samples.get("unreadable"):
-        found.insert(1, ("Left out", f"{samples['unreadable']:,} images that can't be read"))
+        found.insert(1, ("Left out", f"{samples['unreadable']:,} of the images, which can't be read"))
     if report.peak_bytes:
         found.append(("Peak memory", f"{report.peak_bytes / 2**20:,.0f} MiB, data and libraries included"))
     found += [(f"SHA-256 of the {what}", text) for what, text in report.hashes.items()]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cutk.errors import UsageError
 from cutk.repair.calibration import Calibration
 from cutk.repair.verdict import Proportion, Status
 from cutk.run.records import Environment
@@ -72,6 +73,15 @@ class Limits(_Part):
 
     max_accuracy_loss: float
     budget_seconds: float | None = None
+
+
+def limits_of(max_accuracy_loss: float, budget_seconds: float | None = None) -> Limits:
+    """Return limits as a user gave them; a ``UsageError`` says what can't be one."""
+    if not 0 <= max_accuracy_loss <= 1:
+        raise UsageError(f"max_accuracy_loss: expected 0 to 1, such as 0.01, got {max_accuracy_loss:g}.")
+    if budget_seconds is not None and not budget_seconds > 0:
+        raise UsageError(f"budget: expected more than no time, got {budget_seconds:g} seconds.")
+    return Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget_seconds)
 
 
 class Sanity(_Part):

@@ -76,10 +76,6 @@ def methods_of(
     Raises:
         UsageError: for the first name or option that doesn't fit.
     """
-    if not 0 <= limits.max_accuracy_loss <= 1:
-        raise UsageError(f"max_accuracy_loss: expected 0 to 1, such as 0.01, got {limits.max_accuracy_loss:g}.")
-    if limits.budget_seconds is not None and not limits.budget_seconds > 0:
-        raise UsageError(f"budget: expected more than no time, got {limits.budget_seconds:g} seconds.")
     content = layer(layer(read_preset("default", registry), read_preset(PRESET, registry)), given)
     suiting: Any = dataset or registry.get("dataset", content["dataset"]).component
     own = {name for name, values in dict(given.get("options", {})).items() if values}
@@ -175,7 +171,7 @@ def opened(
     says = seen(original, task, partial(tell, "original"))
     about = judged("original", says, says, task, classes)
     predicted = torch.zeros(0) if says.validation is None else says.validation
-    sanity = checked(original, held_out, predicted, about, recipe, classes, bgr)
+    sanity = checked(original, held_out, predicted, about, recipe, classes, bgr, stands_in)
     return Problem(task, classes, names, stands_in, recipe, says, about, sanity, made_anew)
 
 

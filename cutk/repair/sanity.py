@@ -138,14 +138,15 @@ def checked(
     recipe: Recipe,
     names: tuple[str, ...],
     bgr: bool = False,
+    stands_in: bool = False,
 ) -> Sanity:
     """Say how the weights do on held-out samples, or those that stand in for them, and on the bad ones.
 
-    ``bgr`` says that images come in that order of channels.
+    ``bgr`` says that images come in that order of channels, ``stands_in`` that ``samples`` were trained on.
     """
     reached = "–" if original.validation is None else original.validation.percent
     line = (
-        f"The weights reach {reached} on validation; "
+        f"The weights reach {reached} on {'training samples that are not listed' if stands_in else 'validation'}; "
         f"{original.as_labelled.percent} of the bad samples get their given label."
     )
     norm = samples.normalisation

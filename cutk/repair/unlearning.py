@@ -25,7 +25,7 @@ from cutk.plugins.registry import load_registry
 from cutk.repair.calibrating import ALPHA, calibrated
 from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
 from cutk.repair.page import page, thumbnails
-from cutk.repair.records import Limits, RepairReport, Suspect
+from cutk.repair.records import RepairReport, Suspect, limits_of
 from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
 from cutk.repair.saving import handed_over, save
 from cutk.repair.sources import in_order, overlap
@@ -260,7 +260,7 @@ def unlearn(
         given_plan["recipe"] = dict(recipe)
     if options:
         given_plan["options"] = {name: dict(values) for name, values in options.items()}
-    limits = Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget)
+    limits = limits_of(max_accuracy_loss, budget)
     registry, began = load_registry(inline=plugins), time.monotonic()
     methods = methods_of(registry, given_plan, limits, seed, suspects_by=suspects_by)
     given = given_by(dataset, None, labels, classes, collate)

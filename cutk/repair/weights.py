@@ -49,12 +49,14 @@ class Weights:
         sha256: of the file.
         note: what ``cutk train`` noted beside them: classes, normalisation.
         keys: the model's key for each of the user's, once they are ``fitted``.
+        within: under which name the file kept them beside other things, which aren't read.
     """
 
     tensors: dict[str, Tensor]
     sha256: str
     note: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    within: str = ""
 
     def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a model's state under the user's keys and in their dtypes."""
@@ -73,12 +75,13 @@ def read_weights(file: Path) -> Weights:
         with file.open("rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         note: dict[str, Any] = {}
+        within = ""
         if file.suffix == ".safetensors":
             with safetensors.safe_open(file, framework="pt") as opened:
                 note = _note(opened.metadata())
             tensors: Any = safetensors.torch.load_file(file)
         else:
-            tensors = _state_dict(file, _unpickled(file))
+            tensors, within = _state_dict(file, _unpickled(file))
     except SafetensorError as error:
         raise UsageError(f"'{file}' is damaged, or no safetensors file ({one_line(error)}).") from None
     except OSError as error:
@@ -88,7 +91,7 @@ def read_weights(file: Path) -> Weights:
     broken = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
         raise UsageError(f"'{file}': expected finite weights, got others in {_few(broken)}. Did training diverge?")
-    return Weights(tensors, sha256, note)
+    return Weights(tensors, sha256, note, within=within)
 
 
 def _note(metadata: Mapping[str, str] | None) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def _unpickled(file: Path) -> Any:
             raise UsageError(
                 f"'{file}' is a whole pickled module ({_few(wanted)}), and reading one runs code: expected a state "
                 f"dict. Convert it, where you trust it: model = torch.load('{file}', map_location='cpu', "
-                f"weights_only=False); {convert}"
+                f"weights_only=False), of which take the module if it holds more; {convert}"
             ) from None
         raise UsageError(f"'{file}' is damaged, or no state dict ({one_line(error)[:200]}).") from None
     except Exception as error:  # readers of damaged files don't agree on what they raise
@@ -183,17 +186,19 @@ def _runs_code(name: str) -> bool:
     return root in _DANGEROUS or (root != "torch" and not last[:1].isupper())
 
 
-def _state_dict(file: Path, content: Any) -> dict[str, Tensor]:
-    """Return the state dict in a checkpoint."""
+def _state_dict(file: Path, content: Any) -> tuple[dict[str, Tensor], str]:
+    """Return the state dict in a checkpoint, and under which name it lies there; under none if it is all of it."""
 
     def tensors_in(value: Any) -> bool:
         return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
 
     if isinstance(content, Mapping):
-        for found in (content, *(content.get(name) for name in _NESTED)):
+        for name, found in (("", content), *((name, content.get(name)) for name in _NESTED)):
             if found is not None and tensors_in(found):
-                return {str(key): value.detach() for key, value in found.items() if isinstance(value, Tensor)}
-    came = f"{type(content).__name__} of {_few(map(str, content))}" if isinstance(content, Mapping) else type(content)
+                return {str(key): value.detach() for key, value in found.items() if isinstance(value, Tensor)}, name
+    came = type(content).__name__
+    if isinstance(content, Mapping):
+        came += f" of {_few(map(str, content))}" if content else ", an empty one"
     raise UsageError(f"'{file}': expected a state dict, names and tensors, got {came}.")
 
 

@@ -50,6 +50,9 @@ def save_weights(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     """Write tensors to a ``.safetensors`` file, or as a state dict to any other."""
     if file.suffix == ".safetensors":
         safetensors.torch.save_file(tensors, file, metadata={"format": "pt", **(metadata or {})})
+        mask = os.umask(0)
+        os.umask(mask)
+        file.chmod(0o666 & ~mask)  # the library makes it its owner's alone
     else:
         torch.save(tensors, file)
 

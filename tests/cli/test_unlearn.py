@@ -276,6 +276,7 @@ def test_what_detect_cannot_do_is_one_line(run, case, more, over, said):
 def test_without_validation_samples_training_samples_stand_in(run, case):
     ran = run(*given("--max-accuracy-loss", "0.1", without=["--validation"]))
     assert ran.code == 0, ran.err
+    assert ran.err.startswith("The weights reach 100.0 % on training samples that are not listed; ")
     assert "No validation samples were given" in ran.out
     assert json.loads((case / "repaired" / "report.json").read_text())["stands_in"]
 
@@ -283,6 +284,29 @@ def test_without_validation_samples_training_samples_stand_in(run, case):
 def test_the_weights_may_be_written_in_another_format(run, case):
     assert run(*given("--format", "pt")).code == 0
     assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
+
+
+def test_what_lies_beside_the_weights_is_told_to_be_left(run, case):
+    torch.save({"epoch": 3, "state_dict": weights()}, case / "last.ckpt")
+    ran = run(*given(weights="last.ckpt"))
+    assert ran.code == 0, ran.err
+    assert "The weights lie under 'state_dict' in 'last.ckpt'. What else is there isn't read" in ran.err
+    assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
+
+
+def test_others_may_read_the_weights(run, case):
+    assert run(*given()).code == 0
+    modes = {path.stat().st_mode for path in (case / "repaired").iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("value", ["nan", "-0.1", "2"])
+def test_a_limit_that_is_none_is_refused(run, case, value):
+    ran = run(*given("--max-accuracy-loss", value))
+    assert (ran.code, ran.out) == (2, "")
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("Error: ")]
+    assert value in line
+    assert not (case / "repaired").exists()
 
 
 def test_what_is_unreadable_may_be_left_out(run, case):
@@ -294,7 +318,7 @@ def test_what_is_unreadable_may_be_left_out(run, case):
     assert not (case / "repaired").exists()
     ran = run(*given("--skip-unreadable"))
     assert ran.code == 0, ran.err
-    assert "2 of 42 images can't be read, 1 bad ones among them" in ran.err
+    assert "2 of 42 images can't be read, 1 of the bad ones among them" in ran.err
     assert "3 of 3 bad samples" in ran.out
     assert json.loads((case / "repaired" / "report.json").read_text())["samples"]["unreadable"] == 2
 

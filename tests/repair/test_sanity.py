@@ -34,7 +34,7 @@ def sanity(net, x, y, **more):
 def test_weights_that_fit_pass(poisoned):
     found = sanity(poisoned.net, poisoned.x, poisoned.y, mean=[MEAN], std=[STD])
     assert not found.near_chance
-    assert re.match(r"The weights reach (9\d|100).\d % on validation; ", found.line)
+    assert re.match(r"The weights reach (9\d|100).\d % on training samples that are not listed; ", found.line)
     assert "of the bad samples get their given label" in found.line
 
 
