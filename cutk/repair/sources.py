@@ -133,7 +133,8 @@ def in_order(given: Given, classes: Sequence[str], what: str) -> Given:
 def bad_in(file: Path, given: Given, root: Path | None) -> tuple[Tensor, str]:
     """Return the indices that a list names, int64 ``[n]``, sorted, and its SHA-256.
 
-    An entry is a file's name, relative to the data or as it is opened from here, or an index.
+    An entry is a file's name, relative to the data or as it is opened from here, also as Windows writes it, or an
+    index.
 
     Raises:
         UsageError: lists what matches nothing, is out of range, or there twice.
@@ -144,8 +145,8 @@ def bad_in(file: Path, given: Given, root: Path | None) -> tuple[Tensor, str]:
     found: Counter[int] = Counter()
     unknown = []
     for entry in entries:
-        plain = Path(entry).as_posix()
-        spellings = [entry, plain, *(plain.removeprefix(head) for head in heads)]
+        plain, turned = Path(entry).as_posix(), Path(entry.replace("\\", "/")).as_posix()
+        spellings = [entry, plain, turned, *(each.removeprefix(head) for each in (plain, turned) for head in heads)]
         index = next((known[each] for each in spellings if each in known), None)
         if index is None and entry.isascii() and entry.isdecimal() and len(entry) < 20 and int(entry) < len(given):
             index = int(entry)
@@ -158,7 +159,8 @@ def bad_in(file: Path, given: Given, root: Path | None) -> tuple[Tensor, str]:
         raise UsageError(
             f"--bad: {len(unknown)} of {len(entries)} entries match no sample: {_few(unknown)}. Expected "
             f"{'names relative to the data' + first + ', or ' if given.names else ''}indices from 0 to "
-            f"{len(given) - 1}. Nothing was computed."
+            f"{len(given) - 1}.{' Columns are separated by commas, not semicolons.' if ';' in unknown[0] else ''} "
+            "Nothing was computed."
         )
     if twice := [index for index, count in found.items() if count > 1]:
         named = [given.names[index] if given.names else str(index) for index in twice]

@@ -286,6 +286,20 @@ def test_the_weights_may_be_written_in_another_format(run, case):
     assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
 
 
+def test_a_list_from_windows_is_read(run, case):
+    (case / "bad.txt").write_bytes(b"".join(b"blue\\bad%d.png\r\n" % i for i in range(4)))
+    ran = run(*given())
+    assert ran.code == 0, ran.err
+    assert "4 of 4 bad samples" in ran.out
+
+
+def test_a_table_with_semicolons_is_told_what_to_use(run, case):
+    (case / "bad.csv").write_text("path;why\nblue/bad1.png;odd\n")
+    ran = run(*given(bad="bad.csv"))
+    assert ran.code == 2
+    assert "Columns are separated by commas, not semicolons." in ran.err
+
+
 def test_what_lies_beside_the_weights_is_told_to_be_left(run, case):
     torch.save({"epoch": 3, "state_dict": weights()}, case / "last.ckpt")
     ran = run(*given(weights="last.ckpt"))
