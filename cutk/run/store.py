@@ -107,7 +107,9 @@ class Store:
 
     def has(self, run: Run) -> bool:
         """Say whether there is a record of a run, without reading it."""
-        return os.path.isfile(self._file(kind_of(run), run.key, RECORD))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # what else happens is no answer
+            return stat.S_ISREG(os.stat(self._file(kind_of(run), run.key, RECORD)).st_mode)
+        return False
 
     def parcel(self, kind: Kind, key: str) -> Parcel | None:
         """Return a run with its weights, or None if it isn't there; raises as ``read`` does."""
