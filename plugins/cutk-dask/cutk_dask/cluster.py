@@ -48,7 +48,7 @@ class Jobs:
         self._client, self._hear, self._needs, self._limit = client, hear, needs, limit
         self._address = client.scheduler.address
         self._futures: dict[str, Any] = {}
-        self._lost = False
+        self._lost = self._closed = False
         # Results wait their turn behind what led to them, and hearing takes its time, which the client hasn't.
         self._turn = ThreadPoolExecutor(1)
         # The scheduler forgets what was told under a client's name some time after the client is gone.
@@ -60,7 +60,8 @@ class Jobs:
     async def _watching(self) -> None:
         """Say once, each time, that all workers have been gone for a while: a scheduler waits for others silently."""
         since, told = time.monotonic(), False
-        while not self._lost:
+        # That it is cancelled may become another error on its way out of a question to the scheduler.
+        while not (self._lost or self._closed):
             await asyncio.sleep(ALONE / 5)
             with suppress(Exception):  # a scheduler that doesn't answer is noticed elsewhere
                 workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
@@ -130,6 +131,7 @@ class Jobs:
 
     def close(self) -> None:
         """Take no more jobs, cancel those that aren't done, and hear what was sent."""
+        self._closed = True
         self._watch.cancel()
         with suppress(Exception):
             if self._futures and not self._lost:
