@@ -41,7 +41,7 @@ def test_a_study_that_is_killed_at_any_moment_goes_on(executor, bench, uninterru
     wanted = uninterrupted().results()
     assert whole.results() == wanted
     killed = []
-    for turn in range(400 if soak else 12):
+    for turn in range(400 if soak else 20):
         bench.begin()
         at = chance.randint(1, whole.whole.events)
         ran = bench.run(*more, kill=at, whom=("group", "parent")[turn % 2])

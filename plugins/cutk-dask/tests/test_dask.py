@@ -374,8 +374,8 @@ def test_a_cluster_of_its_own_survives_a_worker_and_keeps_to_itself_what_is_prin
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 def test_ctrl_c_ends_the_workers_of_a_cluster_of_its_own(started):
-    process = started("wait", "--executor", "dask", "-o", "dask.workers=1")
-    workers = waiting(process, 1)
+    process = started("wait", "--executor", "dask", "-o", "dask.workers=2")
+    workers = waiting(process, 2)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130, err

@@ -86,7 +86,7 @@ class Killer(threading.Thread):
 def test_workers_that_are_killed_at_many_moments_change_nothing(bench, workers, records, weights, tmp_path):
     alone, chance = bench(runs=tmp_path / "alone", **MORE), random.Random(SOAK)  # noqa: S311
     killed = turn = 0
-    while killed < (400 if SOAK else 8):
+    while killed < (400 if SOAK else 20):
         workers.scheduler.wait_for_workers(2, timeout=PATIENCE)
         with Killer(workers, chance) as killer:
             # Runs that travel are lost on their way, too.
@@ -101,7 +101,7 @@ def test_workers_that_are_killed_at_many_moments_change_nothing(bench, workers, 
 def test_a_study_that_is_killed_goes_on_with_the_same_cluster(bench, started, workers, records, tmp_path):
     alone, chance = bench(runs=tmp_path / "alone"), random.Random(SOAK)  # noqa: S311
     executor = f"dask:{workers.address}"
-    for turn in range(20 if SOAK else 1):
+    for turn in range(20 if SOAK else 2):
         workers.scheduler.wait_for_workers(2, timeout=PATIENCE)
         process = started(
             "nothing", "--executor", executor, "--threads", "1", "--observer", "events", "--device", "cpu"
