@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
@@ -28,11 +27,11 @@ from cutk.run.files import (
     WEIGHTS,
     Damaged,
     Unreadable,
-    apart,
     load_weights,
     own_name,
     parse_record,
     write_record,
+    write_weights,
 )
 from cutk.run.keys import key_of
 
@@ -131,8 +130,7 @@ class Kept:
         temporary = place.parent / own_name()
         try:
             temporary.mkdir(parents=True)
-            safetensors.torch.save_file(apart(one.model.state_dict()), temporary / WEIGHTS)
-            digest = hashlib.sha256((temporary / WEIGHTS).read_bytes()).hexdigest()
+            digest, _ = write_weights(temporary / WEIGHTS, one.model.state_dict())
             write_record(
                 temporary / RECORD, _Written(judged=one.judged, score=asdict(one.score), weights_sha256=digest)
             )

@@ -19,6 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
+import safetensors.torch
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from safetensors import SafetensorError
@@ -144,6 +145,17 @@ def regular(path: Path) -> BufferedReader:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise Damaged("it is not a file")
     return open(path, "rb", opener=os.open)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor] | bytes) -> tuple[str, int]:
+    """Write tensors, or what they are as a file, durably; return the file's SHA-256 and how many bytes it has."""
+    if isinstance(weights, bytes):
+        path.write_bytes(weights)
+    else:
+        safetensors.torch.save_file(apart(weights), path)
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
 
 
 def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:

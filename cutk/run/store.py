@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cutk.errors import UsageError, one_line, printable
@@ -25,7 +24,6 @@ from cutk.run.files import (
     WEIGHTS,
     Damaged,
     Unreadable,
-    apart,
     is_abandoned,
     load_weights,
     move_run,
@@ -38,6 +36,7 @@ from cutk.run.files import (
     whole_run,
     write_over,
     write_record,
+    write_weights,
 )
 from cutk.run.keys import KINDS, Kind, kind_of
 from cutk.run.records import Failure, Run
@@ -193,13 +192,7 @@ class Store:
         temporary = folder.parent / own_name()
         try:
             temporary.mkdir(parents=True)
-            if isinstance(weights, bytes):
-                (temporary / WEIGHTS).write_bytes(weights)
-            else:
-                save_file(apart(weights), temporary / WEIGHTS)
-            with (temporary / WEIGHTS).open("r+b") as file:
-                os.fsync(file.fileno())
-                digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+            digest, size = write_weights(temporary / WEIGHTS, weights)
             run = run.model_copy(update={"weights_sha256": digest, "weights_bytes": size})
             write_record(temporary / RECORD, run)
             move_run(temporary, folder, replace=replace)

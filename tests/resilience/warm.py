@@ -93,11 +93,11 @@ class Fate:
 
 def watch(fate):
     """Let ``fate`` hear of what Python doesn't tell: looks, and files that are written in several steps."""
+    import safetensors.torch as tensors_in_files
     from safetensors import SafetensorError
 
     import cutk.run.files as filing
     import cutk.run.observer as observing
-    import cutk.run.store as storing
 
     sys.addaudithook(fate.heard)
     looks = {name: getattr(os, name) for name in ("stat", "lstat")}
@@ -112,7 +112,7 @@ def watch(fate):
 
     for name in looks:
         setattr(os, name, looking(name))
-    sync, save, load = os.fsync, storing.save_file, filing.load_file
+    sync, save, load = os.fsync, tensors_in_files.save_file, filing.load_file
 
     def synced(number):
         fate.busy = True
@@ -151,7 +151,7 @@ def watch(fate):
             raise FileNotFoundError(f"No such file or directory: {path}") from None
         return load(path)
 
-    os.fsync, storing.save_file, filing.load_file = synced, saved, loaded
+    os.fsync, tensors_in_files.save_file, filing.load_file = synced, saved, loaded
     telling = observing.Observers._telling
 
     def counting(self, name):
