@@ -7,7 +7,7 @@ import functools
 import linecache
 import os
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import FrameType, TracebackType
 
 _CORE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -25,6 +25,15 @@ class UsageError(CutkError):
 
 class CellError(CutkError):
     """One computation gave no usable result; the sweep goes on without it."""
+
+
+def conjoined(texts: Sequence[str]) -> str:
+    """Return texts as a sentence lists them; nothing of none.
+
+    >>> conjoined(["a", "b", "c"]), conjoined(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
 def printable(text: str) -> str:

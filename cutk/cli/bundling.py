@@ -6,43 +6,16 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from cutk.cli.own import Checkpoint
-    from cutk.cli.progress import Tell
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.bundle.material import Material
-    from cutk.repair.records import RepairReport
-    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.repairing import Methods, Problem, Tell
     from cutk.repair.weights import Weights
 
-__all__ = ["as_written", "material_from", "print_bundle", "require_libraries", "write_bundle"]
-
-
-def require_libraries() -> None:
-    """Refuse to begin without what a bundle is made with."""
-    from cutk.repair.bundle.writing import require_libraries
-
-    require_libraries("--bundle")
-
-
-def print_bundle(folder: Path) -> None:
-    """Print what the bundle in a repair's folder comes to."""
-    from cutk.repair.bundle.writing import print_bundle
-
-    print_bundle(folder)
-
-
-def write_bundle(
-    folder: Path, material: Material, report: RepairReport, model: nn.Module | None, weights: str, tell: Tell
-) -> None:
-    """Write the evidence beside a repair."""
-    from cutk.repair.bundle.writing import write_bundle
-
-    write_bundle(folder, material, report, model, weights, tell)
+__all__ = ["as_written", "material_from"]
 
 
 def material_from(

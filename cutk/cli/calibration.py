@@ -13,9 +13,9 @@ from cutk.errors import UsageError
 
 if TYPE_CHECKING:
     from cutk.plugins.registry import Registry
-    from cutk.repair.calibrating import Calibrating, Tell
+    from cutk.repair.calibrating import Calibrating
     from cutk.repair.records import RepairReport
-    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.repairing import Methods, Problem, Tell
 
 __all__ = ["Calibrated", "foretold"]
 
@@ -42,16 +42,17 @@ def foretold(
     """Say how long what is ``left`` of the methods will take, and return the calibration, if that is asked for."""
     from cutk.repair.foresight import per_pass_of, told_duration
 
-    if left.unlearners and (line := told_duration(problem, left)):
+    per_pass = per_pass_of(problem) if options["calibrate"] else None
+    if left.unlearners and (line := told_duration(problem, left, per_pass)):
         say(line)
-    if not options["calibrate"]:
+    if per_pass is None:
         if options["calibrate_alpha"] is not None:
             raise UsageError("--calibrate-alpha says nothing without --calibrate. Leave it out, or give both.")
         return None
     from cutk.repair.calibrating import ALPHA, Calibrating
 
     plan = Calibrating(problem, methods, registry, options["calibrate_alpha"] or ALPHA)
-    per_pass, budget = per_pass_of(problem), methods.limits.budget_seconds
+    budget = methods.limits.budget_seconds
     say(plan.forecast(per_pass))
     out: Path = options["out"]
     runs = out.with_name(f"{out.name}-calibration")

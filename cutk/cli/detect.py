@@ -32,7 +32,7 @@ from cutk.cli.own import (
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
-    from cutk.cli.progress import Tell
+    from cutk.repair.repairing import Tell
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})

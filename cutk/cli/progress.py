@@ -31,14 +31,14 @@ from cutk.run.observer import Observer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cutk.repair.repairing import Tell
     from cutk.run.records import Run
 
-__all__ = ["PlainObserver", "RichObserver", "Tell", "telling", "watching"]
+__all__ = ["PlainObserver", "RichObserver", "telling", "watching"]
 
 # Lines about one long cell come this many seconds apart at least.
 _QUIET = 30.0
 OnError = Callable[[BaseException], None] | None
-Tell = Callable[[str, int, int], None]
 
 
 def rate(done: float, seconds: float) -> str:

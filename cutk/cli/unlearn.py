@@ -40,11 +40,10 @@ from cutk.errors import UsageError, printable
 if TYPE_CHECKING:
     import torch
 
-    from cutk.cli.progress import Tell
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.keeping import Kept
-    from cutk.repair.repairing import Found, Methods
+    from cutk.repair.repairing import Found, Methods, Tell
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -151,13 +150,15 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     options["out"] = options["out"].expanduser()
     require_free(options["out"], options["force"])
     if options["bundle"]:
-        bundling.require_libraries()
+        from cutk.repair.bundle.writing import print_bundle, require_libraries
+
+        require_libraries("--bundle")
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, kept_beside(options["out"]) as kept, contextlib.redirect_stdout(sys.stderr):
         found = _carried_out(ctx, options, tell, kept)
     print_repair(found.report, found.suspects, options["out"])
     if options["bundle"]:
-        bundling.print_bundle(options["out"])
+        print_bundle(options["out"])
     return 0 if found.report.repaired else 1
 
 
@@ -268,8 +269,10 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
         if tensors is not None:
             save_weights(folder / f"model.{form}", tensors)
         if material is not None:
+            from cutk.repair.bundle.writing import write_bundle
+
             model = None if tensors is None else bundling.as_written(inner, own.weights, tensors)  # type: ignore[arg-type]
-            bundling.write_bundle(folder, material, report, model, f"model.{form}", tell)
+            write_bundle(folder, material, report, model, f"model.{form}", tell)
 
     written(options["out"], report, texts, save)
     return found

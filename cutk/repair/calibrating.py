@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from cutk.plugins.registry import Entry, Registry
 from cutk.repair.calibration import Calibration, Trial
 from cutk.repair.foresight import per_pass_of
 from cutk.repair.own import architecture_of, data_entry, network_entry, splits_of
-from cutk.repair.repairing import Methods, Problem
+from cutk.repair.repairing import Methods, Problem, Tell
 from cutk.repair.verdict import proportion
 from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, work_of
@@ -32,11 +32,10 @@ from cutk.run.records import Record
 from cutk.run.store import Store
 from cutk.run.study import Results, Study
 
-__all__ = ["ALPHA", "Calibrating", "Tell", "calibrated"]
+__all__ = ["ALPHA", "Calibrating", "calibrated"]
 
 # What part of the bad samples may be on a list, where nobody says.
 ALPHA = 0.5
-Tell = Callable[[str, int, int], None]
 
 
 class _Telling(Observer):
@@ -168,10 +167,13 @@ class Calibrating:
         asked = points * len(self.splits.validation or ()) + len(works) * 2 * len(self.splits.test)
         return sum(filter(None, works)) + FORWARD * asked / sizes.train, works.count(None)
 
+    def seconds(self, per_pass: float) -> float:
+        """Return how long a manipulation takes, given the seconds of a pass over all of the user's samples."""
+        return self.passes()[0] * per_pass * len(self.splits.train) / len(self.problem.task.train)
+
     def forecast(self, per_pass: float) -> str:
         """Say what is planted and how long it takes, given the seconds of a pass over all of the user's samples."""
-        passes, untold = self.passes()
-        each = passes * per_pass * len(self.splits.train) / len(self.problem.task.train)
+        each, untold = self.seconds(per_pass), self.passes()[1]
         names = ", ".join(self.fitting)
         more = "more than" if untold else "about"
         trainings = 2 * len(self.fitting)
@@ -193,7 +195,7 @@ class Calibrating:
             tell: told how far it is.
         """
         began, store = time.monotonic(), Store(runs)
-        each = self.passes()[0] * per_pass * len(self.splits.train) / len(self.problem.task.train)
+        each = self.seconds(per_pass)
         trials: list[Trial] = []
         failed: dict[str, str] = {}
         left_out: list[str] = []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from cutk.errors import conjoined
 from cutk.repair.verdict import Proportion, percent
 from cutk.run.summary import RECOVERED
 
@@ -111,18 +111,18 @@ def sentences_of(calibration: Calibration, max_loss: float) -> list[str]:
         mine = [one for one in calibration.trials if one.unlearner == name]
         words = {"heals": "heals", "in part": "heals in part", "does not heal": "does not heal", "harms": "harms"}
         parts = [
-            f"{words[outcome]} {_listed([_told(one, max_loss) for one in those])}"
+            f"{words[outcome]} {conjoined([_told(one, max_loss) for one in those])}"
             for outcome in words
             if (those := [one for one in mine if one.outcome == outcome])
         ]
-        text = f"On data like yours {name} {_listed(parts)}" if parts else ""
+        text = f"On data like yours {name} {conjoined(parts)}" if parts else ""
         if harmless := [one.manipulation for one in mine if one.outcome == "no damage"]:
-            doing = f"{_listed(harmless)} did no damage that shows, so there was nothing to heal"
+            doing = f"{conjoined(harmless)} did no damage that shows, so there was nothing to heal"
             text = f"{text}; {doing}" if text else f"On data like yours {doing} for {name}"
             broken = [one for one in mine if one.outcome == "no damage" and _lost(one) > max_loss + 1e-9]
             if broken:
                 costs = [f"{100 * _lost(one):.1f} points with {one.manipulation}" for one in broken]
-                text += f"; {name} costs {_listed(costs)} elsewhere nonetheless"
+                text += f"; {name} costs {conjoined(costs)} elsewhere nonetheless"
         found.append(f"{text}.")
     return found
 
@@ -137,10 +137,6 @@ def _told(trial: Trial, max_loss: float) -> str:
     cost = f", at the cost of {100 * lost:.1f} points elsewhere" if lost > max_loss + 1e-9 else ""
     change = f"{trial.original.percent} → {trial.corrected.percent}"
     return f"{trial.manipulation} ({change}, gold {trial.gold.percent}{cost})"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1]))) if texts else ""
 
 
 class Shown(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 
 from cutk.chance import isolated_rng
 from cutk.components import Sizes
@@ -45,13 +44,16 @@ def passes_of(problem: Problem, methods: Methods) -> tuple[float, list[str]]:
     return sum(filter(None, works.values())) + FORWARD * asked / len(task.train), untold
 
 
-def told_duration(problem: Problem, methods: Methods) -> str:
-    """Say how long the methods will take, if that is long; nothing if it isn't."""
+def told_duration(problem: Problem, methods: Methods, per_pass: float | None = None) -> str:
+    """Say how long the methods will take, if that is long; nothing if it isn't.
+
+    ``per_pass`` are the seconds of a pass, measured if not given.
+    """
     passes, untold = passes_of(problem, methods)
-    seconds = passes * per_pass_of(problem, passes)
+    seconds = passes * (per_pass_of(problem, passes) if per_pass is None else per_pass)
     if seconds < _LONG:
         return ""
-    points = _listed([f"{one.name} ({len(one.points)})" for one in methods.unlearners])
+    points = ", ".join(f"{one.name} ({len(one.points)})" for one in methods.unlearners)
     budget = methods.limits.budget_seconds
     if budget is None:
         after = "--budget bounds it, --search default tries one point of each"
@@ -59,7 +61,3 @@ def told_duration(problem: Problem, methods: Methods) -> str:
         after = f"the budget ends it after {duration(budget)}"
     how_long = f"{'more than' if untold else 'about'} {duration(seconds)}"
     return f"Points to try: {points}. That takes {how_long} here, as far as a quick measurement tells; {after}."
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return ", ".join(texts)

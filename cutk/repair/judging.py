@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from cutk.data.batches import Stamp, TrainSet
 from cutk.learning.network import layers
-from cutk.learning.recipe import Recipe, classes_of
+from cutk.learning.recipe import Progress, Recipe, classes_of
 from cutk.problem.task import Task
 from cutk.repair.records import Judged, Touched
 from cutk.repair.verdict import Proportion, proportion
@@ -20,7 +19,6 @@ __all__ = ["Outputs", "Seen", "attacked", "judged", "outputs", "seen", "touched"
 
 # So many samples go through a model before it is told how far it has come.
 _AT_ONCE = 4096
-Tell = Callable[[int, int], None]
 
 
 class Outputs(NamedTuple):
@@ -30,7 +28,7 @@ class Outputs(NamedTuple):
     of_label: Tensor
 
 
-def outputs(model: nn.Module, samples: TrainSet, recipe: Recipe, tell: Tell | None = None) -> Outputs:
+def outputs(model: nn.Module, samples: TrainSet, recipe: Recipe, tell: Progress | None = None) -> Outputs:
     """Ask a model about all samples, in parts: logits of a million samples in a thousand classes don't fit."""
     parts = []
     for part in torch.split(torch.arange(len(samples)), _AT_ONCE):
@@ -50,7 +48,7 @@ class Seen:
     validation: Tensor | None
 
 
-def seen(model: nn.Module, problem: Task, tell: Tell | None = None) -> Seen:
+def seen(model: nn.Module, problem: Task, tell: Progress | None = None) -> Seen:
     """Ask a model about everything that the developer has."""
     validation = None if problem.validation is None else problem.recipe.predict(model, problem.validation)
     return Seen(outputs(model, problem.train, problem.recipe, tell), validation)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from cutk.errors import conjoined
+
 __all__ = ["Proportion", "Status", "lagging", "percent", "proportion", "told_classes", "wilson"]
 
 Status = Literal["repaired", "in part", "not repaired"]
@@ -102,4 +104,4 @@ def told_classes(names: Sequence[str], most: int = 5) -> str:
     quoted = [f"'{name}'" for name in names[:most]]
     if len(names) > most:
         return f"{', '.join(quoted)} and {len(names) - most} more"
-    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]])) if quoted else ""
+    return conjoined(quoted)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from cutk.errors import conjoined
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Setting, stat_of
 from cutk.report.origins import counted, mixed
 from cutk.run.records import Measured
@@ -45,7 +46,7 @@ def _at(alphas: Sequence[float]) -> str:
 
 def _row(names: Sequence[str]) -> str:
     shown = [*names] if len(names) <= _MOST else [*names[: _MOST - 1], f"{len(names) - _MOST + 1} more"]
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    return conjoined(shown)
 
 
 def _damage(setting: Setting, aim: Measured, utility: Measured | None) -> str:

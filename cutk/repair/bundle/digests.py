@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,12 @@ from torch import Tensor
 from cutk.data.given import Given
 from cutk.data.images import ImageFiles, unreadable
 from cutk.errors import printable
+from cutk.learning.recipe import Progress
 from cutk.repair.bundle.evidence import Data, File
 from cutk.repair.sources import digests_of
 from cutk.run.files import apart
 
 __all__ = ["data_of", "digest_of_indices", "digest_of_lines", "digest_of_tensors", "file_at"]
-
-Tell = Callable[[int, int], None]
 
 
 def file_at(path: Path, shown: str | None = None) -> File:
@@ -54,7 +53,7 @@ def digest_of_indices(indices: Tensor) -> str:
     return digest_of_lines(map(str, sorted(indices.tolist())))
 
 
-def data_of(given: Given, shape: tuple[int, ...], tell: Tell, source: str = "") -> Data:
+def data_of(given: Given, shape: tuple[int, ...], tell: Progress, source: str = "") -> Data:
     """Return samples by what they hold, read one after another."""
     in_files = isinstance(given.content, ImageFiles)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from cutk.learning.recipe import Progress
 from cutk.repair.bundle.digests import data_of
 from cutk.repair.bundle.evidence import Code, Data, File
 from cutk.repair.inputs import Adapted
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Material", "entries_of", "material_of"]
 
-Tell = Callable[[int, int], None]
 # Models are compared on so many samples at most.
 _ASKED = 200
 
@@ -52,7 +51,7 @@ class Material:
     sources: tuple[str, str] = ("", "")
     _data: tuple[Data, Data | None] | None = None
 
-    def data(self, tell: Tell) -> tuple[Data, Data | None]:
+    def data(self, tell: Progress) -> tuple[Data, Data | None]:
         """Return training and validation samples by what they hold, which is read the first time."""
         if self._data is None:
             training = data_of(self.given, self.shape, tell, self.sources[0])

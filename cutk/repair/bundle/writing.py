@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from cutk.errors import Caught, UsageError, shortened
+from cutk.errors import Caught, UsageError, conjoined, shortened
 from cutk.repair.bundle.bom import bom
 from cutk.repair.bundle.card import card, task_of
 from cutk.repair.bundle.digests import digest_of_indices, file_at
@@ -36,6 +37,9 @@ from cutk.repair.records import RepairReport
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
 
+if TYPE_CHECKING:
+    from cutk.repair.repairing import Tell
+
 __all__ = ["print_bundle", "require_libraries", "write_bundle"]
 
 # Of a reason that an exporter gives, as the terminal shows it.
@@ -47,7 +51,6 @@ _LIBRARIES = {
     "onnxscript": "onnxscript",
     "onnxruntime": "onnxruntime",
 }
-Tell = Callable[[str, int, int], None]
 
 
 def require_libraries(asked: str) -> None:
@@ -58,8 +61,7 @@ def require_libraries(asked: str) -> None:
     """
     missing = [name for module, name in _LIBRARIES.items() if find_spec(module) is None]
     if missing:
-        listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
-        raise UsageError(f"{asked} needs {listed}, not installed here: pip install 'cutk[bundle]'")
+        raise UsageError(f"{asked} needs {conjoined(missing)}, not installed here: pip install 'cutk[bundle]'")
 
 
 def write_bundle(
@@ -94,7 +96,8 @@ def write_bundle(
     evidence = _evidence(folder, material, report, form, None if model is None else weights, tell)
     task = task_of(material.asked)
     (out / CARD).write_text(card(evidence, report, task), encoding="utf-8")
-    evidence = _with_files(evidence, folder)
+    files = _files(folder, [] if evidence.repaired is None else [evidence.repaired])
+    evidence = evidence.model_copy(update={"files": files})
     # No other distribution's ways cost anyone a repair that took hours.
     with Caught() as caught:
         bill = bom(evidence, report, task)
@@ -102,10 +105,11 @@ def write_bundle(
         (out / BILL).write_text(bill, encoding="utf-8")
     else:
         evidence = evidence.model_copy(update={"lacking": {f"{BUNDLE}/{BILL}": caught.reason}})
-    evidence = _with_files(evidence, folder)
+    files = _files(folder, files)
+    evidence = evidence.model_copy(update={"files": files})
     (out / EVIDENCE).write_text(evidence.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
     # What ``sha256sum --check`` reads, from the repair's folder.
-    sums = "".join(f"{file.sha256}  {file.path}\n" for file in _files(folder))
+    sums = "".join(f"{file.sha256}  {file.path}\n" for file in _files(folder, files))
     (out / SUMS).write_text(sums, encoding="utf-8")
     return evidence
 
@@ -165,10 +169,8 @@ def _evidence(
     )
 
 
-def _files(folder: Path) -> list[File]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return [file_at(path, path.relative_to(folder).as_posix()) for path in sorted(found)]
-
-
-def _with_files(evidence: Evidence, folder: Path) -> Evidence:
-    return evidence.model_copy(update={"files": _files(folder)})
+def _files(folder: Path, known: Iterable[File]) -> list[File]:
+    """Return all files in a folder by their content; those that are ``known`` aren't read again."""
+    there = {file.path: file for file in known}
+    found = [(path, path.relative_to(folder).as_posix()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [there.get(name) or file_at(path, name) for path, name in found]
