@@ -18,6 +18,7 @@ from typing import Any, Literal, Never
 import torch
 
 from cutk.errors import UsageError, suggestion
+from cutk.machine import cudnn_put_back
 from cutk.plugins.registry import load_registry
 from cutk.report.benchmark import Report, contents_of
 from cutk.run.cells import Cell
@@ -156,20 +157,19 @@ def bench(
     setup = resolve(Plan.parse(content), registry)
     # A method may change the current folder.
     root = Path(tempfile.mkdtemp(prefix="cutk-") if runs is None else runs).expanduser().absolute()
-    threads_before, cudnn = torch.get_num_threads(), torch.backends.cudnn
-    cudnn_before = cudnn.deterministic, cudnn.benchmark
+    threads_before = torch.get_num_threads()
     try:
         observer = Observer() if progress is None else _Telling(progress)
-        study = Study(setup, Store(root), observer, inline=inline)
-        results = study.run()
-        return Report(results, contents_of(study, results), root, passing=runs is None)
+        with cudnn_put_back():
+            study = Study(setup, Store(root), observer, inline=inline)
+            results = study.run()
+            return Report(results, contents_of(study, results), root, passing=runs is None)
     except BaseException:
         if runs is None:
             shutil.rmtree(root, ignore_errors=True)
         raise
     finally:
         torch.set_num_threads(threads_before)
-        cudnn.deterministic, cudnn.benchmark = cudnn_before
 
 
 _ENTRIES = [*Plan.model_fields, "runs", "plugins", "progress"]

@@ -221,20 +221,20 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         result["recipe"] = {**mine, **theirs}
     if "options" in result:
         before, now = _selected(base), _selected(result)
-        merged = {
-            name: dict(values)
+        kept = {
+            name: values
             for name, values in base.get("options", {}).items()
             if _takes(name, now) or not _takes(name, before)
         }
-        for name, values in over.get("options", {}).items():
-            merged[name] = {**merged.get(name, {}), **values}
-        result["options"] = merged
+        result["options"] = _by_name(kept, over.get("options", {}))
     if "suggests" in result:
-        suggested = {**base.get("suggests", {})}
-        for name, values in over.get("suggests", {}).items():
-            suggested[name] = {**suggested.get(name, {}), **values}
-        result["suggests"] = suggested
+        result["suggests"] = _by_name(base.get("suggests", {}), over.get("suggests", {}))
     return result
+
+
+def _by_name(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``base`` says of each component, with what ``over`` says of it."""
+    return {**base, **{name: {**base.get(name, {}), **values} for name, values in over.items()}}
 
 
 @dataclass(frozen=True, eq=False)
