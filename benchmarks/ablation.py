@@ -45,10 +45,10 @@ def asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def shown(values: list[float]) -> str:
+def shown(values: list[float], digits: int = 3) -> str:
     """Return a mean with the standard deviation: ``0.962 ±0.004``."""
-    spread = f" ±{statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}" if values else "–"
+    spread = f" ±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}" if values else "–"
 
 
 def main() -> None:

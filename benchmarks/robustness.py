@@ -10,9 +10,10 @@ runs folder.
 from __future__ import annotations
 
 import argparse
-import statistics
 from pathlib import Path
 from typing import Any
+
+from ablation import shown
 
 import cutk
 
@@ -81,12 +82,6 @@ def asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def shown(values: list[float]) -> str:
-    """Return a mean with the standard deviation: ``0.962 ±0.004``."""
-    spread = f" ±{statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}" if values else "–"
-
-
 def main() -> None:
     """Compute what isn't there, and print the table."""
     arguments = asked()
@@ -109,8 +104,8 @@ def main() -> None:
                 values.setdefault(who, []).append(record["metrics"]["corrected_accuracy"])
                 if (kept := record["metrics"].get("retain_accuracy")) is not None:
                     retained.setdefault(who, []).append(kept)
-        row = [shown(values.get(who, [])) for who in heads]
-        row += [shown(retained.get(who, [])) for who in ("original", "seal")]
+        row = [shown(values.get(who, []), 2) for who in heads]
+        row += [shown(retained.get(who, []), 2) for who in ("original", "seal")]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
         for failure in report.failures:
             print(f"<!-- {failure['unlearner']}: {failure['reason']} -->", flush=True)

@@ -53,7 +53,7 @@ class Jobs:
         self._turn = ThreadPoolExecutor(1)
         # The scheduler forgets what was told under a client's name some time after the client is gone.
         client.subscribe_topic(client.id, self._listen)
-        self.slots = self._count(client.scheduler_info(n_workers=-1)["workers"])
+        self._count(client.scheduler_info(n_workers=-1)["workers"])
         self._asked = time.monotonic()
         self._watch = asyncio.run_coroutine_threadsafe(self._watching(), client.loop.asyncio_loop)
 
@@ -64,8 +64,8 @@ class Jobs:
         while not (self._lost or self._closed):
             await asyncio.sleep(ALONE / 5)
             with suppress(Exception):  # a scheduler that doesn't answer is noticed elsewhere
-                workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
-                if not self._futures or any(at_once(about, self._needs) for about in workers.values()):
+                able = self._count((await self._client.scheduler.identity(n_workers=-1))["workers"])
+                if able or not self._futures:
                     since, told = time.monotonic(), False
                 elif not told and time.monotonic() - since > ALONE:
                     told = True
@@ -77,8 +77,10 @@ class Jobs:
                     self._turn.submit(self._hear, "warning", (text,))
 
     def _count(self, workers: dict[str, Any]) -> int:
+        """Note how many jobs are to be given at once; return how many workers can do one."""
         able = sum(1 for about in workers.values() if at_once(about, self._needs))
-        return self._limit or max(1, able)
+        self.slots = self._limit or max(1, able)
+        return able
 
     def _listen(self, event: tuple[float, Any]) -> None:
         _, told = event
@@ -120,7 +122,7 @@ class Jobs:
         with suppress(Exception):  # there is another time
             if not self._lost and time.monotonic() - self._asked > OFTEN:
                 self._asked = time.monotonic()
-                self.slots = self._count((await self._client.scheduler.identity(n_workers=-1))["workers"])
+                self._count((await self._client.scheduler.identity(n_workers=-1))["workers"])
         self._turn.submit(*deliver)
 
     def _gone(self) -> cutk.CellError:
