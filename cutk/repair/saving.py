@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cutk.data.given import Given
-    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.problem import Methods, Problem
     from cutk.repair.unlearning import Repair
 
 __all__ = ["handed_over", "save"]

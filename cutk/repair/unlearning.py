@@ -25,8 +25,9 @@ from cutk.plugins.registry import load_registry
 from cutk.repair.calibrating import ALPHA, calibrated
 from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
 from cutk.repair.page import page, thumbnails
+from cutk.repair.problem import Methods, Problem, methods_of, opened
 from cutk.repair.records import RepairReport, Suspect, limits_of
-from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
+from cutk.repair.repairing import repair
 from cutk.repair.saving import handed_over, save
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
