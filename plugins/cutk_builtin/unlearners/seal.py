@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import Any, Literal
 
 import torch
@@ -25,9 +26,13 @@ def views(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, visits: i
     features. Everything is the mean over ``visits``, of which the first sees samples as they are, and the others
     augmented ones; where nothing is augmented one is enough.
     """
-    given: list[Tensor] = []
+    given = deque[Tensor](maxlen=LAYERS)  # of a deep network not everything fits
+
+    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        given.extend(x for x in inputs[:1] if isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point())
+
     handles = [
-        module.register_forward_pre_hook(lambda _, inputs: given.extend(inputs[:1]))
+        module.register_forward_pre_hook(note)
         for module in model.modules()
         if isinstance(module, nn.Linear) or (module is not model and _has_weights(module))
     ]
@@ -41,8 +46,7 @@ def views(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, visits: i
                 given.clear()
                 with recipe.autocast():
                     logits = model(batch.x).float()
-                watched = [x for x in given if x.ndim > 1 and len(x) == len(logits) and x.is_floating_point()]
-                parts.append([*map(pooled, watched[-LAYERS:]), logits])
+                parts.append([*(pooled(x) for x in given if len(x) == len(logits)), logits])
             found = [torch.cat(column) for column in zip(*parts, strict=True)]
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
     finally:
