@@ -23,12 +23,12 @@ from cutk.machine import choose_device, choose_precision, describe_machine, repe
 from cutk.plugins.registry import Registry
 from cutk.problem.task import Log, Task
 from cutk.repair.inputs import reinitialised
-from cutk.repair.judging import Seen, attacked, judged, seen, touched
+from cutk.repair.judging import Seen, attacked, judged, seen, taught, touched
 from cutk.repair.keeping import Candidate, Kept
 from cutk.repair.records import Judged, Limits, RepairReport, Sanity, Suspect
 from cutk.repair.sanity import checked
 from cutk.repair.suspects import detected, suspects_of
-from cutk.repair.verdict import Proportion
+from cutk.repair.verdict import STATUSES, Proportion, Status
 from cutk.repair.words import cannot_be_known, verdict_of
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
@@ -115,6 +115,7 @@ class Problem:
     stands_in: bool
     recipe: Recipe
     says: Seen
+    calls: Tensor | None  # which classes the bad samples call what, bool [classes, classes]
     original: Judged
     sanity: Sanity
     build: Callable[[], nn.Module]  # makes the architecture with new weights
@@ -169,10 +170,11 @@ def opened(
         order_seed=derive_seed(methods.seed, "order"),
     )
     says = seen(original, task, partial(tell, "original"))
-    about = judged("original", says, says, task, classes)
+    calls = None if stands_in else taught(original, task)
+    about = judged("original", says, says, task, classes, calls)
     predicted = torch.zeros(0) if says.validation is None else says.validation
     sanity = checked(original, held_out, predicted, about, recipe, classes, bgr, stands_in)
-    return Problem(task, classes, names, stands_in, recipe, says, about, sanity, made_anew)
+    return Problem(task, classes, names, stands_in, recipe, says, calls, about, sanity, made_anew)
 
 
 @dataclass
@@ -229,11 +231,18 @@ def repair(
         elif caught.error is not None:
             observer.error(caught.error)
             failed[chosen.name] = caught.reason
-    scores = [score, *(one.score if one.judged.within else None for one in candidates)]
-    position = selector.choose(scores)
-    taken = candidates[position - 1] if position else None
     judgements = [one.judged for one in candidates]
-    status, verdict = verdict_of(problem.original, judgements, taken and taken.judged, limits, problem.stands_in)
+
+    def verdict_on(taken: Judged | None) -> tuple[Status, str]:
+        return verdict_of(problem.original, judgements, taken, limits, problem.stands_in)
+
+    # A rule that looks at bad samples may prefer a model that heals nothing to one that does: the verdict comes first.
+    ranks = [STATUSES.index(verdict_on(one)[0]) if one.within else math.inf for one in judgements]
+    best = min(ranks, default=0)
+    scores = [one.score if rank == best < math.inf else None for one, rank in zip(candidates, ranks, strict=True)]
+    position = selector.choose([score, *scores])
+    taken = candidates[position - 1] if position else None
+    status, verdict = verdict_on(taken and taken.judged)
     shown = taken or max(candidates, key=lambda one: (one.judged.within, one.judged.score or 0.0), default=None)
     suspects: list[Suspect] | None = None
     if methods.detector is not None:
@@ -346,7 +355,7 @@ def _tried(
     says = seen(model, problem.task, partial(tell, f"{chosen.name}, measured"))
     score = Score(**attempt.measured_score)
     about = judged(
-        *(chosen.name, says, problem.says, problem.task, problem.classes),
+        *(chosen.name, says, problem.says, problem.task, problem.classes, problem.calls),
         options=attempt.options,
         attack=problem.attack(model),
         within=search.admits(score),
