@@ -13,6 +13,8 @@ __all__ = ["cannot_be_known", "verdict_of"]
 _REPAIRED, _HELPED = 0.5, 0.1
 # Validation samples of some classes are taken for another one so often by any network, and what more can be damage.
 _USUAL = 0.05
+# So many more mistakes are damage that validation samples have to exclude.
+_OPEN = 0.2
 
 
 def verdict_of(
@@ -76,12 +78,21 @@ def _left(original: Judged, taken: Judged) -> tuple[Status, str]:
                 f"; validation samples of {told_classes(concerned)} got worse ({percent(was.value)} → "
                 f"{worse.percent} right, {rest.percent} of the other classes)"
             )
+        if not stopped and _open(now):
+            few = f"{now.right.of} validation samples of {told_classes(now.classes)}"
+            return "in part", f"; {few} are too few to tell whether the damage is gone"
     return ("in part", f"{more}; the trigger still works") if works else ("repaired", more)
 
 
 def _shows(learnt: Confusion, others: Proportion | None) -> bool:
     """Say whether validation samples are taken for what the bad ones were labelled as, more than others were wrong."""
     return learnt.mistaken.low > (_USUAL if others is None else 1 - others.low)
+
+
+def _open(learnt: Confusion) -> bool:
+    """Say whether so few validation samples could miss damage."""
+    usual = _USUAL if learnt.others is None else 1 - learnt.others.value
+    return learnt.mistaken.high > usual + _OPEN
 
 
 def _halved(before: Confusion, now: Confusion) -> bool:

@@ -113,6 +113,18 @@ def test_damage_that_validation_shows_still_is_no_repair(before, after, status, 
     assert said(judged(learnt=before), judged(2, learnt=after))[0] == "not repaired"
 
 
+def test_few_validation_samples_exclude_nothing():
+    few = Confusion(classes=["cat"], mistaken=proportion(1, 13), right=proportion(12, 13), others=proportion(47, 47))
+    status, text = said(judged(learnt=few), judged(50, learnt=few))
+    assert status == "in part"
+    assert "; 13 validation samples of 'cat' are too few to tell whether the damage is gone." in text
+    # A trigger that was measured tells.
+    works, gone = proportion(95, 100), proportion(3, 100)
+    assert said(judged(learnt=few, attack=works), judged(50, learnt=few, attack=gone))[0] == "repaired"
+    more = few.model_copy(update={"mistaken": proportion(1, 60), "right": proportion(59, 60)})
+    assert said(judged(learnt=more), judged(50, learnt=more))[0] == "repaired"
+
+
 def test_what_others_lose_is_no_gain():
     status, text = said(judged(learnt=learnt(50), valid=148), judged(40, learnt=learnt(70, righted=20), valid=148))
     assert status == "not repaired"
