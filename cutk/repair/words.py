@@ -14,7 +14,7 @@ _REPAIRED, _HELPED = 0.5, 0.1
 # Validation samples of some classes are taken for another one so often by any network, and what more can be damage.
 _USUAL = 0.05
 # So many more mistakes are damage that validation samples have to exclude.
-_OPEN = 0.2
+_OPEN = 0.3
 
 
 def verdict_of(
