@@ -166,6 +166,7 @@ class Study:
                     with Caught():  # a scenario that can't be built has no key; that is what is being reported
                         self.store.note_failure(self.worker.key(cell), failure)
                     self.observer.cell_failed(cell, outcome.reason)
+                self.worker.memo.keep()
             finally:
                 self.observer.finished()
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)

@@ -30,10 +30,11 @@ from cutk.problem.scenario import Scenario
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
-from cutk.run.files import Damaged
+from cutk.run.files import Damaged, Unreadable
 from cutk.run.isolation import Isolated
 from cutk.run.keys import key_of
 from cutk.run.measuring import Measurement, measure, unmeasured
+from cutk.run.memo import Memo
 from cutk.run.method import Logged, Method
 from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.parcels import Parcels
@@ -116,6 +117,8 @@ class Worker:
             *(self.environment.device, self.environment.hardware, self.environment.precision),
             *(self.environment.threads, f", since a step takes {work:.2g} operations" if asked == "auto" else ""),
         )
+        # A worker that sees no runs folder reads nothing from it.
+        self.memo = Memo(store.root if isinstance(store, Store) else None, setup, self.splits, self.environment)
         for composed in setup.manipulations:
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
             with suppress(CellError):
@@ -125,6 +128,7 @@ class Worker:
                     self.identified(Unlearning(composed.name, seed, "", alpha))
                 with self._calling(setup.model):
                     scenario.check_model(setup.model.name)
+                self._compare_memo(composed.name, seed)
 
     def _load_data(self, *, or_blank: bool = False) -> Splits:
         dataset = self.setup.dataset.make()
@@ -278,24 +282,55 @@ class Worker:
         """Return the name that a cell's run has in the store."""
         return key_of(self.decided_by(cell))
 
-    def _called(self, cell: Cell) -> dict[str, Any]:
-        """Return what of a run this plan decides by the names that it uses."""
+    def _called(self, cell: Cell, known: Labels | None = None) -> dict[str, Any]:
+        """Return what of a run this plan decides by the names that it uses; a stored one's sizes are ``known``."""
         chosen = self._unlearner(cell) if isinstance(cell, Unlearning) else self.setup.model
         labels = Labels(
             **cell.labels,
             dataset=self.setup.dataset.name,
             model=self.setup.model.name,
             recipe=self.setup.recipe.name,
-            manipulated=len(self.scenario(cell.manipulation, cell.seed).corruption.manipulated),
-            identified=len(self.identified(cell)) if isinstance(cell, Unlearning) else None,
+            **(self._sizes(cell) if known is None else known.model_dump(include={"manipulated", "identified"})),
         )
         return {"labels": labels, "provider": chosen.entry.provider.requirement}
+
+    def _sizes(self, cell: Cell) -> dict[str, int | None]:
+        return {
+            "manipulated": len(self.scenario(cell.manipulation, cell.seed).corruption.manipulated),
+            "identified": len(self.identified(cell)) if isinstance(cell, Unlearning) else None,
+        }
+
+    def _compare_memo(self, manipulation: str, seed: int) -> None:
+        """Compare what is noted of a seed whose data are there with what is so."""
+        cells: list[Cell] = [Training(manipulation, seed, "original"), Training(manipulation, seed, "gold")]
+        for each in self.setup.unlearners:
+            cells += [Unlearning(manipulation, seed, each.name, alpha) for alpha in self.setup.plan.alphas]
+        for cell in cells:
+            if self.memo.key(cell) is not None:
+                self.memo.note(cell, self.key(cell))
+
+    def _noted(self, cell: Cell) -> Run | None:
+        """Return a stored run whose key was noted, to which nothing is to be added: its data needn't be made."""
+        key = None if self.blank else self.memo.key(cell)
+        if key is None:
+            return None
+        try:
+            run = self.store.peek(cell.kind, key)
+        except Unreadable:  # which is told by who looks for it otherwise
+            return None
+        if run is None or self._lacks_kept(cell, run) or unmeasured(self.measurements[cell.manipulation], run.chosen):
+            return None
+        return run.model_copy(update=self._called(cell, run.labels))
 
     # How a cell is computed.
 
     def is_stored(self, cell: Cell) -> bool:
         """Say whether a cell would be read instead of computed."""
-        run = None if self.blank else self.store.peek(cell.kind, self.key(cell))
+        if self.blank:
+            return False
+        if self._noted(cell) is not None:
+            return True
+        run = self.store.peek(cell.kind, self.key(cell))
         return run is not None and not self._lacks_kept(cell, run)
 
     def work(self, cell: Cell) -> Done:
@@ -312,6 +347,10 @@ class Worker:
 
     def _obtain(self, cell: Cell) -> Done:
         began = time.monotonic()
+        if (noted := self._noted(cell)) is not None:
+            _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, noted.key)
+            return Done(noted, True)
+        self.memo.note(cell, self.key(cell))
         run = self._read(cell)
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, run.key)
