@@ -350,10 +350,10 @@ class Worker:
         if (noted := self._noted(cell)) is not None:
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, noted.key)
             return Done(noted, True)
-        self.memo.note(cell, self.key(cell))
         run = self._read(cell)
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, run.key)
+            self.memo.note(cell, run.key)
             return Done(complete, True)
         _log.info("%s: started, key %s", cell, self.key(cell))
         self.observer.cell_started(cell)
@@ -371,6 +371,7 @@ class Worker:
         )
         written = self.store.write(computed, model.state_dict(), replace=run is not None)
         _log.info("%s: computed in %.1f s, key %s", cell, time.monotonic() - began, written.key)
+        self.memo.note(cell, written.key)
         return Done(written, False)
 
     def _environment(self, cell: Cell) -> Environment:
