@@ -77,7 +77,7 @@ class Memo:
                 "environment": environment.canonical,
                 "numpy": np.__version__,
                 "others": [each.identity.canonical for each in others],
-                "told": sorted(each for each in os.environ.items() if each[0].startswith(_TOLD)),
+                "told": _told(),
                 "validation_fraction": setup.plan.validation_fraction,
             }
 
@@ -152,6 +152,12 @@ def _values(value: Any) -> Iterator[Any]:
         within = value
     for each in within:
         yield from _values(each)
+
+
+@cache
+def _told() -> list[tuple[str, str]]:
+    """Return the variables that libraries may heed, as they were first; some libraries set such themselves."""
+    return sorted(each for each in os.environ.items() if each[0].startswith(_TOLD))
 
 
 @cache

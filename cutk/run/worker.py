@@ -122,7 +122,7 @@ class Worker:
         for composed in setup.manipulations:
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
             with suppress(CellError):
-                seed = setup.plan.seed_list[0]
+                seed = self._first_seed(composed.name)
                 scenario = self.scenario(composed.name, seed)
                 for alpha in setup.plan.alphas:
                     self.identified(Unlearning(composed.name, seed, "", alpha))
@@ -299,6 +299,12 @@ class Worker:
             "manipulated": len(self.scenario(cell.manipulation, cell.seed).corruption.manipulated),
             "identified": len(self.identified(cell)) if isinstance(cell, Unlearning) else None,
         }
+
+    def _first_seed(self, manipulation: str) -> int:
+        """Return the first seed of which something is noted, so that it can be compared; of none, the first of all."""
+        seeds = self.setup.plan.seed_list
+        noted = (seed for seed in seeds if self.memo.key(Training(manipulation, seed, "original")) is not None)
+        return next(noted, seeds[0])
 
     def _compare_memo(self, manipulation: str, seed: int) -> None:
         """Compare what is noted of a seed whose data are there with what is so."""
