@@ -209,7 +209,8 @@ class Study:
                     submit(again)
                     continue
                 outcome = Failed(caught.reason, caught.traceback)
-            outcome = self._kept(outcome)
+            if not (executor.here and isinstance(outcome, Done) and outcome.read):  # which was there a moment ago
+                outcome = self._kept(outcome)
             yield cell, outcome
             for position in dependents.pop(cell, ()):
                 if isinstance(outcome, Done):
