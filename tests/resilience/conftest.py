@@ -113,10 +113,12 @@ class Bench:
         return {key: content for key, (_, content) in self.stamps().items()}
 
     def litter(self):
-        """Return whatever is there besides runs."""
+        """Return whatever is there besides runs and what is noted of them."""
         kept = {"record.json", "weights.safetensors"}
         files = [path for path in self.runs.rglob("*") if not path.is_dir() or path.name.startswith(".")]
-        return [str(path) for path in files if path.name not in kept or len(path.relative_to(self.runs).parts) != 3]
+        notes = set(self.runs.glob("memo/[!.]*.json"))
+        runs = {path for path in files if path.name in kept and len(path.relative_to(self.runs).parts) == 3}
+        return [str(path) for path in files if path not in runs | notes]
 
     def resumed(self, wanted, *more):
         """Go on after whatever happened: everything is as ``wanted``, and nothing finished was computed again."""
