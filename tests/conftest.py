@@ -21,7 +21,8 @@ from cutk.data.batches import ResidentTrainSet
 from cutk.learning.recipe import Recipe
 from cutk.plugins.registry import Registry, load_registry
 from cutk.problem.scenario import Scenario
-from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 
 ROOT = Path(__file__).parents[1]
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # which MLflow reads when it is imported

@@ -32,9 +32,10 @@ from cutk.repair.verdict import Proportion
 from cutk.repair.words import cannot_be_known, verdict_of
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
-from cutk.run.plan import Chosen, Plan, choose, layer, read_preset
+from cutk.run.plan import Plan, layer, read_preset
 from cutk.run.records import Environment
 from cutk.run.search import Search, score_of
+from cutk.run.setup import Chosen, choose
 
 __all__ = ["Found", "Methods", "Problem", "methods_of", "opened", "repair"]
 

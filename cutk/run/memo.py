@@ -25,8 +25,8 @@ from cutk.data.samples import Splits
 from cutk.run.cells import Cell, Training
 from cutk.run.files import Damaged, Unreadable, parse_record, write_over
 from cutk.run.keys import key_of
-from cutk.run.plan import Chosen, Setup
 from cutk.run.records import SCHEMA, Environment
+from cutk.run.setup import Chosen, Setup
 
 __all__ = ["Memo"]
 

@@ -24,8 +24,8 @@ from cutk.run.files import Damaged
 from cutk.run.jobs import Failed, Job, Lacking, adopt, work
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
-from cutk.run.plan import Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
+from cutk.run.setup import Setup
 from cutk.run.store import Parcel, Store
 from cutk.run.summary import Summarised, best_on_test, summarise
 from cutk.run.worker import Done, Worker

@@ -38,9 +38,9 @@ from cutk.run.memo import Memo
 from cutk.run.method import Logged, Method
 from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.parcels import Parcels
-from cutk.run.plan import Chosen, Composed, Setup
 from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars, Trained, Unlearned
 from cutk.run.search import Search, Working
+from cutk.run.setup import Chosen, Composed, Setup
 from cutk.run.store import Parcel, Store
 
 __all__ = ["Done", "Worker"]

@@ -68,7 +68,11 @@ class Bench:
     def order(self, *more, **fate):
         self.turn += 1
         say = str(self.folder / f"say-{self.turn}")
-        args = [*self.ARGS, *more]
+        args = list(self.ARGS)
+        if "--seeds" in more:  # which is given once
+            position = args.index("--seeds")
+            del args[position : position + 2]
+        args += more
         return {"args": args, "cwd": str(self.folder), "runs": str(self.runs), "say": say, **fate}
 
     def at_once(self, *orders):

@@ -17,7 +17,8 @@ from cutk.problem.scenario import Scenario
 from cutk.run import memo
 from cutk.run.files import write_record
 from cutk.run.memo import Memo
-from cutk.run.plan import Plan, choose, layer, over_default, resolve
+from cutk.run.plan import Plan, layer, over_default
+from cutk.run.setup import choose, resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -187,9 +188,9 @@ def test_other_options_are_other_keys(again, made, over):
 
 
 def test_a_components_source_is_part_of_it(again, made, monkeypatch):
-    source = cutk.run.plan.source_of
+    source = cutk.run.setup.source_of
     changed = {"badnet", "uniform"}
-    monkeypatch.setattr("cutk.run.plan.source_of", lambda entry: "another" if entry.name in changed else source(entry))
+    monkeypatch.setattr("cutk.run.setup.source_of", lambda entry: "another" if entry.name in changed else source(entry))
     _, watcher = again()
     assert set(made) == {0, 1, 2}
     assert len(watcher.computed) == CELLS
