@@ -164,9 +164,9 @@ def shell():
 
 
 class Started:
-    """A command that runs. Where nothing comes of it for a minute, it says where each of its threads is, and ends."""
+    """A command that runs. Where nothing comes of it for minutes, it says where each of its threads is, and ends."""
 
-    PATIENCE = 60.0
+    PATIENCE = 180.0  # on a machine that twenty others share, importing torch alone takes half a minute
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process, self.said = process, ""
