@@ -23,7 +23,8 @@ from typing import Any
 
 from cutk.machine import describe_machine
 from cutk.plugins.registry import load_registry
-from cutk.run.plan import Plan, layer, over_default, resolve
+from cutk.run.plan import Plan, layer, over_default
+from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
 from cutk.run.worker import Done

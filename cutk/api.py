@@ -23,8 +23,9 @@ from cutk.plugins.registry import load_registry
 from cutk.report.benchmark import Report, contents_of
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
-from cutk.run.plan import Plan, layer, over_default, require_types, resolve
+from cutk.run.plan import Plan, layer, over_default, require_types
 from cutk.run.records import Run
+from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
 

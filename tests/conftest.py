@@ -21,7 +21,8 @@ from cutk.data.batches import ResidentTrainSet
 from cutk.learning.recipe import Recipe
 from cutk.plugins.registry import Registry, load_registry
 from cutk.problem.scenario import Scenario
-from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 
 ROOT = Path(__file__).parents[1]
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # which MLflow reads when it is imported
@@ -163,9 +164,9 @@ def shell():
 
 
 class Started:
-    """A command that runs. Where nothing comes of it for a minute, it says where each of its threads is, and ends."""
+    """A command that runs. Where nothing comes of it for minutes, it says where each of its threads is, and ends."""
 
-    PATIENCE = 60.0
+    PATIENCE = 180.0  # on a machine that twenty others share, importing torch alone takes half a minute
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process, self.said = process, ""

@@ -7,7 +7,8 @@ import pytest
 import cutk
 from cutk.plugins.registry import load_registry
 from cutk.report.estimate import cell_costs
-from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
 

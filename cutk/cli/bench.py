@@ -19,7 +19,7 @@ from cutk.errors import CellError, UsageError
 from cutk.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
-    from cutk.run.plan import Setup
+    from cutk.run.setup import Setup
     from cutk.run.study import Results, Study
 
 F = TypeVar("F")
@@ -251,7 +251,8 @@ def _print_costs(study: Study) -> None:
 
 def _setup(ctx: click.Context, options: dict[str, Any]) -> Setup:
     """Return what the command line asks for, every name looked up and every option validated."""
-    from cutk.run.plan import Plan, layer, over_default, resolve
+    from cutk.run.plan import Plan, layer, over_default
+    from cutk.run.setup import resolve
 
     over = _overrides(options)
     registry = load_plugins(ctx)

@@ -18,8 +18,8 @@ from cutk.cli.messages import warn
 from cutk.cli.own import dataset_options, machine_options, model_options, recipe_option, seed_option
 
 if TYPE_CHECKING:
-    from cutk.run.plan import Setup
     from cutk.run.records import Attempt
+    from cutk.run.setup import Setup
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -72,7 +72,8 @@ def evaluate(ctx: click.Context, /, **options: Any) -> int:
 def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
     """Return the benchmark whose metrics these are, with nothing to unlearn."""
     from cutk.repair.problem import PRESET
-    from cutk.run.plan import Plan, layer, over_default, read_preset, resolve
+    from cutk.run.plan import Plan, layer, over_default, read_preset
+    from cutk.run.setup import resolve
 
     registry = load_plugins(ctx)
     words, more_options = sorted_words(options, "evaluate")

@@ -49,7 +49,8 @@ def show(ctx: click.Context, name: str) -> None:
     """Show the plan NAME (a preset, or a .toml file) as it would be run: whole, with all that it builds on."""
     import tomli_w
 
-    from cutk.run.plan import Plan, over_default, resolve
+    from cutk.run.plan import Plan, over_default
+    from cutk.run.setup import resolve
 
     registry = load_plugins(ctx)
     content = over_default(name, registry)

@@ -27,8 +27,9 @@ from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, work_of
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
-from cutk.run.plan import Plan, Setup, read_preset, resolve
+from cutk.run.plan import Plan, read_preset
 from cutk.run.records import Record
+from cutk.run.setup import Setup, resolve
 from cutk.run.store import Store
 from cutk.run.study import Results, Study
 

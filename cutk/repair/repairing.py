@@ -27,9 +27,9 @@ from cutk.repair.verdict import STATUSES, Status
 from cutk.repair.words import cannot_be_known, verdict_of
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
-from cutk.run.plan import Chosen
 from cutk.run.records import Environment
 from cutk.run.search import Search, score_of
+from cutk.run.setup import Chosen
 
 __all__ = ["Found", "repair"]
 

@@ -127,7 +127,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: str | Path) -> Iterator[None]:
     """Let pass that ``path`` isn't there; any other ``OSError`` proves no damage."""
     try:
         yield
@@ -140,7 +140,7 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
 
 
-def regular(path: Path) -> BufferedReader:
+def regular(path: str | Path) -> BufferedReader:
     """Open a file and nothing else: a FIFO would wait for a writer, and a device might never end."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise Damaged("it is not a file")
@@ -158,7 +158,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor] | bytes) -> tuple[st
         return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
 
 
-def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+def load_weights(path: str | Path, sha256: str) -> dict[str, Tensor]:
     """Return the tensors in a file; raises ``Damaged`` if it isn't that file, ``Unreadable`` if it can't be read."""
     try:
         with reading(path):
@@ -175,7 +175,7 @@ def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         raise Damaged(one_line(error)) from None
 
 
-def parse_record(path: Path, schema: type[T]) -> T:
+def parse_record(path: str | Path, schema: type[T]) -> T:
     """Return what ``write_record`` wrote; ``Damaged`` if it isn't that, ``Unreadable`` if another version wrote it."""
     with regular(path) as file:
         size = os.fstat(file.fileno()).st_size

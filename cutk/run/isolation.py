@@ -36,8 +36,8 @@ from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Log, Task
 from cutk.run.messages import Line, Message
 from cutk.run.method import Method
-from cutk.run.plan import Chosen
 from cutk.run.records import Attempt, Scalars
+from cutk.run.setup import Chosen
 
 __all__ = ["Isolated", "begin"]
 

@@ -15,7 +15,8 @@ from cutk.run.keys import Kind
 from cutk.run.logs import sent
 from cutk.run.observer import Observer, Relay, Send
 from cutk.run.parcels import Parcels
-from cutk.run.plan import Plan, Setup, resolve
+from cutk.run.plan import Plan
+from cutk.run.setup import Setup, resolve
 from cutk.run.store import Parcel, Store
 from cutk.run.worker import Done, Worker
 

@@ -1,42 +1,22 @@
-"""What to run: a plan as people write it, and the same plan with every name and option settled."""
+"""What to run: a plan as people write it, and plans that are laid over each other."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError, one_line, suggestion
 from cutk.learning.recipe import RecipeOptions
-from cutk.options import Options, alternatives, in_words, parse_options
-from cutk.plugins.checks import require_libraries
-from cutk.plugins.discovery import HOME
-from cutk.plugins.registry import Entry, Registry
-from cutk.plugins.sources import source_of
-from cutk.problem.expansion import OF_DETECTOR
-from cutk.run.records import Identity
-from cutk.run.search import search_points
+from cutk.options import in_words
+from cutk.plugins.registry import Registry
 
-__all__ = [
-    "Chosen",
-    "Composed",
-    "Plan",
-    "Setup",
-    "choose",
-    "layer",
-    "over_default",
-    "read_preset",
-    "require_types",
-    "resolve",
-]
+__all__ = ["Plan", "layer", "over_default", "read_preset", "require_types"]
 
 BASE_PRESET = "default"
 MOST_SEEDS = 100_000
@@ -235,192 +215,3 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _by_name(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``base`` says of each component, with what ``over`` says of it."""
     return {**base, **{name: {**base.get(name, {}), **values} for name, values in over.items()}}
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """A component and its validated options: more than one point only where a search goes over them."""
-
-    entry: Entry
-    points: tuple[Options, ...]
-
-    @property
-    def name(self) -> str:
-        """How the user calls it."""
-        return self.entry.name
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is built in."""
-        return all(entry.provider.distribution == HOME for entry in self.entries)
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """What provides it: the component, or the parts that it is composed of."""
-        return self.entry.parts or (self.entry,)
-
-    def make(self) -> Any:
-        """Construct the component with the options of the first point."""
-        return self.entry.component(self.points[0])
-
-    @cached_property
-    def identity(self) -> Identity:
-        """What of this choice decides a result."""
-        return Identity(
-            name=self.entry.component.name,
-            provider=self.entry.provider.requirement,
-            source=source_of(self.entry),
-            options=[point.model_dump(mode="json") for point in self.points],
-        )
-
-    @property
-    def settled(self) -> Any:
-        """The options as they are used: one point, or a list of those that are searched."""
-        points = self.identity.options
-        return points[0] if len(points) == 1 else points
-
-
-class Composed(NamedTuple):
-    """Manipulations that are applied one after the other, and their names joined by +; mostly there is one."""
-
-    name: str
-    parts: tuple[Chosen, ...]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A plan with every name looked up and every option validated."""
-
-    plan: Plan
-    dataset: Chosen
-    manipulations: tuple[Composed, ...]
-    identification: Chosen
-    model: Chosen
-    recipe: Chosen
-    unlearners: tuple[Chosen, ...]
-    selector: Chosen
-    metrics: tuple[Chosen, ...]
-    summaries: tuple[Chosen, ...]
-    executor: Chosen
-    observers: tuple[Chosen, ...]
-
-    @property
-    def _chosen(self) -> list[Chosen]:
-        one = (self.dataset, self.identification, self.model, self.recipe, self.selector, self.executor)
-        parts = (part for composed in self.manipulations for part in composed.parts)
-        several = (*self.unlearners, *self.metrics, *self.summaries, *self.observers)
-        return list(dict.fromkeys((*one, *parts, *several)))
-
-    def providers(self) -> dict[str, str]:
-        """Return the version of each distribution that takes part."""
-        entries = [entry for chosen in self._chosen for entry in chosen.entries]
-        return dict(sorted((entry.provider.distribution, entry.provider.version) for entry in entries))
-
-    def as_run(self) -> dict[str, Any]:
-        """Return the plan as it is run, with every option settled."""
-        return {
-            **self.plan.model_dump(mode="json"),
-            "seeds": list(self.plan.seed_list),
-            "model": self.model.name,
-            "recipe": {"name": self.recipe.name, **self.recipe.settled},
-            "unlearners": [unlearner.name for unlearner in self.unlearners],
-            "options": {chosen.name: chosen.settled for chosen in self._chosen if chosen is not self.recipe},
-        }
-
-
-def resolve(plan: Plan, registry: Registry) -> Setup:
-    """Look up every name in ``plan`` and validate every option.
-
-    A component's own defaults give way to what the dataset suggests, then the plan, and last to what the plan says.
-
-    Raises:
-        UsageError: for the first name or option that doesn't fit.
-    """
-    dataset: Any = registry.get("dataset", plan.dataset).component
-    model = plan.model or dataset.model
-    if not model:
-        raise UsageError(f"Dataset '{plan.dataset}' suggests no model. Choose one with --model.")
-    recipe = plan.recipe.get("name")
-    if not isinstance(recipe, str):
-        raise UsageError(f'Recipe: expected the name of one, as in recipe = {{name = "…"}}, got {recipe!r}.')
-    unlearners: Iterable[str] = plan.unlearners
-    if "all" in unlearners:
-        unlearners = [entry.name for entry in registry.of_kind("unlearner")]
-    if plan.detector:
-        unlearners = [name if "+" in name else f"{name}+{plan.detector}" for name in unlearners]
-    # A summary is asked for as a metric is, since to people it is one.
-    over_alpha = {entry.name for entry in registry.of_kind("summary")} - {e.name for e in registry.of_kind("metric")}
-    names: dict[str, Iterable[str]] = {
-        "dataset": [plan.dataset],
-        "manipulation": [part for name in plan.manipulations for part in name.split("+")],
-        "identification": [plan.identification],
-        "model": [model],
-        "recipe": [recipe],
-        "unlearner": unlearners,
-        "selector": [plan.select],
-        "metric": [name for name in plan.metrics if name not in over_alpha],
-        "summary": [*plan.summaries, *(name for name in plan.metrics if name in over_alpha)],
-        "executor": [plan.executor],
-        "observer": plan.observers,
-    }
-    entries = {kind: [registry.get(kind, name) for name in dict.fromkeys(those)] for kind, those in names.items()}
-    parts = [part for those in entries.values() for entry in those for part in (entry, *entry.parts)]
-    used = {name for part in parts for name in (part.name, part.family)}
-    for name in plan.options:
-        if name not in used:
-            registry.find(name)  # a name that nobody has gets the better message
-            raise UsageError(
-                f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
-            )
-    for name in plan.suggests:
-        registry.find(name)  # a name that nobody has is refused, whether or not it is used
-    # Two spellings may mean one component.
-    chosen = {kind: {entry.name: choose(entry, plan, dataset) for entry in those} for kind, those in entries.items()}
-
-    def of(kind: str) -> tuple[Chosen, ...]:
-        return tuple(chosen[kind].values())
-
-    def composed(name: str) -> Composed:
-        parts = tuple(chosen["manipulation"][registry.get("manipulation", part).name] for part in name.split("+"))
-        if len(set(parts)) < len(parts):
-            raise UsageError(f"Manipulation '{name}': expected each part once.")
-        return Composed("+".join(part.name for part in parts), parts)
-
-    if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
-        raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
-    ones = {kind: of(kind)[0] for kind in ("dataset", "identification", "model", "recipe", "selector", "executor")}
-    return Setup(
-        plan=plan,
-        manipulations=tuple(composed(name) for name in dict.fromkeys(plan.manipulations)),
-        unlearners=of("unlearner"),
-        metrics=of("metric"),
-        summaries=of("summary"),
-        observers=of("observer"),
-        **ones,
-    )
-
-
-def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
-    """Return a component with the options that its defaults, the dataset's suggestions and the plan come to."""
-    cls, name = entry.component.Options, entry.name
-    given: dict[str, Any] = {}
-    if entry.kind == "recipe":  # what suits the data under any recipe; one may lack an option that others have
-        given |= {option: value for option, value in dataset.recipe.items() if option in cls.model_fields}
-    for part in entry.parts or (entry,):
-        require_libraries(part.component)
-        # Those of a detector are called otherwise beside those of the unlearner that it works for.
-        prefix = OF_DETECTOR if part.kind == "detector" and entry.parts else ""
-        own = {**dataset.suggests.get(part.component.name, {}), **plan.suggests.get(part.component.name, {})}
-        if part.given:
-            own |= plan.options.get(part.family, {})
-        own |= {**part.given, **plan.options.get(part.name, {})}
-        given |= {f"{prefix}{option}": value for option, value in own.items()}
-    given |= plan.options.get(name, {})
-    if entry.kind == "recipe":
-        given |= {option: value for option, value in plan.recipe.items() if option != "name"}
-    if issubclass(entry.component, Unlearner):
-        values = {option: alternatives(cls, option, value, name) for option, value in given.items()}
-        points = search_points(entry.component, values, plan.search)
-    else:
-        points = [given]
-    return Chosen(entry, tuple(parse_options(cls, point, name) for point in points))

@@ -24,7 +24,7 @@ from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Attempt, Scalars
 
 if TYPE_CHECKING:
-    from cutk.run.plan import Chosen
+    from cutk.run.setup import Chosen
 
 __all__ = ["Search", "Working", "expand_grid", "pin", "score_of", "search_points"]
 

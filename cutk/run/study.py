@@ -24,8 +24,8 @@ from cutk.run.files import Damaged
 from cutk.run.jobs import Failed, Job, Lacking, adopt, work
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
-from cutk.run.plan import Setup
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
+from cutk.run.setup import Setup
 from cutk.run.store import Parcel, Store
 from cutk.run.summary import Summarised, best_on_test, summarise
 from cutk.run.worker import Done, Worker
@@ -166,6 +166,7 @@ class Study:
                     with Caught():  # a scenario that can't be built has no key; that is what is being reported
                         self.store.note_failure(self.worker.key(cell), failure)
                     self.observer.cell_failed(cell, outcome.reason)
+                self.worker.memo.keep()
             finally:
                 self.observer.finished()
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
@@ -208,7 +209,8 @@ class Study:
                     submit(again)
                     continue
                 outcome = Failed(caught.reason, caught.traceback)
-            outcome = self._kept(outcome)
+            if not (executor.here and isinstance(outcome, Done) and outcome.read):  # which was there a moment ago
+                outcome = self._kept(outcome)
             yield cell, outcome
             for position in dependents.pop(cell, ()):
                 if isinstance(outcome, Done):

@@ -19,7 +19,8 @@ from cutk.cli.common import settings
 from cutk.plugins.registry import load_registry
 from cutk.repair.weights import read_weights
 from cutk.run.files import Damaged, Unreadable, load_weights
-from cutk.run.plan import Plan, layer, over_default, resolve
+from cutk.run.plan import Plan, layer, over_default
+from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk_builtin.datasets.arrays import Arrays
 from cutk_builtin.datasets.csv_table import rows_of

@@ -10,7 +10,8 @@ from cutk.errors import CellError
 from cutk.plugins.registry import load_registry
 from cutk.plugins.sources import source_of
 from cutk.problem.expansion import expanding, grown, require_suspicion
-from cutk.run.plan import Plan, over_default, resolve
+from cutk.run.plan import Plan, over_default
+from cutk.run.setup import resolve
 from cutk.testing.tiny import tiny_models, tiny_scenario
 
 

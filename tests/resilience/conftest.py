@@ -68,7 +68,11 @@ class Bench:
     def order(self, *more, **fate):
         self.turn += 1
         say = str(self.folder / f"say-{self.turn}")
-        args = [*self.ARGS, *more]
+        args = list(self.ARGS)
+        if "--seeds" in more:  # which is given once
+            position = args.index("--seeds")
+            del args[position : position + 2]
+        args += more
         return {"args": args, "cwd": str(self.folder), "runs": str(self.runs), "say": say, **fate}
 
     def at_once(self, *orders):
@@ -113,10 +117,12 @@ class Bench:
         return {key: content for key, (_, content) in self.stamps().items()}
 
     def litter(self):
-        """Return whatever is there besides runs."""
+        """Return whatever is there besides runs and what is noted of them."""
         kept = {"record.json", "weights.safetensors"}
         files = [path for path in self.runs.rglob("*") if not path.is_dir() or path.name.startswith(".")]
-        return [str(path) for path in files if path.name not in kept or len(path.relative_to(self.runs).parts) != 3]
+        notes = set(self.runs.glob("memo/[!.]*.json"))
+        runs = {path for path in files if path.name in kept and len(path.relative_to(self.runs).parts) == 3}
+        return [str(path) for path in files if path not in runs | notes]
 
     def resumed(self, wanted, *more):
         """Go on after whatever happened: everything is as ``wanted``, and nothing finished was computed again."""

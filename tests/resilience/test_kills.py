@@ -76,6 +76,19 @@ def test_real_processes_that_are_killed_go_on(executor, bench, uninterrupted, ch
         bench.resumed(uninterrupted().results(), "--executor", executor)
 
 
+def test_a_study_that_is_killed_while_it_takes_notes_goes_on(bench, uninterrupted, soak):
+    two = ("--seeds", "2")
+    done = uninterrupted(*two)
+    wanted = done.results()
+    assert list(done.runs.glob("memo/*.json"))
+    # Notes are what is written last.
+    for at in range(done.whole.writes, done.whole.writes - (30 if soak else 12), -1):
+        bench.begin()
+        assert bench.run(*two, kill=at, whom="writer").status == -signal.SIGKILL
+        bench.resumed(wanted, *two)
+        bench.resumed(wanted, *two)
+
+
 def test_a_resumed_study_that_is_killed_again_and_again_comes_to_its_end(bench, uninterrupted):
     wanted = uninterrupted().results()
     for turn in range(1, 30):

@@ -9,7 +9,7 @@ import pytest
 
 from cutk.plugins.registry import Entry, Provider
 from cutk.run.observer import Observer
-from cutk.run.plan import Chosen, Composed
+from cutk.run.setup import Chosen, Composed
 from cutk.run.store import Store
 from cutk.run.study import Study
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import cutk
-from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
 from cutk.run.worker import Worker

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 import cutk
-from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 
 
 def test_options_of_what_the_plan_drops_go_with_it():

@@ -387,7 +387,7 @@ def test_a_logged_value_that_is_not_finite_costs_nothing(bench, setup_of, tmp_pa
 
 def test_results_say_where_they_were_computed(bench, setup_of, monkeypatch):
     first, _ = bench(setup_of(alphas=[0.5]))
-    monkeypatch.setattr("cutk.run.worker.describe_machine", lambda device: {**real(device), "hardware": "another"})
+    monkeypatch.setattr("cutk.run.opened.describe_machine", lambda device: {**real(device), "hardware": "another"})
     read, _ = bench(setup_of(alphas=[0.5]))
     assert read.document()["environment"] == first.document()["environment"]
     mixed, watcher = bench(setup_of(alphas=[0.5, 1.0]))

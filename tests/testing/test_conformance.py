@@ -9,7 +9,8 @@ import pytest
 
 from cutk.kinds import KINDS
 from cutk.plugins.registry import load_registry
-from cutk.run.plan import Plan, layer, read_preset, resolve
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 from cutk.testing import check_component
 
 ROOT = Path(__file__).parents[2]

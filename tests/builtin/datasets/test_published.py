@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import cutk
-from cutk.run.plan import Plan, over_default, resolve
+from cutk.run.plan import Plan, over_default
+from cutk.run.setup import resolve
 from cutk_builtin.datasets.cifar10 import Cifar10
 from cutk_builtin.datasets.cifar100 import Cifar100
 from cutk_builtin.datasets.mnist import FashionMnist, Mnist
