@@ -35,7 +35,7 @@ from cutk.cli.own import (
     workers_for,
 )
 from cutk.cli.resuming import kept_beside, take_up
-from cutk.errors import UsageError, printable
+from cutk.errors import UsageError, conjoined, printable
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cutk.plugins.registry import Registry
     from cutk.repair.keeping import Kept
     from cutk.repair.repairing import Found, Methods, Tell
+    from cutk.repair.weights import Weights
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -238,11 +239,9 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     )
     problem.unreadable, problem.hashes = read.unreadable, read.hashes
     say(problem.sanity.line)
+    form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
     if own.weights.within:
-        say(
-            f"The weights lie under '{own.weights.within}' in '{options['weights']}'. What else is there isn't read, "
-            "and what is written is a state dict by itself."
-        )
+        _told_of_the_rest(own.weights, options["weights"], form)
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
     samples, material = (read.given, read.held_out), None
@@ -261,13 +260,11 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     report, inner = found.report, found.model.inner
     pictures = thumbnails(problem.task.train, found.moved)
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
-    form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
-
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
 
     def save(folder: Path) -> None:
         if tensors is not None:
-            save_weights(folder / f"model.{form}", tensors)
+            save_weights(folder / f"model.{form}", tensors if form == "safetensors" else own.weights.put_back(tensors))
         if material is not None:
             from cutk.repair.bundle.writing import write_bundle
 
@@ -276,6 +273,19 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
 
     written(options["out"], report, texts, save)
     return found
+
+
+def _told_of_the_rest(weights: Weights, file: Path, form: str) -> None:
+    """Say what becomes of what lies beside the weights."""
+    there = f"The weights lie under '{weights.within}' in '{file}'"
+    beside, copies = weights.beside(), weights.copies()
+    if form == "safetensors":
+        say(f"{there}. What else is there isn't written: a .safetensors file holds tensors alone.")
+        return
+    if beside:
+        say(f"{there}. What is written holds the rest as it was: {conjoined(beside)}.")
+    if copies:
+        warn(f"'{file}' holds other weights, too, and these aren't repaired: {conjoined(copies)}. Don't use them.")
 
 
 def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[Given, torch.Tensor, int]:

@@ -13,6 +13,7 @@ from PIL import Image
 from cutk.data.batches import TrainSet
 from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
+from cutk.repair.verdict import points
 from cutk.report.dry_run import duration
 from cutk.report.naming import listed
 from cutk.report.origins import machine, versions
@@ -99,7 +100,7 @@ def facts(report: RepairReport) -> list[tuple[str, str]]:
 
 
 def _limits(report: RepairReport) -> str:
-    loss = f"at most {100 * report.limits.max_accuracy_loss:g} points of validation accuracy lost"
+    loss = f"at most {points(report.limits.max_accuracy_loss)} of validation accuracy lost"
     budget = report.limits.budget_seconds
     return loss if budget is None else f"{loss}, {duration(budget)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cutk.repair.records import Judged, Limits
-from cutk.repair.verdict import Status, lagging, percent, told_classes
+from cutk.repair.verdict import Status, lagging, percent, points, told_classes
 
 __all__ = ["cannot_be_known", "verdict_of"]
 
@@ -24,12 +24,15 @@ def verdict_of(
         )
     if taken is None:
         return "not repaired", _nothing(candidates, limits)
-    done = taken.no_longer / taken.counted
+    # Others may get their given label by it.
+    more = taken.as_labelled.count - (original.as_labelled.count - taken.no_longer)
+    done = (taken.no_longer - more) / taken.counted
     measured = "accuracy on training samples" if stands_in else "validation accuracy"
     accuracy = ""
     if original.validation and taken.validation:
         accuracy = f", {measured} {100 * original.validation.value:.1f} → {taken.validation.percent}"
-    facts = f"{taken.no_longer} of {taken.counted} bad samples are no longer predicted as labelled{accuracy}"
+    facts = f"{taken.no_longer} of {taken.counted} bad samples are no longer predicted as labelled"
+    facts += f" ({more} {'other is' if more == 1 else 'others are'} by now){accuracy}" if more > 0 else accuracy
     if original.attack and taken.attack:
         facts += (
             f", the suspected trigger works on {original.attack.percent} → {taken.attack.percent} of validation images"
@@ -64,7 +67,7 @@ def _nothing(candidates: Sequence[Judged], limits: Limits) -> str:
     if not candidates:
         return "Not repaired: no method gave a model."
     within = [one for one in candidates if one.within]
-    loss = f"{100 * limits.max_accuracy_loss:g} points of accuracy"
+    loss = f"{points(limits.max_accuracy_loss)} of accuracy"
     best = max(within or candidates, key=lambda one: one.no_longer)
     if not within:
         return (
