@@ -120,7 +120,12 @@ class Problem:
     build: Callable[[], nn.Module]  # makes the architecture with new weights
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
+    positions: Tensor | None = None  # int64 [N]: where samples stood before unreadable ones were left out
     trigger: Stamp | None = None  # suspected by the user
+
+    def position(self, index: int) -> int:
+        """Return a training sample's index in the data as they were given."""
+        return index if self.positions is None else int(self.positions[index])
 
     def attack(self, model: nn.Module) -> Proportion | None:
         """Return how often the suspected trigger makes validation samples what the bad ones are predicted as."""
@@ -378,5 +383,7 @@ def _moved(problem: Problem, says: Seen, most: int = 24) -> list[tuple[int, str]
             break
         was, now = (problem.classes[int(each.predicted[index])] for each in (before, after))
         label = problem.classes[int(problem.task.train.labels[index])]
-        found.append((index, f"labelled {label}: {was} → {now}"))
+        name = problem.names[index] if problem.names else str(problem.position(index))
+        listed = "on the list, " if bool((problem.task.identified == index).any()) else ""
+        found.append((index, f"{name}, {listed}labelled {label}: {was} → {now}"))
     return found

@@ -86,6 +86,9 @@ def test_an_evaluation_is_the_benchmarks(run, tmp_path):
     ran = run("evaluate", *MODEL[:2], "--weights", weights, "-d", "fake", "-m", "badnet", *SMALL, "--json")
     assert ran.code == 0, ran.err
     found = ran.json["metrics"]
+    clean = found.pop("clean_accuracy")
+    # What a trigger leaves alone are all unseen samples, without it.
+    assert clean == pytest.approx(original["metrics"]["retain_accuracy"], abs=1e-6)
     assert found == pytest.approx({name: v for name, v in original["metrics"].items() if name in found}, abs=1e-6)
     assert {"corrected_accuracy", "retain_accuracy", "attack_success_rate"} <= found.keys()
 
