@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.argument("more", nargs=-1, metavar="", shell_complete=completion.recipe_words)
 @click.pass_context
 def evaluate(ctx: click.Context, /, **options: Any) -> int:
-    """Measure a checkpoint as bench measures its models: on what a manipulation affects, and on the rest.
+    """Measure a checkpoint as bench measures its models: on what a manipulation affects, on the rest, and on all clean.
 
     The manipulation is that of cutk bench with the same --seed. Metrics of an unlearning (its time, say) aren't there.
 
@@ -104,7 +104,9 @@ def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
 def _evaluated(
     ctx: click.Context, options: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
-    from cutk.problem.truth import Evaluation
+    from cutk.data.given import Given
+    from cutk.problem.truth import Evaluation, accuracy
+    from cutk.repair.inputs import set_of
     from cutk.repair.sources import builder
     from cutk.repair.weights import fitted, read_weights
     from cutk.run.measuring import measure
@@ -126,8 +128,13 @@ def _evaluated(
         measurements = worker.measurements[composed.name]
         placed = worker.recipe.place(model.float()).eval()
         measure(measurements, Evaluation(scenario.truth, placed, worker.recipe), attempt, Observer())
+        # Unseen samples as they are, whatever a manipulation is about.
+        test, norm, device = worker.splits.test, worker.splits.scale, worker.recipe.device
+        unseen = set_of(Given.of_samples(test, norm), None, None, device, num_classes=len(test.classes))
+        clean = accuracy(worker.recipe.predict(placed, unseen), test.labels)
     names = {measurement.identity: measurement.name for measurement in measurements}
-    return _split(attempt, names)
+    values, breakdowns, failed = _split(attempt, names)
+    return ({} if clean is None else {"clean_accuracy": clean}) | values, breakdowns, failed
 
 
 def _split(

@@ -35,6 +35,12 @@ def kept_beside(out: Path) -> Iterator[Kept]:
         else:
             say("Interrupted. No method was finished, so nothing is kept.")
         raise click.exceptions.Abort from None
+    except UsageError as error:
+        if kept.count():  # the folder couldn't be written
+            raise UsageError(
+                f"{error} What is finished is in '{kept.folder}': the same command goes on from it."
+            ) from None
+        raise
     kept.drop()
 
 

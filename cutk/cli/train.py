@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from cutk.cli.own import (
     seed_option,
     workers_for,
 )
-from cutk.errors import UsageError
+from cutk.errors import UsageError, one_line
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -75,6 +76,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
 
 def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) -> str:
     import torch
+    from safetensors import SafetensorError
 
     from cutk.problem.truth import accuracy
     from cutk.repair.inputs import measured_on, require_logits, set_of
@@ -119,10 +121,16 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     model = task.retrain(torch.arange(len(samples)))
     note = {"model": name, "classes": list(given.classes), "mean": list(norm.mean), "std": list(norm.std)}
     out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{os.getpid()}-{out.name}")  # whose ending decides its form
     try:
-        save_weights(out, apart(model.state_dict()), {NOTE: json.dumps(note)})
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"--out: '{out}' can't be written ({getattr(error, 'strerror', None) or error}).") from None
+        save_weights(temporary, apart(model.state_dict()), {NOTE: json.dumps(note)})
+        temporary.replace(out)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise UsageError(f"--out: '{out}' can't be written ({why}). Nothing was kept there.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     reached = f"{percent(accuracy(made.predict(model, samples), samples.labels) or 0.0)} of the training samples"
     if given.validation is not None:
         held_out = set_of(same_classes(given.validation, given.classes), norm, None, methods.device, **more)

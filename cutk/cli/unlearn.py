@@ -35,7 +35,7 @@ from cutk.cli.own import (
     workers_for,
 )
 from cutk.cli.resuming import kept_beside, take_up
-from cutk.errors import UsageError, printable
+from cutk.errors import UsageError, conjoined, printable
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cutk.repair.keeping import Kept
     from cutk.repair.problem import Methods, Tell
     from cutk.repair.repairing import Found
+    from cutk.repair.weights import Weights
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -170,7 +171,7 @@ class _Opened(NamedTuple):
     given: Given
     held_out: Given | None
     bad: torch.Tensor
-    unreadable: int
+    positions: torch.Tensor | None  # where the samples stood before unreadable ones were left out
     hashes: dict[str, str]
 
 
@@ -180,7 +181,7 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
 
     own = checkpoint_from(registry, options, nested)
     bad, bad_sha256 = bad_in(options["bad"].expanduser(), own.given, own.root)
-    given, bad, unreadable = _readable(own.given, bad, options["skip_unreadable"], tell)
+    given, bad, positions = _readable(own.given, bad, options["skip_unreadable"], tell)
     held_out, entries = given.validation, [own.entry]
     if options["validation"]:
         held_out, beside, _ = given_from(registry, options["validation"], options, nested)
@@ -191,7 +192,7 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
         if options["skip_unreadable"]:
             held_out, _, _ = _readable(held_out, bad[:0], True, tell)
         _require_apart(given, held_out, options["force"])
-    return _Opened(own, given, held_out, bad, unreadable, {"weights": own.weights.sha256, "bad list": bad_sha256})
+    return _Opened(own, given, held_out, bad, positions, {"weights": own.weights.sha256, "bad list": bad_sha256})
 
 
 def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str], nested: Any, dataset: Any) -> Methods:
@@ -237,15 +238,16 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
         build=own.build,
         tell=tell,
     )
-    problem.unreadable, problem.hashes = read.unreadable, read.hashes
+    problem.positions, problem.hashes = read.positions, read.hashes
+    problem.unreadable = len(own.given) - len(read.given)
     say(problem.sanity.line)
+    form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
     if own.weights.within:
-        say(
-            f"The weights lie under '{own.weights.within}' in '{options['weights']}'. What else is there isn't read, "
-            "and what is written is a state dict by itself."
-        )
+        _told_of_the_rest(own.weights, options["weights"], form)
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
+    elif problem.sanity.fits:
+        warn(f"That is little. Tried: {problem.sanity.tried}. What would fit better: {problem.sanity.fits}.")
     samples, material = (read.given, read.held_out), None
     if options["bundle"]:
         material = bundling.material_from(registry, options, own, samples, problem, methods, tell)
@@ -260,15 +262,13 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     if calibration is not None:
         found.report = calibration.added_to(found.report, tell)
     report, inner = found.report, found.model.inner
-    pictures = thumbnails(problem.task.train, found.moved)
+    pictures = thumbnails(problem.task.train, found.moved, options["channels"] == "bgr")
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
-    form = options["form"] or ("safetensors" if options["weights"].suffix == ".safetensors" else "pt")
-
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
 
     def save(folder: Path) -> None:
         if tensors is not None:
-            save_weights(folder / f"model.{form}", tensors)
+            save_weights(folder / f"model.{form}", tensors if form == "safetensors" else own.weights.put_back(tensors))
         if material is not None:
             from cutk.repair.bundle.writing import write_bundle
 
@@ -279,12 +279,27 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     return found
 
 
-def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[Given, torch.Tensor, int]:
-    """Leave out what can't be read, if that is asked for; return how much that was."""
+def _told_of_the_rest(weights: Weights, file: Path, form: str) -> None:
+    """Say what becomes of what lies beside the weights."""
+    there = f"The weights lie under '{weights.within}' in '{file}'"
+    beside, copies = weights.beside(), weights.copies()
+    if form == "safetensors":
+        say(f"{there}. What else is there isn't written: a .safetensors file holds tensors alone.")
+        return
+    if beside:
+        say(f"{there}. What is written holds the rest as it was: {conjoined(beside)}.")
+    if copies:
+        warn(f"'{file}' holds other weights, too, and these aren't repaired: {conjoined(copies)}. Don't use them.")
+
+
+def _readable(
+    given: Given, bad: torch.Tensor, skip: bool, tell: Tell
+) -> tuple[Given, torch.Tensor, torch.Tensor | None]:
+    """Leave out what can't be read, if that is asked for; return what is left, and where it stood among all."""
     from cutk.repair.sources import readable
 
     if not skip:
-        return given, bad, 0
+        return given, bad, None
     import torch
 
     kept, which = readable(given, lambda done, total: tell("looking for unreadable images", done, total))
@@ -297,7 +312,7 @@ def _readable(given: Given, bad: torch.Tensor, skip: bool, tell: Tell) -> tuple[
     if left_out:
         among = f"{len(bad) - len(still)} of the bad ones among them"
         warn(f"{left_out} of {len(given)} images can't be read, {among}; left out")
-    return kept, still, left_out
+    return kept, still, which
 
 
 def _require_apart(given: Given, held_out: Given, force: bool) -> None:

@@ -14,8 +14,15 @@ from cutk.errors import UsageError
 
 __all__ = ["ImageFiles", "read_image", "unreadable"]
 
-# What the files of ``ImageFiles.SUFFIXES`` hold, by Pillow's names: none is read as what its name doesn't promise.
+# What most image files hold, by Pillow's names, whichever of their endings they have.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+# What is read by its ending alone: some begin with too little to be told by. Left out of what Pillow reads are pages
+# that another program draws (EPS), volumes and films.
+_BY_ENDING = {
+    **dict.fromkeys((".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"), "JPEG2000"),
+    **dict.fromkeys((".avif", ".avifs"), "AVIF"),
+    **{f".{name.lower()}": name for name in ("DDS", "DIB", "ICO", "PCX", "PSD", "QOI", "SGI", "TGA")},
+}
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:
@@ -42,7 +49,8 @@ def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str] 
         UsageError: if the file is unreadable, damaged, or no image of 8 bits a channel.
     """
     try:
-        with Image.open(file, formats=_FORMATS) as opened:
+        named = _BY_ENDING.get(file.suffix.lower())
+        with Image.open(file, formats=_FORMATS if named is None else (named,)) as opened:
             # Pillow cuts off what is brighter than 255, and says nothing.
             if opened.mode.startswith(("I", "F")):
                 raise UsageError(
@@ -81,7 +89,11 @@ class ImageFiles:
     Item ``i`` is uint8 ``[C, H, W]``, as ``read_image`` gives it.
     """
 
-    SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+    SUFFIXES = (
+        *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"),
+        *(".apng", ".jfif", ".jpe", ".pbm", ".pnm"),
+        *_BY_ENDING,
+    )
 
     def __init__(self, files: Sequence[Path], size: int | None = None, grey: bool = False) -> None:
         self.files, self.size, self.grey = list(files), size, grey

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +29,9 @@ from cutk.report.estimate import FORWARD, work_of
 from cutk.run.cells import Cell
 from cutk.run.observer import Observer
 from cutk.run.plan import Plan, read_preset
-from cutk.run.records import Record
-from cutk.run.setup import Setup, resolve
+from cutk.run.records import Identity, Record
+from cutk.run.search import BEYOND
+from cutk.run.setup import Chosen, Setup, resolve
 from cutk.run.store import Store
 from cutk.run.study import Results, Study
 
@@ -74,11 +76,31 @@ def _amount(entry: Entry, count: int, of: int) -> dict[str, Any]:
     return {} if part is None else {part: min(1.0, count / of)}
 
 
+@dataclass(frozen=True)
+class _Limited(Chosen):
+    """A rule that takes what loses at most so much validation accuracy, which decides a result as its options do."""
+
+    max_accuracy_loss: float
+
+    @cached_property
+    def identity(self) -> Identity:
+        found = super().identity
+        limit = {"max_accuracy_loss": self.max_accuracy_loss}
+        return found.model_copy(update={"options": [{**options, **limit} for options in found.options]})
+
+
+def _needs_a_file(entry: Entry) -> bool:
+    """Say whether a manipulation is read from a file, which nobody could have planted without being given it."""
+    fields: Any = entry.component.Options.model_fields
+    return any(each.annotation in (Path, Path | None) and name not in entry.given for name, each in fields.items())
+
+
 @dataclass
 class Calibrating:
     """A benchmark that is to be run on a user's samples, network and recipe.
 
-    ``fitting`` are its parts, one for each manipulation that fits; ``unfit`` says why others don't.
+    ``fitting`` are its parts, one for each manipulation that fits; ``unfit`` says why others don't. Those that are read
+    from a file of the user's own are passed over.
 
     Raises:
         UsageError: if there are too few samples.
@@ -105,6 +127,8 @@ class Calibrating:
         self.count = max(2, min(round(self.known / self.alpha), len(self.splits.train) // 2))
         self.registry = replace(self.registry, entries=[*self.registry.entries, data_entry(self.splits), self._network])
         for entry in self.registry.of_kind("manipulation"):
+            if _needs_a_file(entry):
+                continue
             with Caught() as caught:
                 self._plan(entry)
             if caught.error is not None:
@@ -147,7 +171,9 @@ class Calibrating:
             recipe = replace(recipe, entry=mine, points=(self.problem.recipe.options,))
         else:
             recipe = methods.recipe
-        setup = replace(setup, unlearners=methods.unlearners, selector=methods.selector, recipe=recipe)
+        loss = methods.limits.max_accuracy_loss
+        selector = _Limited(methods.selector.entry, methods.selector.points, loss)
+        setup = replace(setup, unlearners=methods.unlearners, selector=selector, recipe=recipe, max_accuracy_loss=loss)
         made: Manipulation = setup.manipulations[0].parts[0].make()
         if not made.trains:  # for which it would take as long as a training
             made.corrupt(self.splits.train, stream(methods.seed, "manipulation"))
@@ -210,8 +236,9 @@ class Calibrating:
                     left_out.append(name)
                     continue
                 results = study.run()
-                trials += _trials(study, results)
-                failed |= {_where(failure.model_dump()): failure.reason for failure in results.failures}
+                trials += _trials(study, results, self.known)
+                others = [failure for failure in results.failures if not failure.reason.startswith(BEYOND)]
+                failed |= {_where(failure.model_dump()): failure.reason for failure in others}
             if isinstance(caught.error, UsageError):
                 unfit[name] = one_line(caught.error)
             elif caught.error is not None:
@@ -253,31 +280,36 @@ def _where(failure: dict[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _trials(study: Study, results: Results) -> Iterator[Trial]:
-    """Yield what is known of each method on a study's one manipulation and seed."""
+def _trials(study: Study, results: Results, identified: int) -> Iterator[Trial]:
+    """Yield what is known of each method on a study's one manipulation and seed, of ``identified`` samples told."""
     (composed,), (seed,) = study.setup.manipulations, study.setup.plan.seed_list
     aims = {m.entry.component.objective: m.name for m in study.setup.metrics}  # type: ignore[attr-defined]
     about = len(study.worker.scenario(composed.name, seed).truth.affected)
     trained = {record.role: record for record in results.records if record.unlearner is None}
+    # Where the limits leave nothing, the original stays.
+    beyond = {each.unlearner for each in results.failures if each.reason.startswith(BEYOND)}
+    tried = {record.unlearner: record for record in results.records if record.unlearner is not None}
+    found = {each.name: tried.get(each.name, trained.get("original")) for each in study.setup.unlearners}
 
     def aimed(record: Record) -> Any:
         value = record.metrics.get(aims["unlearning"])
         return None if value is None else proportion(round(value * about), about)
 
-    for record in results.records:
+    for name, record in found.items():
         values = [aimed(one) for one in (trained.get("original"), record, trained.get("gold")) if one]
-        if record.unlearner is None or len(values) < 3 or None in values:
+        if record is None or (name not in tried and name not in beyond) or len(values) < 3 or None in values:
             continue
         original, corrected, gold = values
         yield Trial(
             manipulation=composed.name,
-            unlearner=record.unlearner,
+            unlearner=name,
             manipulated=record.manipulated,
-            identified=record.identified or 0,
+            identified=identified if record.identified is None else record.identified,
             original=original,
             corrected=corrected,
             gold=gold,
             retain=record.metrics.get(aims["utility"]),
             retain_before=trained["original"].metrics.get(aims["utility"]),
-            seconds=record.seconds,
+            kept=name in beyond,
+            seconds=record.seconds if name in tried else None,
         )

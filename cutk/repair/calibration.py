@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from cutk.errors import conjoined
-from cutk.repair.verdict import Proportion, percent
+from cutk.repair.verdict import Proportion, percent, points
 from cutk.run.records import Recorded
 from cutk.run.summary import RECOVERED
 
@@ -25,6 +25,7 @@ class Trial(Recorded):
             ``corrected`` of the method's, ``gold`` of the one that was trained without the manipulated samples.
         retain: accuracy on unseen samples that it isn't about, of the method's model; ``retain_before`` of the
             original. None where it is about all.
+        kept: whether no point of the method keeps the accuracy that it has to, so the original stays.
         seconds: what the method took.
     """
 
@@ -37,6 +38,7 @@ class Trial(Recorded):
     gold: Proportion
     retain: float | None = None
     retain_before: float | None = None
+    kept: bool = False
     seconds: float | None = None
 
     @property
@@ -87,7 +89,8 @@ def rows_of(calibration: Calibration) -> list[tuple[str, ...]]:
     for one in calibration.trials:
         retain, before = ("–" if value is None else percent(value) for value in (one.retain, one.retain_before))
         values = (one.original.percent, one.corrected.percent, one.gold.percent, retain, before)
-        lines.append((one.manipulation, str(one.manipulated), one.unlearner, *values, one.outcome))
+        outcome = "beyond the limits" if one.kept else one.outcome
+        lines.append((one.manipulation, str(one.manipulated), one.unlearner, *values, outcome))
     return lines
 
 
@@ -120,6 +123,11 @@ def sentences_of(calibration: Calibration, max_loss: float) -> list[str]:
             if broken:
                 costs = [f"{100 * _lost(one):.1f} points with {one.manipulation}" for one in broken]
                 text += f"; {name} costs {conjoined(costs)} elsewhere nonetheless"
+        if beyond := [one.manipulation for one in mine if one.kept]:
+            text += (
+                f"; with {conjoined(beyond)} none of its candidates loses at most {points(max_loss)} of validation "
+                "accuracy, so the original would stay"
+            )
         found.append(f"{text}.")
     return found
 

@@ -13,6 +13,7 @@ from PIL import Image
 from cutk.data.batches import TrainSet
 from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
+from cutk.repair.verdict import points
 from cutk.report.dry_run import duration
 from cutk.report.naming import listed
 from cutk.report.origins import machine, versions
@@ -24,14 +25,18 @@ __all__ = ["page", "rows", "thumbnails"]
 _PICTURE, _SUSPECTS = 96, 50
 
 
-def thumbnails(train: TrainSet, moved: Sequence[tuple[int, str]]) -> list[tuple[str, str]]:
-    """Return the pictures of samples as data URIs, each with its caption; none where samples are no images."""
+def thumbnails(train: TrainSet, moved: Sequence[tuple[int, str]], bgr: bool = False) -> list[tuple[str, str]]:
+    """Return the pictures of samples as data URIs, each with its caption; none where samples are no images.
+
+    ``bgr`` says that their channels are in that order.
+    """
     if train.form != "images" or train.shape[0] not in (1, 3) or not moved:
         return []
     which = torch.tensor([index for index, _ in moved])
     (read,) = [x for _, x in train._read(iter([[which]]))]
     found = []
-    for (index, caption), pixels in zip(moved, read.to(torch.uint8).cpu(), strict=True):
+    read = read.flip(1) if bgr else read
+    for (_, caption), pixels in zip(moved, read.to(torch.uint8).cpu(), strict=True):
         array = pixels.permute(1, 2, 0).squeeze(2).numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
         picture = Image.fromarray(array)
         largest = max(picture.size)
@@ -41,7 +46,7 @@ def thumbnails(train: TrainSet, moved: Sequence[tuple[int, str]]) -> list[tuple[
         buffer = io.BytesIO()
         picture.resize(size, smooth).save(buffer, "PNG")
         text = base64.b64encode(buffer.getvalue()).decode()
-        found.append((f"data:image/png;base64,{text}", f"{index}: {caption}"))
+        found.append((f"data:image/png;base64,{text}", caption))
     return found
 
 
@@ -99,7 +104,7 @@ def facts(report: RepairReport) -> list[tuple[str, str]]:
 
 
 def _limits(report: RepairReport) -> str:
-    loss = f"at most {100 * report.limits.max_accuracy_loss:g} points of validation accuracy lost"
+    loss = f"at most {points(report.limits.max_accuracy_loss)} of validation accuracy lost"
     budget = report.limits.budget_seconds
     return loss if budget is None else f"{loss}, {duration(budget)}"
 

@@ -111,7 +111,12 @@ class Problem:
     build: Callable[[], nn.Module]  # makes the architecture with new weights
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
+    positions: Tensor | None = None  # int64 [N]: where samples stood before unreadable ones were left out
     trigger: Stamp | None = None  # suspected by the user
+
+    def position(self, index: int) -> int:
+        """Return a training sample's index in the data as they were given."""
+        return index if self.positions is None else int(self.positions[index])
 
     def attack(self, model: nn.Module) -> Proportion | None:
         """Return how often the suspected trigger makes validation samples what the bad ones are predicted as."""

@@ -244,5 +244,7 @@ def _moved(problem: Problem, says: Seen, most: int = 24) -> list[tuple[int, str]
             break
         was, now = (problem.classes[int(each.predicted[index])] for each in (before, after))
         label = problem.classes[int(problem.task.train.labels[index])]
-        found.append((index, f"labelled {label}: {was} → {now}"))
+        name = problem.names[index] if problem.names else str(problem.position(index))
+        listed = "on the list, " if bool((problem.task.identified == index).any()) else ""
+        found.append((index, f"{name}, {listed}labelled {label}: {was} → {now}"))
     return found

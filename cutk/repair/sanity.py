@@ -18,8 +18,10 @@ __all__ = ["balanced_accuracy", "checked", "class_order", "near_chance"]
 
 # Accuracy counts as chance up to this part of the way from chance to certainty.
 _NEAR = 0.2
-# Alternatives are tried on so many samples.
-_TRIED_ON = 512
+# Alternatives are tried on so many samples; on fewer where the weights are off chance, and may just be weak.
+_TRIED_ON, _TRIED_ON_WEAK = 512, 128
+# Below this balanced accuracy it is asked whether another way of preparing samples is so much better.
+_WEAK, _BETTER = 0.8, 0.1
 # How images are most often normalised, by the options that say so.
 _COMMON = {
     "--mean 0 --std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -68,9 +70,9 @@ def class_order(predicted: Tensor, labels: Tensor, classes: int) -> list[int]:
     return found
 
 
-def _raw(samples: TrainSet) -> tuple[Tensor, Tensor]:
+def _raw(samples: TrainSet, most: int) -> tuple[Tensor, Tensor]:
     """Return evenly spaced samples as they lie there, and their labels."""
-    which = torch.unique(torch.linspace(0, len(samples) - 1, min(_TRIED_ON, len(samples))).long())
+    which = torch.unique(torch.linspace(0, len(samples) - 1, min(most, len(samples))).long())
     parts = list(samples._read(iter([list(torch.split(which, 128))])))
     return torch.cat([x for _, x in parts]), samples.labels[which]
 
@@ -107,10 +109,15 @@ def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
     ]
 
 
-def _fitting(model: nn.Module, samples: TrainSet, recipe: Recipe, names: tuple[str, ...], bgr: bool) -> str:
-    """Return what would suit the weights better than what was tried, as options of the command; empty if nothing."""
-    x, labels = _raw(samples)
-    classes, best = len(names), (0.0, "")
+def _fitting(
+    model: nn.Module, samples: TrainSet, recipe: Recipe, names: tuple[str, ...], bgr: bool, weak: bool = False
+) -> str:
+    """Return what would suit the weights better than what was tried, as options of the command; empty if nothing.
+
+    Of ``weak`` weights, not near chance, the order of classes is taken for right, and a small difference for chance.
+    """
+    x, labels = _raw(samples, _TRIED_ON_WEAK if weak else _TRIED_ON)
+    classes, best, floor = len(names), (0.0, ""), 0.5
     given = _Way("", samples.normalisation, False)
     for way in (given, *_ways(samples.form, samples.shape, x, bgr)):
         scaling = Scaling(samples.form, samples.shape, way.normalisation, samples.device)
@@ -120,12 +127,18 @@ def _fitting(model: nn.Module, samples: TrainSet, recipe: Recipe, names: tuple[s
                 predicted.append(model.eval()(scaling(part.to(samples.device))).float().cpu())
         guesses = classes_of(torch.cat(predicted).nan_to_num())
         straight = balanced_accuracy(guesses, labels)
+        if weak:
+            if way is given:
+                floor = max(floor, straight + _BETTER)
+            elif straight > max(floor, best[0]):
+                best = straight, way.options
+            continue
         order = class_order(guesses, labels, classes)
         mixed = balanced_accuracy(guesses, torch.tensor(order)[labels])
         named = ",".join(names[order.index(output)] for output in range(classes))
         for value, text in ((straight, way.options), (mixed - 1e-6, f"{way.options} --classes {named}".strip())):
             # What is learnt from the samples themselves has to be well beyond what such a choice gives by chance.
-            if text and value > best[0] and not near_chance(value, classes) and value > 0.5:
+            if text and value > best[0] and not near_chance(value, classes) and value > floor:
                 best = value, text
     return f"{best[1]} ({percent(best[0])})" if best[1] else ""
 
@@ -154,7 +167,8 @@ def checked(
     tried += ", classes " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     reaches = balanced_accuracy(predicted, samples.labels)
     if not near_chance(reaches, len(torch.unique(samples.labels))):
-        return Sanity(line=line, near_chance=False, tried=tried)
+        fits = _fitting(model, samples, recipe, names, bgr, weak=True) if reaches < _WEAK else ""
+        return Sanity(line=line, near_chance=False, tried=tried, fits=fits)
     return Sanity(line=line, near_chance=True, tried=tried, fits=_fitting(model, samples, recipe, names, bgr))
 
 

@@ -159,8 +159,7 @@ def bad_in(file: Path, given: Given, root: Path | None) -> tuple[Tensor, str]:
         raise UsageError(
             f"--bad: {len(unknown)} of {len(entries)} entries match no sample: {_few(unknown)}. Expected "
             f"{'names relative to the data' + first + ', or ' if given.names else ''}indices from 0 to "
-            f"{len(given) - 1}.{' Columns are separated by commas, not semicolons.' if ';' in unknown[0] else ''} "
-            "Nothing was computed."
+            f"{len(given) - 1}. Nothing was computed."
         )
     if twice := [index for index, count in found.items() if count > 1]:
         named = [given.names[index] if given.names else str(index) for index in twice]

@@ -69,7 +69,7 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
         label = int(problem.task.train.labels[index])
         found.append(
             Suspect(
-                index=index,
+                index=problem.position(index),
                 name=problem.names[index] if problem.names else "",
                 label=problem.classes[label],
                 original=problem.classes[int(before.predicted[index])],

@@ -46,4 +46,9 @@ def read_trigger(file: Path, shape: tuple[int, ...], bgr: bool = False) -> Stamp
     )
     if not opacity.any():
         raise UsageError(f"'{file}' is transparent everywhere: expected the trigger on it.")
+    if bool((opacity == 1).all()):
+        raise UsageError(
+            f"'{file}' covers the whole of an image, and nothing is left to tell: expected the trigger alone, "
+            "transparent around it, or a smaller picture."
+        )
     return Stamp(pattern, opacity)

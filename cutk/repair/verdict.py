@@ -10,7 +10,18 @@ from pydantic import BaseModel, ConfigDict
 
 from cutk.errors import conjoined
 
-__all__ = ["STATUSES", "Proportion", "Status", "improved", "lagging", "percent", "proportion", "told_classes", "wilson"]
+__all__ = [
+    "STATUSES",
+    "Proportion",
+    "Status",
+    "improved",
+    "lagging",
+    "percent",
+    "points",
+    "proportion",
+    "told_classes",
+    "wilson",
+]
 
 Status = Literal["repaired", "in part", "not repaired"]
 STATUSES: tuple[Status, ...] = get_args(Status)  # the best first
@@ -86,6 +97,15 @@ def percent(value: float) -> str:
     '97.1 %'
     """
     return f"{100 * value:.1f} %"
+
+
+def points(loss: float) -> str:
+    """Return a loss of accuracy as people say it.
+
+    >>> points(0.01), points(0.025)
+    ('1 point', '2.5 points')
+    """
+    return f"{100 * loss:g} point{'' if round(100 * loss, 9) == 1 else 's'}"
 
 
 def _pooled(classes: Mapping[str, Proportion], names: Collection[str]) -> Proportion | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
 import pickletools
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cutk.errors import UsageError, one_line
+from cutk.errors import UsageError, one_line, shortened
 from cutk.run.files import apart
 
 __all__ = ["Weights", "fitted", "matched", "read_weights"]
@@ -49,7 +51,8 @@ class Weights:
         sha256: of the file.
         note: what ``cutk train`` noted beside them: classes, normalisation.
         keys: the model's key for each of the user's, once they are ``fitted``.
-        within: under which name the file kept them beside other things, which aren't read.
+        within: under which name the file kept them beside other things; empty if it held nothing else.
+        content: all that ``torch.save`` wrote: a mapping that is the state dict, or holds it; None of .safetensors.
     """
 
     tensors: dict[str, Tensor]
@@ -57,10 +60,45 @@ class Weights:
     note: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     within: str = ""
+    content: Any = field(default=None, repr=False)
 
     def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a model's state under the user's keys and in their dtypes."""
         return apart({theirs: state[ours].to(self.tensors[theirs].dtype) for theirs, ours in self.keys.items()})
+
+    def put_back(self, tensors: Mapping[str, Tensor]) -> Any:
+        """Return what the file held, of its kinds and in its order, with ``tensors`` (under the user's keys) in place.
+
+        Where ``torch.save`` didn't write it, these alone.
+        """
+        if self.content is None:
+            return dict(tensors)
+        held = copy.copy(self.content[self.within] if self.within else self.content)
+        held.update(tensors)
+        if not self.within:
+            return held
+        found = copy.copy(self.content)
+        found[self.within] = held
+        return found
+
+    def beside(self) -> list[str]:
+        """Return the names of what lies beside the weights."""
+        return [str(name) for name in self.content if name != self.within] if self.within else []
+
+    def copies(self) -> list[str]:
+        """Return the names of what lies beside the weights and holds tensors of their shapes: an average of them, say.
+
+        Nobody repairs these.
+        """
+        shapes = Counter(tuple(value.shape) for value in self.tensors.values() if value.ndim)
+
+        def likely(value: Any) -> bool:
+            if not isinstance(value, Mapping):
+                return False
+            mine = Counter(tuple(each.shape) for each in value.values() if isinstance(each, Tensor) and each.ndim)
+            return not shapes - mine or any(likely(inner) for inner in value.values() if isinstance(inner, Mapping))
+
+        return [name for name in self.beside() if likely(self.content.get(name))]
 
 
 def read_weights(file: Path) -> Weights:
@@ -72,16 +110,17 @@ def read_weights(file: Path) -> Weights:
     if not file.is_file():
         raise UsageError(f"--weights: '{file}' is not there, or no file: expected a .safetensors file or a state dict.")
     try:
-        with file.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        with file.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
         note: dict[str, Any] = {}
-        within = ""
+        within, content = "", None
         if file.suffix == ".safetensors":
-            with safetensors.safe_open(file, framework="pt") as opened:
-                note = _note(opened.metadata())
+            with safetensors.safe_open(file, framework="pt") as archive:
+                note = _note(archive.metadata())
             tensors: Any = safetensors.torch.load_file(file)
         else:
-            tensors, within = _state_dict(file, _unpickled(file))
+            content = _unpickled(file)
+            tensors, within = _state_dict(file, content)
     except SafetensorError as error:
         raise UsageError(f"'{file}' is damaged, or no safetensors file ({one_line(error)}).") from None
     except OSError as error:
@@ -91,7 +130,7 @@ def read_weights(file: Path) -> Weights:
     broken = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
         raise UsageError(f"'{file}': expected finite weights, got others in {_few(broken)}. Did training diverge?")
-    return Weights(tensors, sha256, note, within=within)
+    return Weights(tensors, sha256, note, within=within, content=content)
 
 
 def _note(metadata: Mapping[str, str] | None) -> dict[str, Any]:
@@ -132,11 +171,15 @@ def _unpickled(file: Path) -> Any:
             raise UsageError(
                 f"'{file}' is a whole pickled module ({_few(wanted)}), and reading one runs code: expected a state "
                 f"dict. Convert it, where you trust it: model = torch.load('{file}', map_location='cpu', "
-                f"weights_only=False), of which take the module if it holds more; {convert}"
+                f"weights_only=False); {convert}"
             ) from None
-        raise UsageError(f"'{file}' is damaged, or no state dict ({one_line(error)[:200]}).") from None
+        raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
     except Exception as error:  # readers of damaged files don't agree on what they raise
-        raise UsageError(f"'{file}' is damaged, or no state dict ({one_line(error)[:200]}).") from None
+        raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
+
+
+def _shortly(error: BaseException) -> str:
+    return shortened(one_line(error).partition(". ")[0], 200)
 
 
 def _wanted(file: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cutk.repair.records import Confusion, Judged, Limits
-from cutk.repair.verdict import Proportion, Status, improved, lagging, percent, told_classes
+from cutk.repair.verdict import Proportion, Status, improved, lagging, percent, points, told_classes
 
 __all__ = ["cannot_be_known", "verdict_of"]
 
@@ -28,8 +28,10 @@ def verdict_of(
         )
     if taken is None:
         return "not repaired", _nothing(candidates, limits)
-    done = taken.no_longer / taken.counted
-    facts = _facts(original, taken, stands_in)
+    # Others may get their given label by it.
+    more = taken.as_labelled.count - (original.as_labelled.count - taken.no_longer)
+    done = (taken.no_longer - more) / taken.counted
+    facts = _facts(original, taken, max(0, more), stands_in)
     if done < _HELPED:
         return "not repaired", f"Not repaired: {taken.name} was best, and only {facts}."
     left, why = _left(original, taken)
@@ -40,8 +42,10 @@ def verdict_of(
     return "repaired", f"{taken.name} repairs it: {facts}{why}."
 
 
-def _facts(original: Judged, taken: Judged, stands_in: bool) -> str:
+def _facts(original: Judged, taken: Judged, more: int, stands_in: bool) -> str:
     found = f"{taken.no_longer} of {taken.counted} bad samples are no longer predicted as labelled"
+    if more:
+        found += f" ({more} {'other is' if more == 1 else 'others are'} by now)"
     if original.validation and taken.validation:
         measured = "accuracy on training samples" if stands_in else "validation accuracy"
         found += f", {measured} {100 * original.validation.value:.1f} → {taken.validation.percent}"
@@ -116,7 +120,7 @@ def _nothing(candidates: Sequence[Judged], limits: Limits) -> str:
     if not candidates:
         return "Not repaired: no method gave a model."
     within = [one for one in candidates if one.within]
-    loss = f"{100 * limits.max_accuracy_loss:g} points of accuracy"
+    loss = f"{points(limits.max_accuracy_loss)} of accuracy"
     best = max(within or candidates, key=lambda one: one.no_longer)
     if not within:
         return (

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from cutk.errors import UsageError, one_line
 from cutk.repair.records import RepairReport
@@ -46,8 +46,8 @@ def require_free(folder: Path, force: bool) -> None:
         raise UsageError(f"--out: '{parent}' can't be written to. Choose another place with --out DIR.")
 
 
-def save_weights(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors to a ``.safetensors`` file, or as a state dict to any other."""
+def save_weights(file: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to a ``.safetensors`` file, or as a state dict, or what holds one, to any other."""
     if file.suffix == ".safetensors":
         safetensors.torch.save_file(tensors, file, metadata={"format": "pt", **(metadata or {})})
         mask = os.umask(0)

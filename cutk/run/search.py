@@ -26,7 +26,10 @@ from cutk.run.records import Attempt, Scalars
 if TYPE_CHECKING:
     from cutk.run.setup import Chosen
 
-__all__ = ["Search", "Working", "expand_grid", "pin", "score_of", "search_points"]
+__all__ = ["BEYOND", "Search", "Working", "expand_grid", "pin", "score_of", "search_points", "within"]
+
+# What a failure begins with where every point of a grid costs too much.
+BEYOND = "No point keeps enough validation accuracy"
 
 _log = logging.getLogger(__name__)
 Point = dict[str, Any]
@@ -107,6 +110,21 @@ def score_of(model: nn.Module, problem: Task, before: Tensor, measures: Sequence
     return Score(**{name: known[name]() for name in measures})
 
 
+def within(max_loss: float, selector: Selector, problem: Task) -> dict[str, Any]:
+    """Return what has a ``Search`` take no model that loses more than ``max_loss`` of validation accuracy.
+
+    ``selector`` measures that from now on, too.
+    """
+    selector.measures = tuple(dict.fromkeys((*selector.measures, "validation_accuracy")))  # type: ignore[misc]
+    before = score_of(problem.original, problem, problem.identified, ("validation_accuracy",)).validation_accuracy
+    floor = (before or 0.0) - max_loss - 1e-9
+
+    def admits(score: Score) -> bool:
+        return score.validation_accuracy is None or score.validation_accuracy >= floor
+
+    return {"admits": admits, "strict": True}
+
+
 @dataclass
 class Search:
     """Every point of an unlearner's grid, and the selector's choice among them.
@@ -117,6 +135,7 @@ class Search:
         observer: told of errors before they become a line.
         admits: says of a score whether it keeps within the user's limits; others are chosen only if none does.
         goes_on: asked before each point but the first whether there is time for it.
+        strict: whether it is an error that no point is admitted.
         before: what the original predicts of S_f, int64 ``[n]``.
     """
 
@@ -130,6 +149,7 @@ class Search:
     put_back: PutBack
     admits: Callable[[Score], bool] = lambda _score: True
     goes_on: Callable[[], bool] = lambda: True
+    strict: bool = False
 
     def __post_init__(self) -> None:
         self.points = self.unlearner.points
@@ -194,6 +214,8 @@ class Search:
             raise CellError(
                 f"None of {len(attempts)} options gave a model. The first failed with: {attempts[0].error}"
             ) from first
+        if self.strict and not any(score is not None and self.admits(score) for score in scores):
+            raise CellError(f"{BEYOND}: {len(scores)} tried.")
         selected, (_, chosen, logged) = self._choice(scores), kept
         if selected != kept[0]:  # a rule that looks at all scores at once may come back to an earlier point
             attempt, again, _, _ = self._attempt(self.points[selected])

@@ -74,7 +74,11 @@ class Composed(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """A plan with every name looked up and every option validated."""
+    """A plan with every name looked up and every option validated.
+
+    ``max_accuracy_loss`` says how much validation accuracy a method may cost, if that is limited; a method of which no
+    point keeps within it fails. ``selector`` has to name it among what decides a result.
+    """
 
     plan: Plan
     dataset: Chosen
@@ -88,6 +92,7 @@ class Setup:
     summaries: tuple[Chosen, ...]
     executor: Chosen
     observers: tuple[Chosen, ...]
+    max_accuracy_loss: float | None = None
 
     @property
     def _chosen(self) -> list[Chosen]:
@@ -173,7 +178,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 
     if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
         raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
-    ones = {kind: of(kind)[0] for kind in ("dataset", "identification", "model", "recipe", "selector", "executor")}
+    kinds = ("dataset", "identification", "model", "recipe", "selector", "executor")
+    ones: dict[str, Any] = {kind: of(kind)[0] for kind in kinds}
     return Setup(
         plan=plan,
         manipulations=tuple(composed(name) for name in dict.fromkeys(plan.manipulations)),

@@ -27,7 +27,7 @@ from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.opened import Opened
 from cutk.run.parcels import Parcels
 from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars
-from cutk.run.search import Search, Working
+from cutk.run.search import Search, Working, within
 from cutk.run.setup import Chosen, Composed, Setup
 from cutk.run.store import Parcel, Store
 
@@ -239,7 +239,10 @@ class Worker(Opened):
         with self._method(cell, original, put_back) as method:
             unlearner = self._unlearner(cell)
             problem, progress = scenario.problem(original, cell.alpha), partial(self.observer.progress, cell)
-            search = Search(unlearner, selector, problem, str(cell), self.observer, progress, method, put_back)
+            limit = {}
+            if self.setup.max_accuracy_loss is not None:
+                limit = within(self.setup.max_accuracy_loss, selector, problem)
+            search = Search(unlearner, selector, problem, str(cell), self.observer, progress, method, put_back, **limit)
 
             def judge(model: nn.Module, attempt: Attempt, logged: Logged) -> None:
                 if not every:  # reading all samples takes a while: once for each point would be too often

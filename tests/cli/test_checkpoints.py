@@ -8,7 +8,9 @@ import json
 
 import pytest
 import safetensors
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import cutk
@@ -86,6 +88,9 @@ def test_an_evaluation_is_the_benchmarks(run, tmp_path):
     ran = run("evaluate", *MODEL[:2], "--weights", weights, "-d", "fake", "-m", "badnet", *SMALL, "--json")
     assert ran.code == 0, ran.err
     found = ran.json["metrics"]
+    clean = found.pop("clean_accuracy")
+    # What a trigger leaves alone are all unseen samples, without it.
+    assert clean == pytest.approx(original["metrics"]["retain_accuracy"], abs=1e-6)
     assert found == pytest.approx({name: v for name, v in original["metrics"].items() if name in found}, abs=1e-6)
     assert {"corrected_accuracy", "retain_accuracy", "attack_success_rate"} <= found.keys()
 
@@ -108,3 +113,18 @@ def test_weights_of_another_network_are_refused(run, trained, error_of):
     for command in (("predict", "--data", "fake"), ("evaluate", "-d", "fake", "-m", "badnet")):
         text = error_of(run(command[0], "--model", "mlp", "--weights", "model.safetensors", *command[1:]))
         assert "doesn't fit the model" in text
+
+
+def test_a_full_disk_leaves_no_weights(run, tmp_path, monkeypatch, error_of):
+    def full(tensors, file, metadata=None):
+        file.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    out = tmp_path / "own.safetensors"
+    out.write_bytes(b"before")
+    args = ("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1", "--out", out, "--force")
+    ran = run(*args)
+    assert "No space left on device" in error_of(ran)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert out.read_bytes() == b"before"

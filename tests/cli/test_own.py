@@ -17,7 +17,7 @@ def test_calibrating_stands_in_the_report(run, case):  # noqa: F811
     assert (found["manipulated"], found["runs"]) == (10, "repaired-calibration")
     assert (case / "repaired-calibration" / "train").is_dir()
     page = (case / "repaired" / "report.html").read_text()
-    for text in ("On data like yours", "label-file doesn", "about 10 samples each; methods were told 40 % of them"):
+    for text in ("On data like yours", "about 10 samples each; methods were told 40 % of them"):
         assert text in " ".join(ran.out.split())
         assert text in page
     assert run("report", "repaired-calibration").code == 0

@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import warnings
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -147,6 +148,7 @@ def test_keys_of_wrappers_are_recognised_and_kept(run, case, prefix, suffix):
     assert ran.code == 0, ran.err
     path = case / "repaired" / f"model{suffix}"
     found = torch.load(path, weights_only=True) if suffix == ".pt" else safetensors.torch.load_file(path)
+    found = found.get("state_dict", found)
     assert found.keys() == state.keys()
     assert {value.dtype for value in found.values()} == {torch.float16}
 
@@ -293,19 +295,52 @@ def test_a_list_from_windows_is_read(run, case):
     assert "4 of 4 bad samples" in ran.out
 
 
-def test_a_table_with_semicolons_is_told_what_to_use(run, case):
-    (case / "bad.csv").write_text("path;why\nblue/bad1.png;odd\n")
-    ran = run(*given(bad="bad.csv"))
-    assert ran.code == 2
-    assert "Columns are separated by commas, not semicolons." in ran.err
+@pytest.mark.parametrize(
+    ("name", "content"),
+    {
+        "semicolons": ("bad.csv", b"path;why\n" + b"".join(b"blue/bad%d.png;odd, twice\n" % i for i in range(4))),
+        "tabs": ("bad.csv", b"Image\tn\n" + b"".join(b"blue/bad%d.png\t1\n" % i for i in range(4))),
+        "UTF-16": ("bad.txt", "".join(f"blue\\bad{i}.png\r\n" for i in range(4)).encode("utf-16")),
+    }.values(),
+)
+def test_what_spreadsheets_and_shells_write_is_read(run, case, name, content):
+    (case / name).write_bytes(content)
+    ran = run(*given(bad=name))
+    assert ran.code == 0, ran.err
+    assert json.loads((case / "repaired" / "report.json").read_text())["samples"]["bad"] == 4
 
 
-def test_what_lies_beside_the_weights_is_told_to_be_left(run, case):
-    torch.save({"epoch": 3, "state_dict": weights()}, case / "last.ckpt")
+def test_names_that_are_no_text_can_be_listed(run, case):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (case / "photos" / "blue" / "bad0.png").rename(case / "photos" / "blue" / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (case / "bad.txt").write_bytes(b"blue/caf\xe9.png\nblue/bad1.png\n")
+    ran = run(*given())
+    assert ran.code in (0, 1), ran.err
+    assert json.loads((case / "repaired" / "report.json").read_text())["samples"]["bad"] == 2
+
+
+def test_a_checkpoint_comes_back_with_all_that_it_held(run, case):
+    state = OrderedDict(weights())
+    held = {"epoch": 3, "state_dict": state, "ema": {"n": weights()}, "optimizer": {"state": {0: {"m": torch.ones(2)}}}}
+    torch.save(held, case / "last.ckpt")
     ran = run(*given(weights="last.ckpt"))
     assert ran.code == 0, ran.err
-    assert "The weights lie under 'state_dict' in 'last.ckpt'. What else is there isn't read" in ran.err
-    assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
+    assert "What is written holds the rest as it was: epoch, ema and optimizer." in ran.err
+    assert "holds other weights, too, and these aren't repaired: ema." in ran.err
+    found = torch.load(case / "repaired" / "model.pt", weights_only=True)
+    assert list(found) == list(held)
+    assert type(found["state_dict"]) is OrderedDict
+    assert (found["epoch"], list(found["state_dict"])) == (3, list(state))
+    assert not torch.equal(found["state_dict"]["1.weight"], state["1.weight"])
+    assert torch.equal(found["ema"]["n"]["1.weight"], state["1.weight"])
+    assert torch.equal(found["optimizer"]["state"][0]["m"], torch.ones(2))
+    ran = run(*given("--format", "safetensors", "--force", weights="last.ckpt"))
+    assert ran.code == 0, ran.err
+    assert "a .safetensors file holds tensors alone" in ran.err
+    assert safetensors.torch.load_file(case / "repaired" / "model.safetensors").keys() == state.keys()
 
 
 def test_others_may_read_the_weights(run, case):
@@ -512,6 +547,10 @@ REFUSED = {
     "a large trigger": (
         lambda c: Image.new("L", (9, 8)).save(c / "t.png") or {"suspect-trigger": "t.png"},
         "'t.png': expected a picture of at most 8×8 pixels, as the images have, got 9×8",
+    ),
+    "a trigger over all": (
+        lambda c: Image.new("L", (8, 8)).save(c / "t.png") or {"suspect-trigger": "t.png"},
+        "'t.png' covers the whole of an image",
     ),
     "no trigger": (lambda c: {"suspect-trigger": "bad.txt"}, "can't be read as the picture of a trigger"),
     "a detector": (lambda c: {"suspects-by": "ssd"}, "Unknown detector 'ssd'"),

@@ -64,7 +64,7 @@ def test_every_kind_that_fits_is_planted_at_the_size_of_the_list(repaired):
     found = repaired[1].report.calibration
     planted = {one.manipulation for one in found.trials}
     assert planted >= {"badnet", "interclass-confusion", "label-swap", "asymmetric-noise"}
-    assert "label-file" in found.unfit
+    assert "label-file" not in found.unfit  # nobody can have been given the file
     assert planted.isdisjoint(found.unfit)
     assert found.train == 168  # none of those on the list
     assert found.test == 30
@@ -122,6 +122,30 @@ def test_triggers_are_left_out_on_a_table(tiny):
     assert calibration.manipulated == 20
     assert "badnet doesn&#39;t fit these data" in found.html()
     assert "On data like yours" in found.html()
+
+
+def test_the_limit_of_the_repair_holds_there_too(tiny, tmp_path):
+    path = tmp_path / "wreck.py"
+    path.write_text(
+        'import cutk\n\n\nclass Wreck(cutk.Unlearner):\n    """Forgets all."""\n\n    name = "wreck"\n\n'
+        "    def unlearn(self, task, state=None):\n        model = task.original\n"
+        "        [p.data.mul_(-1) for p in model.parameters()]\n        return model\n\n\n"
+        "@cutk.hookimpl\ndef cutk_unlearners():\n    return [Wreck]\n"
+    )
+    found = cutk.unlearn(
+        *(tiny.net, TensorDataset(tiny.x, tiny.y), [0, 1], ["wreck", "none"]),
+        recipe={"name": "sgd", "steps": 60, "batch_size": 32, "lr": 0.1},
+        calibrate=0.5,
+        plugins=[path],
+    ).report
+    trials = found.calibration.trials
+    assert {one.unlearner for one in trials} == {"wreck", "none"}
+    assert found.calibration.failed == {}
+    for one in trials:
+        assert one.kept == (one.unlearner == "wreck")
+        assert one.corrected == one.original  # the original would stay
+        assert one.retain == one.retain_before
+    assert "none of its candidates loses at most 2 points" in " ".join(sentences_of(found.calibration, 0.02))
 
 
 def test_too_few_samples_are_refused(tiny):

@@ -80,6 +80,24 @@ def test_what_would_fit_is_named(colours, net, fits):
     assert "100.0 %" in found.fits
 
 
+class Half(Strict):
+    """Reads images that are normalised otherwise, too, and takes class 2 for class 0 there."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        astray = logits[:, 0] == 5.0 + float(self.weight)
+        logits[astray, 0] = torch.where(x[astray].mean((2, 3)).argmax(1) == 1, 0.0, 5.0)
+        logits[astray, 1] = 1.0
+        return logits
+
+
+def test_weak_weights_are_told_what_would_fit_better(colours):
+    found = sanity(Half(0.5, 0.5).eval(), *colours)
+    assert not found.near_chance
+    assert found.fits.startswith("--mean 0.5 --std 0.5 ")
+    assert sanity(Half(0.0, 1.0).eval(), *colours).fits == ""
+
+
 def test_weights_that_fit_nothing_are_said_to(poisoned):
     torch.manual_seed(0)
     x = torch.randint(0, 255, (200, 1, 8, 8), dtype=torch.uint8)

@@ -173,8 +173,17 @@ def test_nothing_helped_says_why():
     assert "no method gave a model" in said(judged(), None, [])[1]
     status, text = said(judged(), None, [judged(30, within=False)])
     assert status == "not repaired"
-    assert text.startswith("Nothing helped: no candidate loses at most 1 points of accuracy. m, beyond that,")
+    assert text.startswith("Nothing helped: no candidate loses at most 1 point of accuracy. m, beyond that,")
     assert "the rule prefers the original" in said(judged(), None, [judged(0)])[1]
+
+
+def test_labels_that_come_back_are_counted_against_it():
+    taken = judged(20).model_copy(update={"as_labelled": proportion(45, 100)})
+    status, text = said(judged().model_copy(update={"as_labelled": proportion(50, 100)}), taken)
+    assert status == "in part"  # 5 fewer, of 50
+    assert "20 of 50 bad samples are no longer predicted as labelled (15 others are by now)" in text
+    worse = judged(20).model_copy(update={"as_labelled": proportion(60, 100)})
+    assert said(judged().model_copy(update={"as_labelled": proportion(50, 100)}), worse)[0] == "not repaired"
 
 
 def test_there_may_be_nothing_to_repair():

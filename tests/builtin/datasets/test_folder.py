@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import cutk
 from cutk_builtin.datasets.folder import Folder
 
 
@@ -337,6 +338,23 @@ def test_a_file_is_not_read_as_what_its_name_does_not_promise(photos, tmp_path, 
     Image.new("RGB", (7, 9)).save(buffer, "DDS")
     file.write_bytes(buffer.getvalue())
     assert message(Folder, root=tmp_path) == f"'{file}' is damaged, or no image. Replace it, or remove it."
+
+
+@pytest.mark.parametrize(
+    "suffix", [".avif", ".dds", ".dib", ".ico", ".jfif", ".jp2", ".pbm", ".pcx", ".qoi", ".sgi", ".tga"]
+)
+def test_rarer_formats_are_read_by_their_names(tmp_path, suffix):
+    array = np.zeros((16, 16, 3), np.uint8)
+    array[:8] = 255
+    image = Image.fromarray(array)
+    (image.convert("1") if suffix == ".pbm" else image).save(tmp_path / f"x{suffix}")
+    pixels = cutk.ImageFiles([tmp_path / f"x{suffix}"])[0]
+    assert pixels.shape == (3, 16, 16)
+    assert np.abs(pixels.permute(1, 2, 0).numpy().astype(int) - array).mean() < 8
+    (tmp_path / f"x{suffix}").rename(tmp_path / "x.gif")
+    if suffix not in (".jfif", ".pbm"):
+        with pytest.raises(cutk.UsageError, match="is damaged, or no image"):
+            cutk.ImageFiles([tmp_path / "x.gif"])[0]
 
 
 def test_an_image_of_too_many_pixels_is_refused(photos, tmp_path, message, monkeypatch):
