@@ -7,7 +7,7 @@ A folder of evidence says in ``evidence.toml`` which runs are its own: presets, 
 ``runs`` hold their records, as ``cutk report`` reads them, without the weights. ``collect`` takes from a folder that
 ``cutk bench`` filled what the components that are installed now computed with the presets' options; so the same again
 later brings what has come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between
-``<!-- statements -->`` and ``<!-- end -->`` anew.
+``<!-- statements -->`` and ``<!-- end -->`` anew, and how the project's README opens if that names the folder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,18 +25,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from statements import Results, table
+from statements import CONFUSION, METHODS, POISONING, TENTH, Results, table
 
 from cutk.plugins.registry import load_registry
+from cutk.report.origins import counted, machine
 from cutk.run.files import RECORD, write_record
 from cutk.run.keys import kind_of
 from cutk.run.plan import Plan, Setup, layer, over_default, resolve
 from cutk.run.records import Attempt, Identity, Run, Unlearned
 from cutk.run.store import Store
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+CURVES = "corrected_accuracy-alpha"
 OTHER = "of another manipulation"
-PART = re.compile(r"(?<=<!-- statements -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -162,29 +165,86 @@ def options(folder: Path) -> dict[str, list[str]]:
     return {name: [one for one in shown[name] if one in there] for name in ("unlearners", "highlight")}
 
 
+def words(folder: Path) -> list[str]:
+    """Return the same as a command line has it."""
+    chosen = options(folder)
+    flags = (("-u", chosen["unlearners"]), ("--highlight", chosen["highlight"]))
+    return [word for flag, names in flags for name in names for word in (flag, name)]
+
+
+def part(text: str, mark: str) -> tuple[int, int]:
+    """Return where the part of a page lies that is made anew: from ``<!-- mark -->`` to ``<!-- end -->``."""
+    opened = f"<!-- {mark} -->\n\n"
+    start = text.index(opened) + len(opened)
+    return start, text.index("\n\n<!-- end -->", start)
+
+
+def replace(page: Path, mark: str, content: str) -> None:
+    """Put ``content`` into a part of a page."""
+    text = page.read_text(encoding="utf-8")
+    start, end = part(text, mark)
+    page.write_text(text[:start] + content + text[end:], encoding="utf-8")
+
+
 def statements(folder: Path) -> str:
     """Return the paper's statements beside what the records give."""
     return table(Results.of(folder / "runs"))
 
 
+def opening(folder: Path) -> str:
+    """Return how the project's README opens: the figure, what it shows, what it was made of, and the command."""
+    results, chosen = Results.of(folder / "runs"), options(folder)
+    where = folder.resolve().relative_to(ROOT)
+    (figure,) = (folder / "figures").glob(f"*-{CURVES}.svg")
+
+    def tenth(manipulation: str, method: str) -> float:
+        alpha = None if method in ("original", "gold") else TENTH
+        return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in results.seeds)
+
+    def told(manipulation: str, what: str, name: str) -> str:
+        before, after, gold = (tenth(manipulation, method) for method in ("original", name, "gold"))
+        return f"from {before:.2f} to {after:.2f} {what} (gold, which never saw them: {gold:.2f})"
+
+    rivals = [method for method in METHODS if method in chosen["unlearners"]]
+    best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in (POISONING, CONFUSION)}
+    theirs = " and ".join(f"{tenth(m, name):.2f} (`{name}`)" for m, name in best.items())
+    runs = Store(folder / "runs").runs()
+    dataset, model = runs[0].labels.dataset, runs[0].labels.model
+    machines = ", or ".join(dict.fromkeys(machine(run.environment) for run in runs))
+    seeds = f"{counted(len(results.seeds), 'seed')} ({', '.join(map(str, results.seeds))})"
+    return "\n".join(
+        [
+            f"![Corrected accuracy against the identified fraction]({where}/figures/{figure.name})",
+            "",
+            f"With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy "
+            f"{told(POISONING, 'after poisoning', 'seal')} and "
+            f"{told(CONFUSION, 'where two classes were confused', 'seal')}; of the paper's methods the best there "
+            f"reach {theirs}.",
+            f"{dataset}, {model}, {seeds}, {machines}; [all of it]({where}/README.md) is drawn by",
+            "",
+            "```console",
+            f"$ cutk report {where}/runs {' '.join(words(folder))} --figures figures",
+            "```",
+        ]
+    )
+
+
 def rebuild(folder: Path) -> None:
     """Make tables, figures and the README's numbers anew."""
-    names, runs, shown = described(folder)["figures"]["names"], folder / "runs", options(folder)
-    chosen = [word for name in shown["unlearners"] for word in ("-u", name)]
-    chosen += [word for name in shown["highlight"] for word in ("--highlight", name)]
+    names, runs = described(folder)["figures"]["names"], folder / "runs"
     (folder / "tables.md").write_text(report(runs, "--format", "markdown"), encoding="utf-8")
     figures = folder / "figures"
     with tempfile.TemporaryDirectory() as made:
-        report(runs, *chosen, "--figures", made)
+        report(runs, *words(folder), "--figures", made)
         shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir()
         for name in names:
             for path in Path(made).glob(f"*-{name}.svg"):
                 shutil.copy(path, figures)
-    page = folder / "README.md"
-    text = page.read_text(encoding="utf-8")
-    made_anew = statements(folder)
-    page.write_text(PART.sub(lambda _: made_anew, text), encoding="utf-8")
+    replace(folder / "README.md", "statements", statements(folder))
+    mark = f"evidence: {folder.name}"
+    if f"<!-- {mark} -->" in (ROOT / "README.md").read_text(encoding="utf-8"):
+        replace(ROOT / "README.md", mark, opening(folder))
     print(f"{folder}: {len(list(runs.rglob(RECORD)))} records, {len(list(figures.iterdir()))} figures.")
 
 
