@@ -60,7 +60,7 @@ from cutk.problem.truth import accuracy as accuracy
 from cutk.problem.truth import class_accuracies as class_accuracies
 from cutk.repair.pretrained import load_pretrained as load_pretrained
 from cutk.repair.pretrained import sha256_of as sha256_of
-from cutk.repair.unlearning import Repair as Repair
+from cutk.repair.result import Repair as Repair
 from cutk.repair.unlearning import unlearn as unlearn
 from cutk.run.executor import Executor as Executor
 from cutk.run.executor import Pool as Pool

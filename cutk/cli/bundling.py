@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.bundle.material import Material
-    from cutk.repair.repairing import Methods, Problem, Tell
+    from cutk.repair.problem import Methods, Problem, Tell
     from cutk.repair.weights import Weights
 
 __all__ = ["as_written", "material_from"]

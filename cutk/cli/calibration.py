@@ -14,8 +14,8 @@ from cutk.errors import UsageError
 if TYPE_CHECKING:
     from cutk.plugins.registry import Registry
     from cutk.repair.calibrating import Calibrating
+    from cutk.repair.problem import Methods, Problem, Tell
     from cutk.repair.records import RepairReport
-    from cutk.repair.repairing import Methods, Problem, Tell
 
 __all__ = ["Calibrated", "foretold"]
 

@@ -32,7 +32,7 @@ from cutk.cli.own import (
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
-    from cutk.repair.repairing import Tell
+    from cutk.repair.problem import Tell
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -81,8 +81,8 @@ def detect(ctx: click.Context, /, **options: Any) -> int:
 
 def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[str, str]:
     """Read, look whether it fits, and ask the detector; return the table, and what it comes to."""
+    from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
-    from cutk.repair.repairing import methods_of
     from cutk.repair.sources import bad_in
     from cutk.repair.suspects import as_csv, detected
     from cutk.repair.unlearning import posed

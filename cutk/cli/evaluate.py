@@ -71,7 +71,7 @@ def evaluate(ctx: click.Context, /, **options: Any) -> int:
 
 def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
     """Return the benchmark whose metrics these are, with nothing to unlearn."""
-    from cutk.repair.repairing import PRESET
+    from cutk.repair.problem import PRESET
     from cutk.run.plan import Plan, layer, over_default, read_preset, resolve
 
     registry = load_plugins(ctx)

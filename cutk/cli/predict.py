@@ -59,8 +59,8 @@ def _predicted(ctx: click.Context, options: dict[str, Any], tell: Any) -> tuple[
     from cutk.problem.truth import accuracy
     from cutk.repair.inputs import Adapted, require_logits, set_of
     from cutk.repair.judging import outputs
+    from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
-    from cutk.repair.repairing import methods_of
     from cutk.repair.verdict import percent
 
     registry = load_plugins(ctx)

@@ -31,7 +31,7 @@ from cutk.run.observer import Observer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cutk.repair.repairing import Tell
+    from cutk.repair.problem import Tell
     from cutk.run.records import Run
 
 __all__ = ["PlainObserver", "RichObserver", "telling", "watching"]

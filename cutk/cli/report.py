@@ -107,7 +107,9 @@ def _write(contents: Contents, html: Path | None, folder: Path | None) -> None:
     from cutk.report.style import png, svg
 
     if html:
-        write_file(html, contents.html())
+        from cutk.report.page import page
+
+        write_file(html, page(contents))
         click.echo(f"Wrote '{html}'.", err=True)
     if folder:
         home = os.path.relpath(html, folder) if html else None

@@ -15,7 +15,7 @@ from cutk.errors import UsageError
 
 if TYPE_CHECKING:
     from cutk.repair.keeping import Kept
-    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.problem import Methods, Problem
 
 __all__ = ["kept_beside", "take_up"]
 

@@ -78,8 +78,8 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
 
     from cutk.problem.truth import accuracy
     from cutk.repair.inputs import measured_on, require_logits, set_of
+    from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
-    from cutk.repair.repairing import methods_of
     from cutk.repair.sources import builder, sample_shape
     from cutk.repair.training import training_task
     from cutk.repair.verdict import percent

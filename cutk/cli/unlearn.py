@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from cutk.data.given import Given
     from cutk.plugins.registry import Registry
     from cutk.repair.keeping import Kept
-    from cutk.repair.repairing import Found, Methods, Tell
+    from cutk.repair.problem import Methods, Tell
+    from cutk.repair.repairing import Found
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -195,8 +196,8 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
 
 def _methods(registry: Registry, options: dict[str, Any], recipe: dict[str, str], nested: Any, dataset: Any) -> Methods:
     """Return what is to be tried, every option validated."""
+    from cutk.repair.problem import methods_of
     from cutk.repair.records import limits_of
-    from cutk.repair.repairing import methods_of
 
     plan: dict[str, Any] = {
         name: options[name] for name in ("select", "search", "device", "precision") if options[name] is not None

@@ -21,7 +21,7 @@ from cutk.plugins.registry import Entry, Registry
 from cutk.repair.calibration import Calibration, Trial
 from cutk.repair.foresight import per_pass_of
 from cutk.repair.own import architecture_of, data_entry, network_entry, splits_of
-from cutk.repair.repairing import Methods, Problem, Tell
+from cutk.repair.problem import Methods, Problem, Tell
 from cutk.repair.verdict import proportion
 from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, work_of

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from cutk.errors import conjoined
 from cutk.repair.verdict import Proportion, percent
+from cutk.run.records import Recorded
 from cutk.run.summary import RECOVERED
 
 __all__ = ["Calibration", "Shown", "Trial", "rows_of", "sentences_of", "shown_as", "told_setting"]
@@ -15,11 +16,7 @@ __all__ = ["Calibration", "Shown", "Trial", "rows_of", "sentences_of", "shown_as
 Outcome = Literal["heals", "in part", "does not heal", "harms", "no damage"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Trial(_Part):
+class Trial(Recorded):
     """A method on a planted manipulation.
 
     Attributes:
@@ -55,7 +52,7 @@ class Trial(_Part):
         return "in part" if self.corrected.low > self.original.high else "does not heal"
 
 
-class Calibration(_Part):
+class Calibration(Recorded):
     """A benchmark on the user's own samples, network and recipe.
 
     Attributes:
@@ -75,10 +72,10 @@ class Calibration(_Part):
     manipulated: int
     alpha: float
     seed: int
-    trials: list[Trial] = []
-    unfit: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    left_out: list[str] = []
+    trials: list[Trial] = Field([])
+    unfit: dict[str, str] = Field({})
+    failed: dict[str, str] = Field({})
+    left_out: list[str] = Field([])
     runs: str = ""
 
 

@@ -8,7 +8,7 @@ import math
 from cutk.chance import isolated_rng
 from cutk.components import Sizes
 from cutk.errors import Caught
-from cutk.repair.repairing import Methods, Problem
+from cutk.repair.problem import Methods, Problem
 from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, timed_pass, work_of
 

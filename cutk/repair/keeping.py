@@ -36,7 +36,7 @@ from cutk.run.files import (
 from cutk.run.keys import key_of
 
 if TYPE_CHECKING:
-    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.problem import Methods, Problem
     from cutk.run.plan import Chosen
 
 __all__ = ["Candidate", "Kept"]

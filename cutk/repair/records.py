@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from cutk.errors import UsageError
 from cutk.repair.calibration import Calibration
 from cutk.repair.verdict import Proportion, Status
-from cutk.run.records import Environment
+from cutk.run.records import Environment, Recorded
 
 __all__ = ["SCHEMA", "Judged", "Limits", "RepairReport", "Sanity", "Suspect", "Touched"]
 
@@ -17,11 +17,7 @@ __all__ = ["SCHEMA", "Judged", "Limits", "RepairReport", "Sanity", "Suspect", "T
 SCHEMA = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class Touched(_Part):
+class Touched(Recorded):
     """What became of one layer's weights: the change's size by the weights', and how many numbers of them changed."""
 
     layer: str
@@ -30,7 +26,7 @@ class Touched(_Part):
     relative: float
 
 
-class Judged(_Part):
+class Judged(Recorded):
     """The original model, or a method's candidate to replace it.
 
     Attributes:
@@ -49,7 +45,7 @@ class Judged(_Part):
     """
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     validation: Proportion | None
     classes: dict[str, Proportion]
     as_labelled: Proportion
@@ -65,10 +61,10 @@ class Judged(_Part):
     seconds: float | None = None
     passes: float | None = None
     peak_bytes: int | None = None
-    layers: list[Touched] = []
+    layers: list[Touched] = Field([])
 
 
-class Limits(_Part):
+class Limits(Recorded):
     """What the user asked for: how much validation accuracy may be lost, and how long it may take."""
 
     max_accuracy_loss: float
@@ -84,7 +80,7 @@ def limits_of(max_accuracy_loss: float, budget_seconds: float | None = None) -> 
     return Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget_seconds)
 
 
-class Sanity(_Part):
+class Sanity(Recorded):
     """What the weights do before anything is done: whether these are the data that they were trained on.
 
     ``tried`` is how samples reach the model, ``fits`` what would suit the weights better.
@@ -96,7 +92,7 @@ class Sanity(_Part):
     fits: str = ""
 
 
-class Suspect(_Part):
+class Suspect(Recorded):
     """A training sample beside the bad ones that looks like them; ``by`` says what the score is."""
 
     index: int
@@ -108,7 +104,7 @@ class Suspect(_Part):
     by: str
 
 
-class RepairReport(_Part):
+class RepairReport(Recorded):
     """All that a repair found.
 
     Attributes:
@@ -149,7 +145,7 @@ class RepairReport(_Part):
     selector: str
     seed: int
     environment: Environment
-    hashes: dict[str, str] = {}
+    hashes: dict[str, str] = Field({})
     command: str = ""
     seconds: float | None = None
     peak_bytes: int | None = None

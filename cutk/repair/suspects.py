@@ -18,7 +18,7 @@ from cutk.repair.judging import Seen
 from cutk.repair.records import Suspect
 
 if TYPE_CHECKING:
-    from cutk.repair.repairing import Problem
+    from cutk.repair.problem import Problem
     from cutk.run.plan import Chosen
 
 __all__ = ["LIKELY", "as_csv", "detected", "suspects_of"]

@@ -7,9 +7,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,60 +24,21 @@ from cutk.machine import cudnn_put_back
 from cutk.plugins.registry import load_registry
 from cutk.repair.calibrating import ALPHA, calibrated
 from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
-from cutk.repair.page import page, thumbnails
-from cutk.repair.records import RepairReport, Suspect, limits_of
-from cutk.repair.repairing import Methods, Problem, methods_of, opened, repair
-from cutk.repair.saving import handed_over, save
+from cutk.repair.page import thumbnails
+from cutk.repair.problem import Methods, Problem, methods_of, opened
+from cutk.repair.records import limits_of
+from cutk.repair.repairing import repair
+from cutk.repair.result import Repair, handed_over
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
 from cutk.run.observer import Observer
 
-if TYPE_CHECKING:
-    from cutk.repair.bundle.material import Material
-
-__all__ = ["Repair", "posed", "unlearn"]
+__all__ = ["posed", "unlearn"]
 
 # Where no validation samples are given, so many training samples stand in for them at most.
 _STAND_IN = 2000
 # Of so many samples it is seen whether validation samples were trained on.
 _COMPARED = 20_000
-
-
-@dataclass
-class Repair:
-    """What ``cutk.unlearn`` returns; a notebook shows its report.
-
-    Attributes:
-        model: the repaired model, a copy of the one that was passed in; an unchanged copy where nothing helped.
-        report: what was found; ``report.repaired`` says whether anything helped, ``report.verdict`` what.
-        suspects: further training samples that look like the bad ones, the most suspicious first.
-    """
-
-    model: nn.Module
-    report: RepairReport
-    suspects: list[Suspect]
-    pictures: list[tuple[str, str]]
-    _material: Material | str = field(default="nothing is known of it", repr=False)  # of which a bundle is made
-
-    def save(self, folder: str | os.PathLike[str], *, bundle: bool = False, force: bool = False) -> None:
-        """Write what ``cutk unlearn`` writes: ``model.safetensors`` if it was repaired, the report, the suspects.
-
-        Args:
-            folder: is made; it is there wholly or not at all.
-            bundle: write evidence beside it, too; needs ``cutk[bundle]``. The dataset is read once more.
-            force: replace an earlier repair.
-
-        Raises:
-            UsageError: if something else lies there, or it can't be written.
-        """
-        save(self, Path(folder).expanduser(), bundle, force)
-
-    def html(self) -> str:
-        """Return the report as one self-contained page."""
-        return page(self.report, self.suspects, self.pictures)
-
-    def _repr_html_(self) -> str:
-        return page(self.report, self.suspects, self.pictures, part=True)
 
 
 def restored(original: nn.Module, repaired: nn.Module) -> nn.Module:

@@ -89,10 +89,14 @@ class Report:
 
     def html(self) -> str:
         """Return the page that ``cutk report --html`` writes."""
-        return self._contents.html()
+        from cutk.report.page import page
+
+        return page(self._contents)
 
     def _repr_html_(self) -> str:
-        return self._contents.excerpt()
+        from cutk.report.page import excerpt
+
+        return excerpt(self._contents)
 
     def __repr__(self) -> str:
         models, failed = len(self.records), len(self.failures)

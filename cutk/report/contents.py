@@ -106,15 +106,3 @@ class Contents:
     def drawings(self) -> list[list[Drawing]]:
         """The figures of each experiment."""
         return [list(self.figures(experiment)) for experiment in self.experiments]
-
-    def html(self) -> str:
-        """Return the page."""
-        from cutk.report.page import page
-
-        return page(self)
-
-    def excerpt(self) -> str:
-        """Return what a notebook shows: the verdicts, the first figure and the results' tables, as HTML."""
-        from cutk.report.page import excerpt
-
-        return excerpt(self)

@@ -21,6 +21,7 @@ __all__ = [
     "Labels",
     "Measured",
     "Record",
+    "Recorded",
     "Role",
     "Run",
     "Scalars",
@@ -48,14 +49,16 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-class _Part(BaseModel):
+class Recorded(BaseModel):
+    """A part of a record, which stays as it is and says the same in the same words."""
+
     # What a later version of cutk adds is no reason to refuse a record.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     @cached_property
     def canonical(self) -> str:
         """Its canonical JSON; that of parts, which thousands of others may share, is made once."""
-        parts = {name: value.canonical for name, value in self if isinstance(value, _Part)}
+        parts = {name: value.canonical for name, value in self if isinstance(value, Recorded)}
         texts = {name: canonical(value) for name, value in self.model_dump(mode="json", exclude=set(parts)).items()}
         return "{" + ",".join(f'"{name}":{text}' for name, text in sorted((texts | parts).items())) + "}"
 
@@ -66,7 +69,7 @@ class _Part(BaseModel):
         return copied
 
 
-class Identity(_Part):
+class Identity(Recorded):
     """A component as it decides a result: who provides it, a hash of all its source files, and its options.
 
     There is more than one point of options only where a search goes over them.
@@ -78,7 +81,7 @@ class Identity(_Part):
     options: list[dict[str, Any]]
 
 
-class Trained(_Part):
+class Trained(Recorded):
     """Everything that decides what a training gives."""
 
     role: Literal["original", "gold"]
@@ -94,7 +97,7 @@ class Trained(_Part):
     threads: int
 
 
-class Unlearned(_Part):
+class Unlearned(Recorded):
     """Everything that decides what an unlearner gives."""
 
     original: Trained
@@ -105,7 +108,7 @@ class Unlearned(_Part):
     alpha: float
 
 
-class Labels(_Part):
+class Labels(Recorded):
     r"""What a run is called; ``manipulated`` is \|S_m\|, ``identified`` \|S_f\|. Trainings have no S_f and no α."""
 
     role: Role
@@ -120,7 +123,7 @@ class Labels(_Part):
     identified: int | None = None
 
 
-class Measured(_Part):
+class Measured(Recorded):
     """What a reader has to know of a metric; an open end of its bounds is None."""
 
     name: str
@@ -136,7 +139,7 @@ class Measured(_Part):
         return self.bounds == (0, 1)
 
 
-class Environment(_Part):
+class Environment(Recorded):
     """Where a run was computed.
 
     ``capability`` is the CPU's instruction set as torch uses it, or the GPU's and what it computes in TF32: float
@@ -237,7 +240,7 @@ class Attempts(Sequence[Attempt]):
 _NOTHING_FAILED = b'{"error": "", "failed_metrics": {}, '
 
 
-class Failure(_Part):
+class Failure(Recorded):
     """Something that gave no number: a cell, a point of a grid whose cell has others, a metric or a summary.
 
     ``reason`` says why in one line, with the author's own last frame.
@@ -274,7 +277,7 @@ class Record(Labels):
     key: str
 
 
-class Run(_Part):
+class Run(Recorded):
     """A computed cell as it is stored.
 
     ``key`` is the SHA-256 of ``decided_by``; ``provider`` the unlearner's, or the model's for a training, as pip would

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cutk.report.page import excerpt
+from cutk.report.page import page as page_of
+
 NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1400, "height": 900}
 # What a terminal, a formula, a page or a line of text might trip over.
 EVIL = ["$1^2$", "<script>alert(1)</script>", "w\u0301ide\u200fעברית", "x\x1b[2J", "\u202egnirts", "x" * 400]
@@ -35,7 +38,7 @@ def runs(made):
 def page_file(runs, contents_of, tmp_path_factory):
     """One page for all tests of this module."""
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(contents_of(runs).html(), encoding="utf-8")
+    path.write_text(page_of(contents_of(runs)), encoding="utf-8")
     return path
 
 
@@ -118,7 +121,7 @@ def test_what_runs_hold_is_shown_and_not_obeyed(page_file):
 
 def test_nothing_to_correct_is_said(made, contents_of):
     runs = [made.original(0, 0.95, 0.9), made.gold(0, 0.96, 0.9), made.run("a", 0.5, 0, [made.attempt(0.9, 0.9)])]
-    text = contents_of(runs).html()
+    text = page_of(contents_of(runs))
     assert '<p class="caution">Nothing to correct here' in text
     assert ' best"' not in text.partition("<h4")[2].partition('class="records"')[0]
 
@@ -127,13 +130,13 @@ def test_what_failed_is_listed(made, contents_of):
     from cutk.run.records import Failure
 
     about = {"what": "cell", "role": "gold", "dataset": "toy", "manipulation": "badnet", "model": "tiny", "seed": 7}
-    text = contents_of([made.original(0, 0.1, 0.9)], failures=[Failure(**about, reason="it <broke>")]).html()
+    text = page_of(contents_of([made.original(0, 0.1, 0.9)], failures=[Failure(**about, reason="it <broke>")]))
     assert "<li>badnet, seed 7: gold: it &lt;broke&gt;</li>" in text
-    assert "What failed" not in contents_of([made.original(0, 0.1, 0.9)]).html()
+    assert "What failed" not in page_of(contents_of([made.original(0, 0.1, 0.9)]))
 
 
 def test_a_notebook_shows_verdict_figure_and_tables(made, contents_of):
-    text = contents_of(made.everything()).excerpt()
+    text = excerpt(contents_of(made.everything()))
     assert "<b>badnet</b> manipulated 10 training samples" in text
     assert text.count("<figure>") == 1
     assert text.count("<svg") == 1

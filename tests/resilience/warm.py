@@ -250,7 +250,7 @@ def main():
 
     processes.get_context = lambda _: get_context("fork")
     # Looking for functions that components replace takes most of the time of so small a study, and isn't tested here.
-    guard._owners = lambda _: iter(())
+    guard.owners = lambda _: iter(())
     # Workers outlive a study that is killed, and nobody else might wait for them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     known = False

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from cutk.repair.records import RepairReport
 from cutk.repair.verdict import Status
-from cutk.run.records import Environment
+from cutk.run.records import Environment, Recorded
 
 __all__ = [
     *("ABOUT", "BILL", "BUNDLE", "CARD", "EVIDENCE", "EVIDENCE_SCHEMA", "ONNX", "SCHEMA", "SUMS"),
@@ -32,11 +32,7 @@ ABOUT = (
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class File(_Part):
+class File(Recorded):
     """A file by its content; of a model that came from no file, its tensors."""
 
     path: str | None = Field(description="As it was given, or relative to the repair's folder; null if there is none.")
@@ -49,7 +45,7 @@ class File(_Part):
     )
 
 
-class Data(_Part):
+class Data(Recorded):
     """Samples, by what they hold and how they are labelled."""
 
     samples: int
@@ -65,7 +61,7 @@ class Data(_Part):
     source: str = Field("", description="As it was named: folder:DIR, csv:FILE, a dataset; empty from Python.")
 
 
-class Bad(_Part):
+class Bad(Recorded):
     """The list of bad samples."""
 
     count: int
@@ -73,7 +69,7 @@ class Bad(_Part):
     indices_sha256: Sha256 = Field(description="Of a text with the index of each, ascending, a line each.")
 
 
-class Part(_Part):
+class Part(Recorded):
     """A component that took part; ``source`` begins a hash of the files that decide what it does."""
 
     kind: str
@@ -82,7 +78,7 @@ class Part(_Part):
     source: str
 
 
-class Code(_Part):
+class Code(Recorded):
     """What ran: cutk, its components, and the code that makes the model."""
 
     cutk: str
@@ -96,7 +92,7 @@ class Code(_Part):
     packages: dict[str, str] = Field(description="The versions of cutk's own requirements.")
 
 
-class Check(_Part):
+class Check(Recorded):
     """A limit: what was wanted, what was measured, and whether that is within it."""
 
     name: str
@@ -107,7 +103,7 @@ class Check(_Part):
     decides: bool = Field(True, description="Whether the verdict depends on it.")
 
 
-class Verdict(_Part):
+class Verdict(Recorded):
     """Whether the repair passes: every check that decides does."""
 
     passed: bool
@@ -116,18 +112,18 @@ class Verdict(_Part):
     measured_on: Literal["validation samples", "training samples that stand in"]
 
 
-class Search(_Part):
+class Search(Recorded):
     """What was tried, and what wasn't."""
 
     tried: list[str]
     chosen: str | None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     left_out: list[str] = Field(description="What there was no time for.")
     failed: dict[str, str] = Field(description="Methods that gave no model, and why.")
     seconds: float | None = None
 
 
-class Portable(_Part):
+class Portable(Recorded):
     """The model in another form, and how far it agrees with it: on the CPU, in float32."""
 
     written: bool
@@ -137,10 +133,10 @@ class Portable(_Part):
     agree: int = Field(0, description="On how many both predict the same class.")
     largest_difference: float | None = Field(None, description="Of any two logits.")
     largest_logit: float | None = Field(None, description="What that is to be compared with.")
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field({})
 
 
-class Evidence(_Part):
+class Evidence(Recorded):
     """What was done to a model, what went in and came out, and whether the stated limits were kept."""
 
     model_config = ConfigDict(

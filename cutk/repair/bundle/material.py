@@ -16,7 +16,7 @@ from cutk.repair.inputs import Adapted
 if TYPE_CHECKING:
     from cutk.data.given import Given
     from cutk.plugins.registry import Entry
-    from cutk.repair.repairing import Methods, Problem
+    from cutk.repair.problem import Methods, Problem
 
 __all__ = ["Material", "entries_of", "material_of"]
 

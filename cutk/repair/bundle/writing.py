@@ -38,7 +38,7 @@ from cutk.report.console import make_console
 from cutk.report.terminal import safe
 
 if TYPE_CHECKING:
-    from cutk.repair.repairing import Tell
+    from cutk.repair.problem import Tell
 
 __all__ = ["print_bundle", "require_libraries", "write_bundle"]
 
