@@ -335,7 +335,7 @@ def _judgements(results: Results, statements: Sequence[Statement], what: str, ho
         all_of = set(words)
         word = words[0] if len(all_of) == 1 else "does not hold" if "does not hold" in all_of else "undecided"
         told = [f"{number} ({w})" if len(words) > 1 else number for w, number in zip(words, numbers, strict=True)]
-        told = [text.replace(": not measured (not measured)", ": not measured") for text in told]
+        told = ["–"] if word == "not measured" else [text.removesuffix(" (not measured)") for text in told]
         lines.append(f"| {statement.__name__.upper()} | {statement.__doc__} | **{word}** | {'; '.join(told)} |")
     return lines
 
