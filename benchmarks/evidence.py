@@ -5,9 +5,10 @@
 
 A folder of evidence says in ``evidence.toml`` which runs are its own: presets, unlearners, fractions and seeds. Its
 ``runs`` hold their records, as ``cutk report`` reads them, without the weights. ``collect`` takes from a folder that
-``cutk bench`` filled what the components that are installed now computed with the presets' options; so run it with
-the Python of the installation that computed. The same again later brings what has come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between
-``<!-- statements -->`` and ``<!-- end -->`` anew, and how the project's README opens if that names the folder.
+``cutk bench`` filled what the components that are installed now computed with the presets' options; so run it with the
+Python of the installation that computed. The same again later brings what has come since. ``rebuild`` makes
+``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->`` and ``<!-- end -->`` anew,
+and how the project's README opens if that names the folder.
 """
 
 from __future__ import annotations
