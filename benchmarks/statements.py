@@ -8,7 +8,8 @@ or of what ``cutk bench --json`` printed: ``python benchmarks/statements.py resu
 The criteria stand here, in code, so that a verdict can be argued with. Each statement comes down to quantities that are
 positive where it is true, one value for each seed. It **holds** where the 95 % interval of each mean (Student's
 t over the seeds) lies above zero, **does not hold** where one of them lies below, and is **undecided** otherwise, as it
-always is of one seed. Seeds and fractions count that are there for every method.
+always is of one seed. Seeds and fractions count that are there for every method. What is said of all fractions up to 0.8 asks for 0.8 itself, what
+is said of those below for 0.5, and neither is judged before they are there.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class Results:
     ) -> list[float]:
         """Return the metric at each α below a limit; a ``LookupError`` if what is there doesn't come near it."""
         alphas = [a for a in self.alphas if a < below - 1e-9]
-        if not alphas or (below <= 1 and alphas[-1] < MIDDLE):
+        least = 0.0 if below > 1 else BEFORE_MOST if below > BEFORE_MOST else MIDDLE
+        if not alphas or alphas[-1] < least:
             raise LookupError
         return [self.value(manipulation, method, a, seed, metric) for a in alphas]
 
