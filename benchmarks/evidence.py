@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -197,14 +198,15 @@ def opening(folder: Path) -> str:
     results, chosen = Results.of(folder / "runs"), options(folder)
     where = folder.resolve().relative_to(ROOT)
     (figure,) = (folder / "figures").glob(f"*-{CURVES}.svg")
+    known = [seed for seed in results.seeds if all(results.has(name, TENTH, seed) for name in chosen["unlearners"])]
 
     def tenth(manipulation: str, method: str) -> float:
         alpha = None if method in ("original", "gold") else TENTH
-        return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in results.seeds)
+        return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in known)
 
-    def told(manipulation: str, what: str, name: str) -> str:
-        before, after, gold = (tenth(manipulation, method) for method in ("original", name, "gold"))
-        return f"from {before:.2f} to {after:.2f} {what} (gold, which never saw them: {gold:.2f})"
+    def told(manipulation: str) -> str:
+        before, after, gold = (tenth(manipulation, method) for method in ("original", "seal", "gold"))
+        return f"from {before:.2f} to {after:.2f} of gold's {gold:.2f}"
 
     rivals = [method for method in METHODS if method in chosen["unlearners"]]
     best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in (POISONING, CONFUSION)}
@@ -212,16 +214,18 @@ def opening(folder: Path) -> str:
     runs = Store(folder / "runs").runs()
     dataset, model = runs[0].labels.dataset, runs[0].labels.model
     machines = ", or ".join(dict.fromkeys(machine(run.environment) for run in runs))
-    seeds = f"{counted(len(results.seeds), 'seed')} ({', '.join(map(str, results.seeds))})"
+    seeds = f"{counted(len(known), 'seed')} ({', '.join(map(str, known))})"
+    text = (
+        "With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy "
+        f"{told(POISONING)} after poisoning and {told(CONFUSION)} where two classes were confused; gold never saw "
+        f"such a sample. Of the paper's methods the best reach {theirs}. {described(folder)['note']} "
+        f"{dataset}, {model}, {seeds}, {machines}; [all of it]({where}/README.md) is drawn by"
+    )
     return "\n".join(
         [
             f"![Corrected accuracy against the identified fraction]({where}/figures/{figure.name})",
             "",
-            f"With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy "
-            f"{told(POISONING, 'after poisoning', 'seal')} and "
-            f"{told(CONFUSION, 'where two classes were confused', 'seal')}; of the paper's methods the best there "
-            f"reach {theirs}.",
-            f"{dataset}, {model}, {seeds}, {machines}; [all of it]({where}/README.md) is drawn by",
+            textwrap.fill(text, 125, break_long_words=False, break_on_hyphens=False),
             "",
             "```console",
             f"$ cutk report {where}/runs {' '.join(words(folder))} --figures figures",

@@ -8,8 +8,8 @@ or of what ``cutk bench --json`` printed: ``python benchmarks/statements.py resu
 The criteria stand here, in code, so that a verdict can be argued with. Each statement comes down to quantities that are
 positive where it is true, one value for each seed. It **holds** where the 95 % interval of each mean (Student's
 t over the seeds) lies above zero, **does not hold** where one of them lies below, and is **undecided** otherwise, as it
-always is of one seed. Seeds and fractions count that are there for every method. What is said of all fractions up to 0.8 asks for 0.8 itself, what
-is said of those below for 0.5, and neither is judged before they are there.
+always is of one seed. Seeds and fractions count that are there for every method. What is said of all fractions up to
+0.8 asks for 0.8 itself, what is said of those below for 0.5, and neither is judged before they are there.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class Results:
         there = {r["unlearner"] for r in selected}
         needed = [method for method in METHODS if method in there and method not in VARIANTS]
         complete = {
-            seed: {a for a in alphas if all(self._has(method, a, seed) for method in needed)}
+            seed: {a for a in alphas if all(self.has(method, a, seed) for method in needed)}
             for seed in sorted({r["seed"] for r in selected})
         }
         most = max(map(len, complete.values()))
         self.seeds = [seed for seed, found in complete.items() if len(found) == most]
         self.alphas = [a for a in alphas if all(a in complete[seed] for seed in self.seeds)]
         cells = [(a, seed) for a in self.alphas for seed in self.seeds]
-        self.methods = needed + [m for m in VARIANTS if m in there and all(self._has(m, *cell) for cell in cells)]
+        self.methods = needed + [m for m in VARIANTS if m in there and all(self.has(m, *cell) for cell in cells)]
         self.others = sorted(name for name in there if name and name not in METHODS)
 
     @classmethod
@@ -91,7 +91,8 @@ class Results:
             return cls(json.loads(path.read_text(encoding="utf-8"))["records"])
         return cls([run.record.model_dump() for run in Store(path).runs()])
 
-    def _has(self, method: str, alpha: float, seed: int) -> bool:
+    def has(self, method: str, alpha: float, seed: int) -> bool:
+        """Say whether a method was measured under both manipulations."""
         return all((m, method, alpha, seed) in self.records for m in (POISONING, CONFUSION))
 
     def value(self, manipulation: str, method: str, alpha: float | None, seed: int, metric: str = CORRECTED) -> float:
