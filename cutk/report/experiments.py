@@ -152,7 +152,9 @@ class Setting:
         r"""\|S_f\| at each α, averaged over seeds."""
         unlearned = [run.labels for _, run in self.runs if run.labels.alpha is not None]
         sizes = grouped(unlearned, lambda labels: labels.alpha or 0.0)
-        return {alpha: statistics.fmean(labels.identified or 0 for labels in mine) for alpha, mine in sizes.items()}
+        # However many methods a seed was measured with, it counts once.
+        once = {alpha: {(labels.seed, labels.identified or 0) for labels in mine} for alpha, mine in sizes.items()}
+        return {alpha: statistics.fmean(size for _, size in mine) for alpha, mine in once.items()}
 
     def nothing_to_correct(self, metric: Measured) -> str:
         """Say why there is nothing to correct by this metric, if there isn't."""
