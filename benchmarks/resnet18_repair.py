@@ -1,10 +1,11 @@
 """Repair a poisoned ResNet-18 that other code trained, and measure it by that code.
 
-    python benchmarks/resnet18_repair.py FOLDER
+    python benchmarks/resnet18_repair.py FOLDER [TRY …]
 
-Makes the checkpoint with ``resnet18_checkpoint.py`` if the folder lacks it, runs ``cutk unlearn`` twice (SSD as it is
-published, and SSD on softened logits beside relabelling), and sets what the reports say of accuracy and trigger beside
-what plain torch says of the weights that were written. Committed figures: results/resnet18/README.md.
+Makes the checkpoint with ``resnet18_checkpoint.py`` if the folder lacks it, runs ``cutk unlearn`` for each of ``TRIES``
+or those that are named (SSD as it is published, SSD on softened logits beside relabelling, SEAL, SEAL that ends with a
+training from scratch, SCRUB), and sets what the reports say of accuracy and trigger beside what plain torch says of the
+weights that were written. Committed figures: results/resnet18/README.md.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ HERE = Path(__file__).parent
 COMMON = (
     *("--model", "torchvision:resnet18", "--weights", "model.pt", "--data", "folder:photos"),
     *("--validation", "folder:clean", "--mean", "0.5", "--std", "0.5", "--bad", "bad.txt"),
-    *("--suspect-trigger", "patch.png", "--recipe", "steps=100", "batch_size=64", "lr=0.01", "--force"),
+    *("--suspect-trigger", "patch.png", "--force"),
 )
+SHORT = ("--recipe", "steps=100", "batch_size=64", "lr=0.01")
+# As the checkpoint was trained, and a third as long.
+WHOLE = ("--recipe", "steps=150", "batch_size=50", "lr=0.05", "crop_padding=0", "flip=false")
 SSD = ("-u", "ssd", "-o", "ssd.selection_weight=0.1,1,10")
 TRIES = {
-    "published": (*SSD, "-o", "ssd.temperature=1"),
-    "softened": (*SSD, "-u", "relabel", "-o", "relabel.steps=60"),
+    "published": (*SSD, "-o", "ssd.temperature=1", *SHORT),
+    "softened": (*SSD, "-u", "relabel", "-o", "relabel.steps=60", *SHORT),
+    "seal": ("-u", "seal", *WHOLE),
+    "retrained": ("-u", "seal:retrain", *WHOLE),
+    "scrub": ("-u", "scrub", "-o", "scrub.steps=70", "-o", "scrub.distillation_weight=0.1", *WHOLE),
 }
 
 
@@ -51,10 +58,10 @@ def repaired(folder: Path, name: str) -> None:
 
 def main() -> None:
     """Make what isn't there, and repair it."""
-    folder = Path(sys.argv[1])
+    folder, tries = Path(sys.argv[1]), sys.argv[2:] or list(TRIES)
     if not (folder / "model.pt").is_file():
         subprocess.run((sys.executable, HERE / "resnet18_checkpoint.py", folder), check=True)
-    for name in TRIES:
+    for name in tries:
         repaired(folder, name)
 
 

@@ -12,11 +12,13 @@ from cutk.data.batches import Stamp, TrainSet
 from cutk.learning.network import layers
 from cutk.learning.recipe import Progress, Recipe, classes_of
 from cutk.problem.task import Task
-from cutk.repair.records import Judged, Touched
+from cutk.repair.records import Confusion, Judged, Touched
 from cutk.repair.verdict import Proportion, proportion
 
-__all__ = ["Outputs", "Seen", "attacked", "judged", "outputs", "seen", "touched"]
+__all__ = ["Outputs", "Seen", "attacked", "judged", "outputs", "seen", "taught", "touched"]
 
+# A class is taken for another one by the bad samples where so large a part of them says so.
+_NOTABLE = 0.1
 # So many samples go through a model before it is told how far it has come.
 _AT_ONCE = 4096
 
@@ -52,6 +54,48 @@ def seen(model: nn.Module, problem: Task, tell: Progress | None = None) -> Seen:
     """Ask a model about everything that the developer has."""
     validation = None if problem.validation is None else problem.recipe.predict(model, problem.validation)
     return Seen(outputs(model, problem.train, problem.recipe, tell), validation)
+
+
+def taught(model: nn.Module, problem: Task) -> Tensor:
+    """Return which classes the bad samples call what: bool ``[classes, classes]``, row class and column given label.
+
+    Their classes are the original's best other guesses; what a tenth of the bad samples says counts.
+    """
+    labels, n = problem.train.labels[problem.identified].cpu(), problem.num_classes
+    logits = problem.recipe.logits(model, problem.train, problem.identified)
+    instead = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+    counts = torch.bincount(instead * n + labels, minlength=n * n).view(n, n)
+    counts.fill_diagonal_(0)  # of a single class there is no other one
+    return counts >= max(1.0, _NOTABLE * len(labels))
+
+
+def confusion(
+    predicted: Tensor, before: Tensor, labels: Tensor, calls: Tensor, classes: tuple[str, ...]
+) -> Confusion | None:
+    """Return how far a model has learnt what the bad samples' labels teach; none if that can't be seen.
+
+    Args:
+        predicted: of validation samples, int64 ``[n]``.
+        before: likewise, by the original.
+        labels: their classes, int64 ``[n]``.
+        calls: which classes the bad samples call what, as by ``taught``.
+        classes: by name.
+    """
+    of_bad = calls.any(1)
+    mine = of_bad[labels]
+    now, was, count = predicted == labels, before == labels, int(mine.sum())
+    mistaken = proportion(int(calls[labels, predicted].sum()), count)
+    right = proportion(int(now[mine].sum()), count)
+    if mistaken is None or right is None:
+        return None
+    return Confusion(
+        classes=[classes[i] for i in of_bad.nonzero().flatten().tolist()],
+        mistaken=mistaken,
+        right=right,
+        others=proportion(int(now[~mine].sum()), len(labels) - count),
+        righted=int((now & ~was & mine).sum()),
+        wronged=int((was & ~now & mine).sum()),
+    )
 
 
 def touched(before: nn.Module, after: nn.Module) -> list[Touched]:
@@ -102,8 +146,19 @@ def attacked(model: nn.Module, samples: TrainSet, trigger: Stamp, target: int, r
     return proportion(taken, len(others))
 
 
-def judged(name: str, says: Seen, original: Seen, problem: Task, classes: tuple[str, ...], **measured: Any) -> Judged:
-    """Return what the developer can tell of a model, and how it differs from the original, with what was measured."""
+def judged(
+    name: str,
+    says: Seen,
+    original: Seen,
+    problem: Task,
+    classes: tuple[str, ...],
+    calls: Tensor | None,
+    **measured: Any,
+) -> Judged:
+    """Return what the developer can tell of a model, and how it differs from the original, with what was measured.
+
+    ``calls`` is which classes the bad samples call what (``taught``), if validation samples are there to show it.
+    """
     bad, rest = problem.identified, problem.retained
     labels, now, was = problem.train.labels, says.train.predicted, original.train.predicted
     as_labelled = proportion(int((now[bad] == labels[bad]).sum()), len(bad))
@@ -111,15 +166,18 @@ def judged(name: str, says: Seen, original: Seen, problem: Task, classes: tuple[
         raise ValueError("expected at least one bad sample")
     counted = was[bad] == labels[bad]
     counts = torch.bincount(now[bad], minlength=len(classes)).tolist()
-    validation, right = None, {}
+    validation, right, learnt = None, {}, None
     if says.validation is not None and problem.validation is not None:
         truth = problem.validation.labels
         validation = proportion(int((says.validation == truth).sum()), len(truth))
         right = _by_class(says.validation, truth, classes)
+        if calls is not None and original.validation is not None:
+            learnt = confusion(says.validation, original.validation, truth, calls, classes)
     return Judged(
         name=name,
         validation=validation,
         classes=right,
+        confusion=learnt,
         as_labelled=as_labelled,
         no_longer=int((counted & (now[bad] != labels[bad])).sum()),
         counted=int(counted.sum()),

@@ -19,7 +19,7 @@ from cutk.machine import choose_device, choose_precision, repeatable
 from cutk.plugins.registry import Registry
 from cutk.problem.task import Task
 from cutk.repair.inputs import reinitialised
-from cutk.repair.judging import Seen, attacked, judged, seen
+from cutk.repair.judging import Seen, attacked, judged, seen, taught
 from cutk.repair.records import Judged, Limits, Sanity
 from cutk.repair.sanity import checked
 from cutk.repair.verdict import Proportion
@@ -104,6 +104,7 @@ class Problem:
     stands_in: bool
     recipe: Recipe
     says: Seen
+    calls: Tensor | None  # which classes the bad samples call what, bool [classes, classes]
     original: Judged
     sanity: Sanity
     build: Callable[[], nn.Module]  # makes the architecture with new weights
@@ -158,7 +159,8 @@ def opened(
         order_seed=derive_seed(methods.seed, "order"),
     )
     says = seen(original, task, partial(tell, "original"))
-    about = judged("original", says, says, task, classes)
+    calls = None if stands_in else taught(original, task)
+    about = judged("original", says, says, task, classes, calls)
     predicted = torch.zeros(0) if says.validation is None else says.validation
     sanity = checked(original, held_out, predicted, about, recipe, classes, bgr, stands_in)
-    return Problem(task, classes, names, stands_in, recipe, says, about, sanity, made_anew)
+    return Problem(task, classes, names, stands_in, recipe, says, calls, about, sanity, made_anew)

@@ -11,7 +11,7 @@ from cutk.repair.calibration import Calibration
 from cutk.repair.verdict import Proportion, Status
 from cutk.run.records import Environment, Recorded
 
-__all__ = ["SCHEMA", "Judged", "Limits", "RepairReport", "Sanity", "Suspect", "Touched"]
+__all__ = ["SCHEMA", "Confusion", "Judged", "Limits", "RepairReport", "Sanity", "Suspect", "Touched"]
 
 # Of ``RepairReport`` as JSON.
 SCHEMA = 1
@@ -26,12 +26,34 @@ class Touched(Recorded):
     relative: float
 
 
+class Confusion(Recorded):
+    """What the bad samples' labels teach, as it shows on validation samples.
+
+    A bad sample teaches that its class, as far as the original's best other guess tells, is the given label's.
+
+    Attributes:
+        classes: those that the bad samples seem to be of.
+        mistaken: how many validation samples of these are taken for what the bad samples of their class are labelled.
+        right: how many of them are right; ``others`` of the other classes, none where there is none.
+        righted: how many of them are right, and wrong by the original; ``wronged`` the reverse.
+    """
+
+    classes: list[str]
+    mistaken: Proportion
+    right: Proportion
+    others: Proportion | None
+    righted: int = 0
+    wronged: int = 0
+
+
 class Judged(Recorded):
     """The original model, or a method's candidate to replace it.
 
     Attributes:
         options: those of the chosen point of the method's grid.
         validation: how many validation samples are right; ``classes`` class by class.
+        confusion: what the bad samples' labels teach; none where no sample of their classes is among the validation
+            samples, or training samples stand in for these.
         as_labelled: how many bad samples are predicted as they are labelled.
         no_longer: of those that the original predicts as labelled, how many aren't any more; at most ``counted``.
         predictions: how many bad samples are predicted as each class.
@@ -48,6 +70,7 @@ class Judged(Recorded):
     options: dict[str, Any] = Field({})
     validation: Proportion | None
     classes: dict[str, Proportion]
+    confusion: Confusion | None = None
     as_labelled: Proportion
     no_longer: int = 0
     counted: int = 0

@@ -21,8 +21,9 @@ from cutk.problem.task import Log
 from cutk.repair.judging import Seen, judged, seen, touched
 from cutk.repair.keeping import Candidate, Kept
 from cutk.repair.problem import Methods, Problem, Tell
-from cutk.repair.records import RepairReport, Suspect
+from cutk.repair.records import Judged, RepairReport, Suspect
 from cutk.repair.suspects import detected, suspects_of
+from cutk.repair.verdict import STATUSES, Status
 from cutk.repair.words import cannot_be_known, verdict_of
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
@@ -87,11 +88,18 @@ def repair(
         elif caught.error is not None:
             observer.error(caught.error)
             failed[chosen.name] = caught.reason
-    scores = [score, *(one.score if one.judged.within else None for one in candidates)]
-    position = selector.choose(scores)
-    taken = candidates[position - 1] if position else None
     judgements = [one.judged for one in candidates]
-    status, verdict = verdict_of(problem.original, judgements, taken and taken.judged, limits, problem.stands_in)
+
+    def verdict_on(taken: Judged | None) -> tuple[Status, str]:
+        return verdict_of(problem.original, judgements, taken, limits, problem.stands_in)
+
+    # A rule that looks at bad samples may prefer a model that heals nothing to one that does: the verdict comes first.
+    ranks = [STATUSES.index(verdict_on(one)[0]) if one.within else math.inf for one in judgements]
+    best = min(ranks, default=0)
+    scores = [one.score if rank == best < math.inf else None for one, rank in zip(candidates, ranks, strict=True)]
+    position = selector.choose([score, *scores])
+    taken = candidates[position - 1] if position else None
+    status, verdict = verdict_on(taken and taken.judged)
     shown = taken or max(candidates, key=lambda one: (one.judged.within, one.judged.score or 0.0), default=None)
     suspects: list[Suspect] | None = None
     if methods.detector is not None:
@@ -204,7 +212,7 @@ def _tried(
     says = seen(model, problem.task, partial(tell, f"{chosen.name}, measured"))
     score = Score(**attempt.measured_score)
     about = judged(
-        *(chosen.name, says, problem.says, problem.task, problem.classes),
+        *(chosen.name, says, problem.says, problem.task, problem.classes, problem.calls),
         options=attempt.options,
         attack=problem.attack(model),
         within=search.admits(score),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from cutk.errors import conjoined
 
-__all__ = ["Proportion", "Status", "lagging", "percent", "proportion", "told_classes", "wilson"]
+__all__ = ["STATUSES", "Proportion", "Status", "improved", "lagging", "percent", "proportion", "told_classes", "wilson"]
 
 Status = Literal["repaired", "in part", "not repaired"]
+STATUSES: tuple[Status, ...] = get_args(Status)  # the best first
 # The two-sided 95 % quantile of the normal distribution.
 _Z = 1.959963984540054
 
@@ -29,6 +30,19 @@ def wilson(count: int, of: int) -> tuple[float, float]:
     middle = (share + z2 / (2 * of)) / (1 + z2 / of)
     half = _Z / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def improved(righted: int, wronged: int) -> bool:
+    """Say whether samples are better predicted than before: ``righted`` of them are right now, ``wronged`` no more.
+
+    One-sided sign test at 5 %: what stayed as it was says nothing.
+
+    >>> improved(5, 0), improved(4, 0), improved(12, 8)
+    (True, False, False)
+    """
+    n, log = righted + wronged, math.lgamma
+    terms = (log(n + 1) - log(k + 1) - log(n - k + 1) - n * math.log(2) for k in range(righted, n + 1))
+    return sum(map(math.exp, terms)) <= 0.05
 
 
 class Proportion(BaseModel):

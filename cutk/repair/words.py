@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cutk.repair.records import Judged, Limits
-from cutk.repair.verdict import Status, lagging, percent, told_classes
+from cutk.repair.records import Confusion, Judged, Limits
+from cutk.repair.verdict import Proportion, Status, improved, lagging, percent, told_classes
 
 __all__ = ["cannot_be_known", "verdict_of"]
 
 # Of the bad samples that the original predicts as labelled, so many have to be predicted otherwise.
 _REPAIRED, _HELPED = 0.5, 0.1
+# Validation samples of some classes are taken for another one so often by any network, and what more can be damage.
+_USUAL = 0.05
+# So many more mistakes are damage that validation samples have to exclude.
+_OPEN = 0.3
 
 
 def verdict_of(
@@ -25,33 +29,81 @@ def verdict_of(
     if taken is None:
         return "not repaired", _nothing(candidates, limits)
     done = taken.no_longer / taken.counted
-    measured = "accuracy on training samples" if stands_in else "validation accuracy"
-    accuracy = ""
-    if original.validation and taken.validation:
-        accuracy = f", {measured} {100 * original.validation.value:.1f} → {taken.validation.percent}"
-    facts = f"{taken.no_longer} of {taken.counted} bad samples are no longer predicted as labelled{accuracy}"
-    if original.attack and taken.attack:
-        facts += (
-            f", the suspected trigger works on {original.attack.percent} → {taken.attack.percent} of validation images"
-        )
+    facts = _facts(original, taken, stands_in)
     if done < _HELPED:
         return "not repaired", f"Not repaired: {taken.name} was best, and only {facts}."
-    concerned = _concerned(original, taken)
-    behind = None if stands_in else lagging(original.classes, taken.classes, concerned)
-    if behind is not None:
-        was, now, rest = behind
-        which = f"{told_classes(concerned)} ({percent(now.value)} right, {percent(rest.value)} of the other classes)"
-        if was.high < rest.low and now.low <= was.high:
-            return "not repaired", (
-                f"Not repaired: {facts}, but validation samples of {which} are no better predicted than before "
-                f"({percent(was.value)}). The damage is still there."
+    left, why = _left(original, taken)
+    if left == "not repaired":
+        return left, f"Not repaired: {facts}{why}."
+    if left == "in part" or done < _REPAIRED:
+        return "in part", f"{taken.name} repairs it in part: {facts}{why}."
+    return "repaired", f"{taken.name} repairs it: {facts}{why}."
+
+
+def _facts(original: Judged, taken: Judged, stands_in: bool) -> str:
+    found = f"{taken.no_longer} of {taken.counted} bad samples are no longer predicted as labelled"
+    if original.validation and taken.validation:
+        measured = "accuracy on training samples" if stands_in else "validation accuracy"
+        found += f", {measured} {100 * original.validation.value:.1f} → {taken.validation.percent}"
+    if original.attack and taken.attack:
+        found += (
+            f", the suspected trigger works on {original.attack.percent} → {taken.attack.percent} of validation images"
+        )
+    return found
+
+
+def _left(original: Judged, taken: Judged) -> tuple[Status, str]:
+    """Return what validation samples say of the damage, whatever became of the bad ones, and how it goes on to say."""
+    stopped = works = False
+    if original.attack and taken.attack:
+        works = taken.attack.value > original.attack.value / 2
+        stopped = not works and original.attack.count > 0
+    before, now, more = original.confusion, taken.confusion, ""
+    # Where a trigger worked and doesn't any more, that was the damage, and classes may be hard to tell apart.
+    if before and now and original.validation and taken.validation and _shows(before, before.others) and not stopped:
+        more = f"; validation samples of {_compared(before, now)}"
+        if not improved(now.righted, now.wronged):
+            told = f"as far as {now.right.of} samples tell"
+            return "not repaired", f"{more} are no better predicted than before, {told}: the damage is still there"
+        if taken.validation.count <= original.validation.count:
+            return "not repaired", f"{more} gain no more than others lose"
+        if _shows(now, before.others) or not _halved(before, now):
+            return "in part", f"{more} lag behind"
+    elif now is not None:
+        concerned = _concerned(original, taken)
+        behind = lagging(original.classes, taken.classes, concerned)
+        if behind is not None and behind[0].value > behind[1].high:
+            was, worse, rest = behind
+            return "in part", (
+                f"; validation samples of {told_classes(concerned)} got worse ({percent(was.value)} → "
+                f"{worse.percent} right, {rest.percent} of the other classes)"
             )
-        return "in part", f"{taken.name} repairs it in part: {facts}; validation samples of {which} lag behind."
-    if original.attack and taken.attack and taken.attack.value > original.attack.value / 2:
-        return "in part", f"{taken.name} repairs it in part: {facts}. The trigger still works."
-    if done < _REPAIRED:
-        return "in part", f"{taken.name} repairs it in part: {facts}."
-    return "repaired", f"{taken.name} repairs it: {facts}."
+        if not stopped and _open(now):
+            few = f"{now.right.of} validation samples of {told_classes(now.classes)}"
+            return "in part", f"; {few} are too few to tell whether the damage is gone"
+    return ("in part", f"{more}; the trigger still works") if works else ("repaired", more)
+
+
+def _shows(learnt: Confusion, others: Proportion | None) -> bool:
+    """Say whether validation samples are taken for what the bad ones were labelled as, more than others were wrong."""
+    return learnt.mistaken.low > (_USUAL if others is None else 1 - others.low)
+
+
+def _open(learnt: Confusion) -> bool:
+    """Say whether so few validation samples could miss damage."""
+    usual = _USUAL if learnt.others is None else 1 - learnt.others.value
+    return learnt.mistaken.high > usual + _OPEN
+
+
+def _halved(before: Confusion, now: Confusion) -> bool:
+    """Say whether what the bad samples' classes lie behind is at most half of what it was."""
+    best = before.others.value if before.others else 1.0
+    return best - now.right.value <= (best - before.right.value) / 2
+
+
+def _compared(before: Confusion, now: Confusion) -> str:
+    others = f", {now.others.percent} of the other classes" if now.others else ""
+    return f"{told_classes(now.classes)} ({percent(before.right.value)} → {now.right.percent} right{others})"
 
 
 def _concerned(original: Judged, taken: Judged) -> list[str]:

@@ -73,3 +73,23 @@ def test_flipped_labels_in_a_table(run, case):
     # The kind of fraud that was lost is seen again.
     assert says(case.net)[case.bots].mean() < 0.15
     assert says(repaired)[case.bots].mean() > 0.4
+
+
+def test_too_few_of_the_flipped_labels_heal_nothing_and_the_verdict_says_so(run, case):
+    known = (case.folder / "bad.csv").read_text().split()
+    (case.folder / "few.csv").write_text("\n".join(known[: 1 + case.bad // 6]))
+    ran = run(
+        *("unlearn", "--model", "mlp", "-o", "mlp.width=64", "--weights", "model.pt", "--data", "arrays:payments.npz"),
+        *("--validation", "arrays:clean.npz", "--bad", "few.csv", "-u", "relabel", "--device", "cpu"),
+        *("--recipe", "adamw", "steps=400", "lr=0.003", "-o", "relabel.steps=100", "--max-accuracy-loss", "0.05"),
+    )
+    report = json.loads((case.folder / "repaired" / "report.json").read_text())
+    (candidate,) = report["candidates"]
+    assert ran.code == 1, report["verdict"]
+    assert report["status"] == "not repaired"
+    # By the list alone something was done; frauds are missed as before.
+    assert candidate["no_longer"] >= 0.1 * candidate["counted"]
+    assert candidate["confusion"]["classes"] == ["fraud"]
+    missed, now = (one["classes"]["fraud"]["count"] for one in (report["original"], candidate))
+    assert now - missed < 0.05 * case.y.sum()
+    assert "samples tell: the damage is still there" in report["verdict"]

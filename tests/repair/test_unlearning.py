@@ -56,6 +56,63 @@ def test_a_tenth_of_the_poison_is_enough_to_heal_a_trigger(poisoned):
     assert not {*poisoned.bad.tolist()} & {*found}
 
 
+def of_pair(net, case):
+    """Accuracy on test samples of the two classes that were confused."""
+    mine = (case.test_y == 3) | (case.test_y == 8)
+    with torch.no_grad():
+        return float((net(scaled(case.test_x[mine])).argmax(1) == case.test_y[mine]).float().mean())
+
+
+# Prefers what validation samples speak against.
+CONTRARY = """
+import cutk
+
+
+class Contrary(cutk.Selector):
+    \"\"\"Bad samples decide, and then the worse model.\"\"\"
+
+    name = "contrary"
+    measures = ("validation_accuracy", "changed_fraction")
+
+    def value(self, score):
+        return score.changed_fraction - score.validation_accuracy / 2
+
+
+@cutk.hookimpl
+def cutk_selectors():
+    return [Contrary]
+"""
+
+
+def test_confusion_is_repaired_where_a_method_can_and_called_unrepaired_where_it_cannot(confused, tmp_path):
+    (tmp_path / "contrary.py").write_text(CONTRARY)
+    assert of_pair(confused.net, confused) < 0.6
+
+    def repaired(*methods):
+        return cutk.unlearn(
+            *(confused.net, TensorDataset(confused.x, confused.y), confused.bad[:13], methods),
+            validation=TensorDataset(confused.test_x[::2], confused.test_y[::2]),
+            mean=[MEAN],
+            std=[STD],
+            recipe={"steps": 150, "lr": 0.05, "crop_padding": 0, "flip": False},
+            options={"relabel": {"steps": 60}} if "relabel" in methods else {},
+            select="contrary",
+            plugins=[tmp_path / "contrary.py"],
+        )
+
+    # A tenth of the bad samples is known, half of the test samples is validation, and the rest is asked, too.
+    alone, both = repaired("relabel"), repaired("relabel", "seal")
+    (relabelled,) = alone.report.candidates
+    assert relabelled.no_longer > 0.8 * relabelled.counted  # by the bad samples all would be well
+    assert alone.report.status == "not repaired"
+    assert "the damage is still there" in alone.report.verdict
+    assert equal(state(confused.net), state(alone.model))
+    assert both.report.chosen == "seal"
+    assert both.report.status in ("repaired", "in part"), both.report.verdict
+    assert of_pair(both.model, confused) > 0.85
+    assert accuracy(both.model, confused) > accuracy(confused.net, confused) + 0.08
+
+
 def test_confusion_that_a_method_cannot_undo_is_called_so(confused):
     before = accuracy(confused.net, confused)
     repair = cutk.unlearn(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from scipy.stats import binomtest
 
-from cutk.repair.records import Judged, Limits
-from cutk.repair.verdict import lagging, proportion, wilson
+from cutk.repair.judging import confusion
+from cutk.repair.records import Confusion, Judged, Limits
+from cutk.repair.verdict import improved, lagging, proportion, wilson
 from cutk.repair.words import verdict_of
 
 
@@ -12,6 +14,12 @@ from cutk.repair.words import verdict_of
 def test_intervals_are_scipys(count, of):
     expected = binomtest(count, of).proportion_ci(0.95, method="wilson")
     assert wilson(count, of) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("righted", "wronged"), [(0, 0), (4, 0), (5, 0), (0, 9), (9, 3), (10, 2), (5200, 4800)])
+def test_an_improvement_is_told_from_chance_as_scipy_does(righted, wronged):
+    n = righted + wronged
+    assert improved(righted, wronged) == (n > 0 and binomtest(righted, n, alternative="greater").pvalue <= 0.05)
 
 
 def test_nothing_has_no_proportion():
@@ -29,12 +37,16 @@ def test_classes_lag_behind_where_the_intervals_do_not_meet():
     assert lagging(shares(a=50, b=99), shares(a=50, b=99), ["a", "b"]) is None
 
 
-def judged(no_longer=0, counted=50, right=None, within=True, predicted=None, name="m"):
+def judged(
+    no_longer=0, counted=50, right=None, within=True, predicted=None, name="m", learnt=None, attack=None, valid=None
+):
     classes = right or shares(a=97, b=97)
     return Judged(
         name=name,
-        validation=proportion(sum(p.count for p in classes.values()), 200),
+        validation=proportion(sum(p.count for p in classes.values()) if valid is None else valid, 200),
         classes=classes,
+        confusion=learnt,
+        attack=attack,
         as_labelled=proportion(counted - no_longer, 50),
         no_longer=no_longer,
         counted=counted,
@@ -61,15 +73,100 @@ def test_the_verdict_is_plain():
     assert "accuracy on training samples" in said(judged(), judged(46), stands_in=True)[1]
 
 
-def test_damage_that_validation_shows_still_is_no_repair():
-    broken = shares(a=50, b=99)
-    status, text = said(judged(right=broken), judged(40, right=broken))
-    assert status == "not repaired"
-    assert "'a' (50.0 % right, 99.0 % of the other classes) are no better predicted" in text
-    status, text = said(judged(right=broken), judged(40, right=shares(a=80, b=99)))
+def learnt(right, mistaken=None, others=99, righted=0, wronged=0):
+    """Of 100 validation samples of the classes of bad ones, so many are right, and so many as bad ones are labelled."""
+    return Confusion(
+        classes=["cat"],
+        mistaken=proportion(100 - right if mistaken is None else mistaken, 100),
+        right=proportion(right, 100),
+        others=None if others is None else proportion(others, 100),
+        righted=righted,
+        wronged=wronged,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status", "told"),
+    [
+        (learnt(50), learnt(50), "not repaired", "'cat' (50.0 % → 50.0 % right, 99.0 % of the other classes) are no b"),
+        (learnt(50), learnt(56, righted=10, wronged=4), "not repaired", "as far as 100 samples tell: the damage is st"),
+        # Taken for a third class is no better.
+        (learnt(50), learnt(50, mistaken=0), "not repaired", "still there"),
+        (learnt(50), learnt(80, righted=30), "in part", "lag behind"),
+        (learnt(70), learnt(80, mistaken=0, righted=10), "in part", "lag behind"),
+        (learnt(50), learnt(98, righted=48), "repaired", "'cat' (50.0 % → 98.0 % right"),
+        # Nothing shows: a trigger's damage, and classes that any network takes for each other as often as others.
+        (learnt(98), learnt(98), "repaired", "%."),
+        (learnt(80, others=82), learnt(80, others=82), "repaired", "%."),
+        (learnt(60, mistaken=2), learnt(60, mistaken=2), "repaired", "%."),
+        # There are no other classes.
+        (learnt(60, others=None), learnt(62, others=None, righted=2), "not repaired", "(60.0 % → 62.0 % right) are no"),
+        (learnt(97, others=None), learnt(97, others=None), "repaired", "%."),
+    ],
+)
+def test_damage_that_validation_shows_still_is_no_repair(before, after, status, told):
+    valid = 98 + before.right.count, 98 + after.right.count
+    found, text = said(judged(learnt=before, valid=valid[0]), judged(40, learnt=after, valid=valid[1]))
+    assert found == status, text
+    assert told in text
+    # Whatever validation shows, bad samples that keep their label aren't repaired.
+    assert said(judged(learnt=before), judged(2, learnt=after))[0] == "not repaired"
+
+
+def test_few_validation_samples_exclude_nothing():
+    few = Confusion(classes=["cat"], mistaken=proportion(1, 13), right=proportion(12, 13), others=proportion(47, 47))
+    status, text = said(judged(learnt=few), judged(50, learnt=few))
     assert status == "in part"
-    # A class that the repair itself harmed.
-    assert said(judged(), judged(40, right=shares(a=60, b=99)))[0] == "in part"
+    assert "; 13 validation samples of 'cat' are too few to tell whether the damage is gone." in text
+    # A trigger that was measured tells.
+    works, gone = proportion(95, 100), proportion(3, 100)
+    assert said(judged(learnt=few, attack=works), judged(50, learnt=few, attack=gone))[0] == "repaired"
+    more = few.model_copy(update={"mistaken": proportion(1, 60), "right": proportion(59, 60)})
+    assert said(judged(learnt=more), judged(50, learnt=more))[0] == "repaired"
+
+
+def test_what_others_lose_is_no_gain():
+    status, text = said(judged(learnt=learnt(50), valid=148), judged(40, learnt=learnt(70, righted=20), valid=148))
+    assert status == "not repaired"
+    assert "gain no more than others lose" in text
+
+
+def test_a_trigger_that_is_gone_was_the_damage():
+    hard = learnt(80)
+    works, gone = proportion(95, 100), proportion(3, 100)
+    status, text = said(judged(learnt=hard, attack=works), judged(50, learnt=hard, attack=gone))
+    assert status == "repaired", text
+    status, text = said(judged(learnt=learnt(99), attack=works), judged(50, learnt=learnt(99), attack=works))
+    assert (status, text[-26:]) == ("in part", "; the trigger still works.")
+    assert said(judged(learnt=hard, attack=works), judged(50, learnt=hard, attack=works))[0] == "not repaired"
+    # A trigger that never worked says nothing.
+    never = proportion(0, 100)
+    assert said(judged(learnt=hard, attack=never), judged(50, learnt=hard, attack=never))[0] == "not repaired"
+
+
+def test_a_class_that_the_repair_harmed_is_named():
+    fine = learnt(98)
+    status, text = said(judged(learnt=fine), judged(40, right=shares(a=60, b=99), learnt=fine))
+    assert status == "in part"
+    assert "'a' got worse (97.0 % → 60.0 % right, 99.0 % of the other classes)" in text
+    # It was as far behind before.
+    hard = judged(right=shares(a=60, b=99), learnt=fine)
+    assert said(hard, judged(40, right=shares(a=60, b=99), learnt=fine))[0] == "repaired"
+
+
+def test_what_labels_teach_is_counted_on_validation_samples():
+    calls = torch.zeros(4, 4, dtype=torch.bool)
+    calls[0, 1] = calls[2, 3] = True  # bad samples call the first class the second, and the third the fourth
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 3])
+    before = torch.tensor([1, 1, 0, 0, 1, 0, 3, 2, 3])
+    after = torch.tensor([0, 1, 2, 3, 1, 1, 2, 3, 2])
+    found = confusion(after, before, labels, calls, ("a", "b", "c", "d"))
+    assert found.classes == ["a", "c"]
+    assert (found.mistaken.count, found.mistaken.of) == (2, 6)
+    assert (found.right.count, found.right.of) == (2, 6)
+    assert (found.others.count, found.others.of) == (2, 3)
+    assert (found.righted, found.wronged) == (2, 3)
+    assert confusion(after[4:6], before[4:6], labels[4:6], calls, ("a", "b", "c", "d")) is None
 
 
 def test_nothing_helped_says_why():

@@ -3,14 +3,85 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import cutk
-from cutk_builtin.looking import Outputs, alternatives, outputs
+from cutk_builtin.looking import Outputs, alternatives
 from cutk_builtin.seeded import Posterior, suspected, transition
+
+# What so many of the last layers with weights are given are features: what tells apart classes that the labels confuse
+# is lost in the last of them, and still there before.
+LAYERS = 3
+
+
+@torch.no_grad()
+def views(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, visits: int = 1) -> list[Outputs]:
+    """Return what ``model`` says of all samples, with the inputs of its last ``LAYERS`` layers as features, in turn.
+
+    Of places or tokens, features are the means and the largest values. Where no layer can be watched, logits are
+    features. Everything is the mean over ``visits``, of which the first sees samples as they are, and the others
+    augmented ones; where nothing is augmented one is enough.
+    """
+    given = deque[Tensor](maxlen=LAYERS)  # of a deep network not everything fits
+
+    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        given.extend(x for x in inputs[:1] if isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point())
+
+    handles = [
+        module.register_forward_pre_hook(note)
+        for module in model.modules()
+        if isinstance(module, nn.Linear) or (module is not model and _has_weights(module))
+    ]
+    model.eval()
+    sums: list[Tensor] = []
+    count = visits if train.augments else 1
+    try:
+        for visit in range(count):
+            parts: list[list[Tensor]] = []
+            for batch in train.batches(augment=visit > 0):
+                given.clear()
+                with recipe.autocast():
+                    logits = model(batch.x).float()
+                parts.append([*(pooled(x) for x in given if len(x) == len(logits)), logits])
+            found = [torch.cat(column) for column in zip(*parts, strict=True)]
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+    finally:
+        for handle in handles:
+            handle.remove()
+    *features, logits = [total / count for total in sums]
+    return [Outputs(part, logits) for part in features or [logits]]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(p.ndim >= 2 for p in module.parameters(recurse=False))
+
+
+def pooled(given: Tensor) -> Tensor:
+    """Return a layer's input as float32 ``[B, d]``: means over places or tokens, and the largest values there.
+
+    Args:
+        given: float ``[B, d]``, tokens ``[B, L, d]``, or places ``[B, d, …]``.
+    """
+    if given.ndim == 2:
+        return given.float()
+    there = given.float().transpose(1, 2) if given.ndim == 3 else given.float().flatten(2)
+    return torch.cat([there.mean(2), there.amax(2)], 1)
+
+
+def otherwise(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return how likely each sample is another class than its label says: Σ W_k p_k / (p_y + Σ W_k p_k), ``[B]``.
+
+    Args:
+        logits: float32 ``[B, classes]``.
+        labels: int64 ``[B]``.
+        weights: W, float32 ``[B, classes]``, 0 for the label itself.
+    """
+    log_p = logits.log_softmax(1)
+    return torch.sigmoid(-complementary_loss(logits, weights) - log_p.gather(1, labels[:, None])[:, 0])
 
 
 def weighted(logits: Tensor, weight: Tensor) -> Tensor:
@@ -42,16 +113,17 @@ class Seal(cutk.Unlearner):
     r"""Finds the rest of what is bad from the part that is known, and learns from it that its labels are wrong.
 
     In each round every sample gets a probability q of being manipulated: within each given label that occurs in S_f, a
-    probe on the features that the classifier is given tells S_f from samples that are clean under that label, and the
-    one part α that S_f is of all of S_m ties the labels' priors to each other. Then M_o is fine-tuned on all of S_tr,
+    probe on what the last layers are given tells S_f from samples that are clean under that label, and the one part α
+    that S_f is of all of S_m ties the labels' priors to each other. Then M_o is fine-tuned on all of S_tr,
     minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes the suspects of
     label y have instead: what M_o takes them for otherwise if that is mostly one class, else every class but y. From
-    the second round on the probe sees the repaired model's features beside M_o's.
+    the second round on the probe sees the repaired model's features beside M_o's, and where suspects are mostly one
+    class, the repaired model itself says how likely each is that.
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk
-    towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q. Knows
-    nothing of the kind of manipulation: one setting for all. Costs rounds · passes passes, a forward pass for each
-    round, and what comes after.
+    towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q, that
+    in the second half follows what the model says. Knows nothing of the kind of manipulation: one setting for all.
+    Costs two forward passes, rounds · passes passes, a forward pass for each round, and what comes after.
     """
 
     name = "seal"
@@ -75,47 +147,52 @@ class Seal(cutk.Unlearner):
         refinements: int = cutk.option(4, ge=0, le=100, help="how often the probe learns from what it found")
         threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what suspects have instead")
 
-    def prepare(self, task: cutk.Task) -> Outputs:
+    def prepare(self, task: cutk.Task) -> list[Outputs]:
         """Ask the original about all samples."""
-        return outputs(task.original, task.recipe, task.train)
+        return views(task.original, task.recipe, task.train, visits=2)
 
-    def unlearn(self, task: cutk.Task, state: Outputs | None = None) -> nn.Module:
+    def unlearn(self, task: cutk.Task, state: list[Outputs] | None = None) -> nn.Module:
         """Return the model that knows better."""
         o = self.options
         seen = self.prepare(task) if state is None else state
         lr = task.recipe.options.lr / 2 if o.lr is None else o.lr
         steps = _steps(task, o.passes)
         model = task.original
-        current: Outputs | None = None
+        current: list[Outputs] = []
         weights: Tensor | None = None
         for done in range(o.rounds):
-            probability = self._suspicion(task, seen, current)
+            probability = self._suspicion(task, seen, current, weights)
             weights = self._transition(task, seen, probability) if weights is None else weights
             loss = self._loss(task, probability, weights)
             model = self._fit(task, copy.deepcopy(task.original), loss, steps, lr)
             task.log.progress(done + 1, o.rounds + (o.final != "tune"))
             if done + 1 < o.rounds or o.final != "tune":
-                current = outputs(model, task.recipe, task.train)
+                current = views(model, task.recipe, task.train)
         if o.final == "tune":
             return model
-        probability = self._suspicion(task, seen, current)
+        probability = self._suspicion(task, seen, current, weights)
         weights = self._transition(task, seen, probability) if weights is None else weights
-        loss = self._loss(task, probability, weights, settled_alone=True)
+        part = 1.0 if o.final == "retrain" else o.restart_part
+        steps = max(1, round(part * task.recipe.options.steps))
+        loss = self._loss(task, probability, weights, last=steps)
         if o.final == "retrain":
             return task.retrain(torch.arange(len(task.train)), loss=loss)
-        steps = max(1, round(o.restart_part * task.recipe.options.steps))
         return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, None)
 
-    def _transition(self, task: cutk.Task, seen: Outputs, suspicion: Tensor) -> Tensor:
-        labels = task.train.labels.to(seen.logits.device)
-        return transition(
-            *(alternatives(seen.logits, labels), labels, suspicion, task.num_classes, self.options.threshold)
-        )
+    def _transition(self, task: cutk.Task, seen: list[Outputs], suspicion: Tensor) -> Tensor:
+        logits, labels = seen[-1].logits, task.train.labels.to(seen[-1].logits.device)
+        return transition(alternatives(logits, labels), labels, suspicion, task.num_classes, self.options.threshold)
 
-    def _suspicion(self, task: cutk.Task, seen: Outputs, current: Outputs | None) -> Tensor:
-        """Return q, float32 ``[N]``."""
-        o, views = self.options, [seen] if current is None else [seen, current]
-        found = suspected(task, views, o.penalty, o.refinements)
+    def _suspicion(
+        self, task: cutk.Task, seen: list[Outputs], current: list[Outputs], weights: Tensor | None
+    ) -> Tensor:
+        """Return q, float32 ``[N]``: the probe's, or the current model's own where it has learned what suspects are."""
+        found = suspected(task, [*seen, *current], self.options.penalty, self.options.refinements)
+        if current and weights is not None:
+            logits, labels = current[-1].logits, task.train.labels.to(current[-1].logits.device)
+            own = otherwise(logits, labels, weights.to(labels.device)[labels]).cpu()
+            asked = self._asked(task, weights.cpu())
+            found = found._replace(probability=torch.where(asked, own, found.probability))
         _report(task, found)
         return found.probability
 
@@ -123,31 +200,49 @@ class Seal(cutk.Unlearner):
         batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=steps)
         return task.recipe.fit(model, batches, loss, steps=steps, lr=lr)
 
-    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, *, settled_alone: bool = False) -> cutk.Loss:
-        """Return step 4's loss; with ``settled_alone`` suspects whose class is open count for nothing.
+    def _asked(self, task: cutk.Task, weights: Tensor) -> Tensor:
+        """Return of which samples a model that has learned what suspects are is asked: bool ``[N]``."""
+        asked = _settled(weights, task.num_classes)[task.train.labels.to(weights.device)]
+        asked[task.identified.to(weights.device)] = False
+        return asked
 
-        From M_o, which knows what they look like else, they find their class; from faded weights they would be driven
-        anywhere.
+    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, *, last: int | None = None) -> cutk.Loss:
+        """Return step 4's loss, or that of the training of ``last`` steps after the rounds.
+
+        In that one suspects whose class is open count for nothing. From M_o, which knows what they look like else, they
+        find their class; from faded weights they would be driven anywhere. Of the others, q is from the half of the
+        training what the model said when it last saw them, asked once in every pass.
         """
-        q, w = probability.to(task.device), weights.to(task.device)
-        settled = (w.sum(1) < max(task.num_classes - 1, 2)).float()  # of two classes the other one is meant
+        q, w = probability.to(task.device, copy=True), weights.to(task.device)
+        settled, asked = _settled(w, task.num_classes).float(), self._asked(task, w)
+        said, done, once = q.clone(), 0, _steps(task, 1.0)
 
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
-            suspect = q[batch.index]
+            nonlocal done
             complement = complementary_loss(logits, w[batch.y])
-            if settled_alone:
+            if last is not None:
+                if done >= last // 2 and (done - last // 2) % once == 0:
+                    q.copy_(torch.where(asked, said, q))
+                said[batch.index] = otherwise(logits.detach(), batch.y, w[batch.y])
                 complement = complement * settled[batch.y]
+                done += 1
+            suspect = q[batch.index]
             return task.recipe.loss(weighted(logits, 1 - suspect), batch) + (suspect * complement).mean()
 
         return loss
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
-        """One forward pass for the original, then its rounds; a forward pass is a third of a pass."""
+        """Two forward passes for the original, then its rounds; a forward pass is a third of a pass."""
         training = sizes.steps * sizes.batch_size / sizes.train
         after = {"tune": 0.0, "restart": options.restart_part, "retrain": 1.0}[options.final] * training
         asked = max(0, options.rounds - (options.final == "tune"))
-        return 1 / 3, options.rounds * options.passes + asked / 3 + after
+        return 2 / 3, options.rounds * options.passes + asked / 3 + after
+
+
+def _settled(weights: Tensor, num_classes: int) -> Tensor:
+    """Return for which given labels W says what suspects are: bool ``[classes]``."""
+    return weights.sum(1) < max(num_classes - 1, 2)  # of two classes the other one is meant
 
 
 def _steps(task: cutk.Task, passes: float) -> int:
