@@ -175,20 +175,20 @@ def _better(r: Results, manipulation: str, these: tuple[str, ...], other: str, s
 
 def c4(r: Results) -> Iterator[Claim]:
     """IC: RewoD improves steadily with α."""
+
+    def steps(seed: int) -> list[float]:
+        if len(r.alphas) < 3:
+            raise LookupError
+        return r.curve(CONFUSION, "rewod", seed)
+
     yield r.each(
         "RewoD's rank correlation with α − 0.8",
-        lambda s: _rank_correlation(r.alphas, r.curve(CONFUSION, "rewod", s)) - 0.8,
+        lambda s: float(stats.spearmanr(r.alphas, steps(s)).statistic) - 0.8,
     )
     yield r.each(
         "RewoD at the largest α − at the smallest",
-        lambda s: r.curve(CONFUSION, "rewod", s)[-1] - r.curve(CONFUSION, "rewod", s)[0],
+        lambda s: steps(s)[-1] - steps(s)[0],
     )
-
-
-def _rank_correlation(xs: list[float], ys: list[float]) -> float:
-    if len(xs) < 3:
-        raise LookupError
-    return float(stats.spearmanr(xs, ys).statistic)
 
 
 def c5(r: Results) -> Iterator[Claim]:
