@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test soak lint format bench docs outputs clean
+.PHONY: demo test soak lint format bench evidence docs outputs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cutk bench --unlearner ssd
@@ -38,6 +38,10 @@ format: $(VENV)/.developing
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/peers.py
+
+# From the records in benchmarks/results; `python benchmarks/evidence.py collect RUNS FOLDER` brings new ones.
+evidence: $(VENV)/.developing
+	$(BIN)/python benchmarks/evidence.py rebuild
 
 docs: $(VENV)/.documenting
 	$(BIN)/zensical build --clean --strict

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import runpy
 import subprocess
 import sys
@@ -101,16 +100,3 @@ def test_the_script_reads_what_bench_prints(tmp_path):
         [sys.executable, SCRIPT, tmp_path / "results.json"], capture_output=True, text=True, check=True
     )
     assert done.stdout.count("| **") == 9
-
-
-DIGITS = Path(__file__).parents[1] / "benchmarks" / "results" / "digits"
-
-
-def test_the_digits_page_says_what_its_results_give():
-    results = json.loads((DIGITS / "results.json").read_text(encoding="utf-8"))
-    page = (DIGITS / "README.md").read_text(encoding="utf-8")
-    assert table(Results(results["records"])) in page
-    assert results["failures"] == []
-    assert {record["seed"] for record in results["records"]} == set(range(5))
-    for link in re.findall(r"\]\(([^)#]+)\)", page):
-        assert (DIGITS / link).exists(), link

@@ -41,6 +41,8 @@ def _warn(text: str) -> None:
 )
 @click.option("--dataset", "-d", multiple=True, metavar="NAME", help="Report runs of this dataset alone; repeatable.")
 @click.option("--manipulation", "-m", multiple=True, metavar="NAME", help="Report this manipulation alone; repeatable.")
+@click.option("--unlearner", "-u", multiple=True, metavar="NAME", help="Report this unlearner alone; repeatable.")
+@click.option("--highlight", multiple=True, metavar="NAME", help="Stress this unlearner in figures; repeatable.")
 def report(runs: Path, **options: Any) -> int:
     """Show what the folder RUNS, filled by cutk bench, holds.
 
@@ -50,6 +52,7 @@ def report(runs: Path, **options: Any) -> int:
     cutk report runs
     cutk report runs --html report.html --figures figures
     cutk report runs --manipulation badnet --format latex
+    cutk report runs -u ssd -u mine --highlight mine --figures figures
     """  # noqa: D301  # click looks for the character itself
     import cutk
     from cutk.plugins.registry import load_registry
@@ -70,7 +73,8 @@ def report(runs: Path, **options: Any) -> int:
             _warn(f"{described(failure)}; it is in no table. The same cutk bench tries it again")
         # A summary may come by the hook of metrics; the other kinds take seconds to import, and aren't needed.
         summaries = installed_summaries(load_registry(kinds={"metric", "summary"}), _warn)
-        contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures)
+        chosen = {"unlearners": options["unlearner"], "highlighted": options["highlight"]}
+        contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures, **chosen)
         sheets = [sheet for of_experiment in contents.sheets for sheet in of_experiment]
     failed = sum(len(setting.failures) for experiment in contents.experiments for setting in experiment.settings)
     if failed:

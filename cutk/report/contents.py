@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from cutk.components import Summary
-from cutk.errors import UsageError
+from cutk.errors import UsageError, suggestion
 from cutk.options import parse_options
 from cutk.plugins.registry import Registry
 from cutk.report.experiments import Experiment, experiments_of
@@ -36,7 +36,7 @@ def installed_summaries(registry: Registry, warn: Callable[[str], None] = lambda
 class Contents:
     """What a report shows of runs (see ``experiments_of``), with what makes each summary, by name.
 
-    ``failures`` are cells that gave no run.
+    ``failures`` are cells that gave no run. Figures of curves stress the unlearners that are ``highlighted``.
     """
 
     def __init__(
@@ -47,12 +47,27 @@ class Contents:
         manipulations: Collection[str] = (),
         metrics: Mapping[str, str] | None = None,
         *,
+        unlearners: Collection[str] = (),
+        highlighted: Collection[str] = (),
         oracle: bool = False,
         failures: Sequence[Failure] = (),
     ) -> None:
-        self.experiments = experiments_of(runs, datasets, manipulations, metrics, oracle=oracle)
+        self.experiments = experiments_of(runs, datasets, manipulations, metrics, unlearners=unlearners, oracle=oracle)
+        self._highlighted = self._found(highlighted)
         self.failures = list(failures)
         self._makers = summaries
+
+    def _found(self, highlighted: Collection[str]) -> set[str]:
+        """Return the methods of these names, each of which may be several that differ in their options."""
+        methods = {method for experiment in self.experiments for method in experiment.methods}
+        names = {method: method.partition(" [")[0] for method in methods}
+        for name in highlighted:
+            if name not in names.values():
+                there = sorted(set(names.values()))
+                raise UsageError(
+                    f"No unlearner '{name}' to highlight.{suggestion(name, there)} There are: {', '.join(there)}."
+                )
+        return {method for method, name in names.items() if name in highlighted}
 
     @cached_property
     def _summarised(self) -> list[tuple[list[Summarised], list[Failure]]]:
@@ -84,7 +99,8 @@ class Contents:
         from cutk.report.figures import figures_of  # matplotlib takes a second to import
         from cutk.report.style import marks_for
 
-        return figures_of(experiment, marks_for(method for one in self.experiments for method in one.methods))
+        methods = [method for one in self.experiments for method in one.methods]
+        return figures_of(experiment, marks_for(methods, self._highlighted))
 
     @cached_property
     def drawings(self) -> list[list[Drawing]]:

@@ -152,7 +152,9 @@ class Setting:
         r"""\|S_f\| at each α, averaged over seeds."""
         unlearned = [run.labels for _, run in self.runs if run.labels.alpha is not None]
         sizes = grouped(unlearned, lambda labels: labels.alpha or 0.0)
-        return {alpha: statistics.fmean(labels.identified or 0 for labels in mine) for alpha, mine in sizes.items()}
+        # However many methods a seed was measured with, it counts once.
+        once = {alpha: {(labels.seed, labels.identified or 0) for labels in mine} for alpha, mine in sizes.items()}
+        return {alpha: statistics.fmean(size for _, size in mine) for alpha, mine in once.items()}
 
     def nothing_to_correct(self, metric: Measured) -> str:
         """Say why there is nothing to correct by this metric, if there isn't."""
@@ -203,15 +205,20 @@ def experiments_of(
     manipulations: Collection[str] = (),
     metrics: Mapping[str, str] | None = None,
     *,
+    unlearners: Collection[str] = (),
     oracle: bool = False,
 ) -> list[Experiment]:
     """Put runs in order: those of some datasets and manipulations, or of all; a ``UsageError`` if there are none.
 
+    Where ``unlearners`` are named, their runs stay, and the original and gold.
     ``metrics`` are the ones to show, names by identity, in an order of their own if not given. ``oracle`` says whether
     the grid point that is best on the test set is told.
     """
     runs = _only(sorted(runs, key=_order), "dataset", datasets, lambda run: run.labels.dataset)
     runs = _only(runs, "manipulation", manipulations, lambda run: run.labels.manipulation)
+    trainings = [run for run in runs if run.unlearner is None]
+    runs = _only(runs, "unlearner", unlearners, lambda run: run.labels.unlearner or "")
+    runs = sorted([*trainings, *runs], key=_order) if unlearners else runs
     without: Any = {"role", "corruption", "manipulation", "seed"}
     groups = grouped(runs, lambda run: run.trained.model_dump_json(exclude=without))
     names = {key: f"{group[0].labels.dataset}, {group[0].labels.model}" for key, group in groups.items()}
@@ -227,7 +234,7 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 
 def _only(runs: list[Run], what: str, wanted: Collection[str], name_of: Callable[[Run], str]) -> list[Run]:
-    there = sorted({name_of(run) for run in runs})
+    there = sorted({name_of(run) for run in runs} - {""})
     for name in wanted:
         if name not in there:
             raise UsageError(

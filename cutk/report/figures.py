@@ -16,7 +16,7 @@ from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, 
 from cutk.report.logged import logged
 from cutk.report.naming import compact, listed, natural, slug, slugs
 from cutk.report.origins import origin_of
-from cutk.report.panels import Drawing, Panels, bounded_axis, fraction_axis, label_of, spread
+from cutk.report.panels import PANEL, Drawing, Panels, bounded_axis, fraction_axis, label_of, spread
 from cutk.report.style import INK, MARKERS, Mark, drawing, shades
 from cutk.run.records import Measured
 from cutk.run.summary import Stat
@@ -24,6 +24,7 @@ from cutk.run.summary import Stat
 _REFERENCES = ((ORIGINAL, (0, (1, 1.6)), "x"), (GOLD, (0, (7, 2)), "*"))
 _MOST_COLOURS = 9  # that a legend lists
 _MARKERS = (*MARKERS, "<", ">")
+_WIDE = (3.3, 2.5)  # inches of a panel where there are few
 _OPENS = "A point leads to its record."
 
 Marks = dict[str, Mark]
@@ -84,12 +85,11 @@ def _curves(experiment: Experiment, metric: Measured, marks: Marks, manipulation
     settings = [s for s in settings if any(_curve(s, metric.name, method) for method in s.methods)]
     if not settings:
         return None
-    panels = Panels([setting.heading for setting in settings])
+    panels = Panels([setting.heading for setting in settings], size=_WIDE if len(settings) < 3 else PANEL)
     heights: list[float] = []
     counts: set[int] = set()
-    for method in experiment.methods:
-        colour, marker, dash = marks[method]
-        panels.entry(method, Line2D([], [], color=colour, linestyle=dash, marker=marker))
+    for method in sorted(experiment.methods, key=lambda method: -marks[method].stress):
+        panels.entry(method, Line2D([], [], **marks[method].handle))
     for ax, setting in zip(panels.axes, settings, strict=True):
         for reference, dash, _ in _REFERENCES:
             if value := setting.measured(metric.name, reference):
@@ -116,7 +116,8 @@ def _curves(experiment: Experiment, metric: Measured, marks: Marks, manipulation
     panels.label("Identified samples" if manipulation else "Identified fraction α", label_of(metric.name))
     least, most = min(counts), max(counts)
     seeds = f"{most}" if least == most else f"{least} to {most}"
-    lines = f"Means over {seeds} seeds, with a band of one standard deviation" if most > 1 else "One seed"
+    bands = " of what is highlighted" if any(mark.stress for mark in marks.values()) else ""
+    lines = f"Means over {seeds} seeds, with a band of one standard deviation{bands}" if most > 1 else "One seed"
     return panels.finish(
         f"{experiment.slug}-{slug(metric.name)}-{name}",
         f"Against the {group}",

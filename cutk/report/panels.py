@@ -19,10 +19,15 @@ from cutk.report.experiments import Point
 from cutk.report.style import INK, MUTED, Mark
 from cutk.run.summary import Stat
 
-_PANEL = (2.75, 2.2)  # inches
+PANEL = (2.75, 2.2)  # inches
 _WIDTH = 8.4  # for all panels of a row
 _TITLE, _ENTRY = 36, 28  # characters of a line
 _CHARACTER, _LINE = 0.078, 0.185  # inches of the text beside panels
+
+# An axis that begins below this fraction and ends beyond so many times that is logarithmic.
+_TENTHS, _FACTORS = 0.05, 10
+# By so much the next number on a logarithmic axis has to be larger, or their names would touch.
+_ROOM = 1.5
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -71,7 +76,7 @@ class Panels:
     ``share`` says whether all have one vertical axis; ``size`` is one panel's in inches.
     """
 
-    def __init__(self, titles: Sequence[str], share: bool = True, size: tuple[float, float] = _PANEL) -> None:
+    def __init__(self, titles: Sequence[str], share: bool = True, size: tuple[float, float] = PANEL) -> None:
         self.columns = min(len(titles), max(1, int(_WIDTH / size[0])))
         if len(titles) == self.columns + 1 and self.columns > 2:
             self.columns -= 1  # two rows of about the same length
@@ -108,13 +113,13 @@ class Panels:
     def curve(self, ax: Axes, xs: Sequence[float], values: Sequence[Stat], points: Sequence[Point], mark: Mark) -> None:
         """Draw means as a line, standard deviations as a band, and a mark for each that leads to its record."""
         means = [value.mean for value in values]
-        if any(value.sd for value in values):
+        if mark.stress >= 0 and any(value.sd for value in values):
             # A single value has no spread to draw: there the band is interrupted, not closed.
             sds = [math.nan if value.sd is None else value.sd for value in values]
             low, high = ([m + sign * sd for m, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
             ax.fill_between(xs, low, high, color=mark.colour, alpha=0.16, linewidth=0)
-        ax.plot(xs, means, color=mark.colour, linestyle=mark.dash)
-        marks = ax.scatter(xs, means, s=26, color=mark.colour, marker=mark.marker, zorder=3)
+        ax.plot(xs, means, **mark.line)
+        marks = ax.scatter(xs, means, **mark.dot)
         marks.set_urls([self.link(p, spread(v)) for p, v in zip(points, values, strict=True)])
 
     def reference(self, ax: Axes, name: str, value: Stat, point: Point, dash: Any) -> None:
@@ -138,13 +143,38 @@ class Panels:
 
 
 def fraction_axis(ax: Axes, values: Sequence[float]) -> None:
-    """Let an axis of identified fractions begin at 0 and end at 1, unless all are far smaller."""
-    if max(values) <= 0.5:
+    """Let an axis of identified fractions begin at 0 and end at 1, unless all are far smaller.
+
+    Where some are and some aren't, it is logarithmic.
+    """
+    low, high = min(values), max(values)
+    if low < _TENTHS and high > _TENTHS * _FACTORS:
+        ax.set_xscale("log")
+        ax.set_xlim(low / 1.12, high * 1.12)
+        ax.xaxis.set_major_locator(FixedLocator(with_room(values)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        return
+    if high <= 0.5:
         ax.xaxis.set_major_locator(MaxNLocator(5))
         return
     ax.set_xlim(0, 1.03)
     ax.xaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1.0]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}"))
+
+
+def with_room(values: Sequence[float]) -> list[float]:
+    """Return those of some positive numbers that a logarithmic axis has room to name, the largest and smallest first.
+
+    >>> with_room([0.02, 0.05, 0.1, 0.3, 0.5, 0.8, 1])
+    [0.02, 0.05, 0.1, 0.3, 0.5, 1]
+    """
+    first, *between, last = sorted(set(values))
+    kept = [first]
+    for value in between:
+        if value >= _ROOM * kept[-1] and last >= _ROOM * value:
+            kept.append(value)
+    return [*kept, last]
 
 
 def bounded_axis(axes: Sequence[Axes], values: Sequence[float]) -> None:

@@ -37,18 +37,37 @@ _STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 class Mark(NamedTuple):
-    """What stands for a name wherever it is drawn."""
+    """What stands for a name wherever it is drawn; ``stress`` is 1 where it is highlighted, −1 where another one is."""
 
     colour: str
     marker: str
     dash: Any
+    stress: int = 0
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """How its line is drawn."""
+        look = ({}, {"linewidth": 2.3, "zorder": 2.6}, {"linewidth": 1.2, "alpha": 0.8})[self.stress]
+        return {"color": self.colour, "linestyle": self.dash, **look}
+
+    @property
+    def dot(self) -> dict[str, Any]:
+        """How a point on its line is drawn."""
+        look = ({"s": 26}, {"s": 32, "zorder": 3.6}, {"s": 17, "alpha": 0.8, "linewidths": 0})[self.stress]
+        return {"color": self.colour, "marker": self.marker, "zorder": 3, **look}
+
+    @property
+    def handle(self) -> dict[str, Any]:
+        """How it stands in a legend: line and point."""
+        return {**self.line, "marker": self.marker, "markersize": (5, 6, 4)[self.stress]}
 
 
-def marks_for(names: Iterable[str]) -> dict[str, Mark]:
+def marks_for(names: Iterable[str], highlighted: Iterable[str] = ()) -> dict[str, Mark]:
     """Return a mark for each name: the same in every report, unless a name before it in the alphabet took that away.
 
-    No two have the same before all 32 are taken.
+    No two have the same before all 32 are taken. Where some are ``highlighted``, the others step back.
     """
+    first = set(highlighted)
     colours, slots = len(_COLOURS), len(_COLOURS) * len(_DASHES)
     taken: set[int] = set()
     result = {}
@@ -58,7 +77,8 @@ def marks_for(names: Iterable[str]) -> dict[str, Mark]:
         taken.add(slot)
         turn = slot // colours
         marker, dash = MARKERS[(slot + 3 * turn) % len(MARKERS)], _DASHES[(slot + turn) % len(_DASHES)]
-        result[name] = Mark(_COLOURS[slot % colours], marker, dash)
+        stress = (1 if name in first else -1) if first else 0
+        result[name] = Mark(_COLOURS[slot % colours], marker, (0, ()) if stress > 0 else dash, stress)
     return result
 
 
@@ -99,7 +119,8 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "
         figure: what to draw.
         name: goes before every id in it, so that several can share a page.
         tips: what to say about each address that a part of the figure links to.
-        page: where these addresses are; empty for the page that shows the figure, none if there is no page.
+        page: where these addresses are; empty for the page that shows the figure, none if there is no page. If it isn't
+            that page, the figure is a file of its own, with the ink of a light or of a dark page as its reader likes.
         origin: what the figure was made of, kept in it as its description.
     """
     buffer = io.BytesIO()
@@ -125,7 +146,11 @@ def svg(figure: Figure, name: str, tips: Mapping[str, str], page: str | None = "
                 element.tag = f"{_SVG}g"
             else:
                 element.attrib |= {_HREF: f"{page}{address}", "aria-label": printable(tips[address])}
-                _add(element, "title", tips[address])
+            _add(element, "title", tips[address])
+    if page != "":
+        root.set("id", name)
+        own = f'[id="{name}"]{{color:'
+        _add(root, "style", f"{own}#1f2328}}@media (prefers-color-scheme:dark){{{own}#e6edf3}}}}")
     if origin:
         _add(root, "desc", origin)
     return ElementTree.tostring(root, encoding="unicode")

@@ -56,6 +56,35 @@ def test_filters(made, write, run, error_of):
     )
 
 
+def test_single_unlearners_with_what_they_are_measured_against(runs, run, error_of):
+    table = run("report", runs, "-u", "cf", "--format", "csv").out
+    assert {line.split(",")[6] for line in table.replace('"toy, tiny"', "x").splitlines()[1:]} == {
+        "original",
+        "cf",
+        "gold",
+    }
+    assert error_of(run("report", runs, "-u", "cff")) == (
+        "No run is of the unlearner 'cff'. Did you mean 'cf'? The runs are of: cf, ssd."
+    )
+
+
+def test_only_what_is_shown_can_be_highlighted(runs, run, error_of):
+    assert run("report", runs, "-u", "cf", "--highlight", "cf").code == 0
+    assert error_of(run("report", runs, "-u", "cf", "--highlight", "ssd")) == (
+        "No unlearner 'ssd' to highlight. There are: cf."
+    )
+
+
+def test_records_alone_are_enough(runs, run):
+    whole = run("report", runs).out
+    weights = list(runs.rglob("weights.safetensors"))
+    assert weights
+    for path in weights:
+        path.unlink()
+    ran = run("report", runs)
+    assert (ran.code, ran.out, ran.err) == (0, whole, "")
+
+
 def test_figures_lead_to_the_page(runs, run, tmp_path):
     figures, page = tmp_path / "figures", tmp_path / "page" / "page.html"
     ran = run("report", runs, "--figures", figures, "--html", page)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.colors import to_rgb
 
 from cutk.report.experiments import experiments_of
 from cutk.report.figures import figures_of
@@ -55,6 +56,37 @@ def test_a_curve_has_the_means_and_says_what_its_points_are(everything):
     assert [[0.5, pytest.approx(0.6)], [1.0, pytest.approx(0.85)]] in lines
     assert {"ssd, α = 0.5: 0.600 ±0.141 (n = 2)", "gold: 0.900 ±0.141 (n = 2)"} <= set(drawing.tips.values())
     assert legend(drawing) == ["cf", "ssd", "original", "gold"]
+
+
+def test_what_is_highlighted_stands_out(made):
+    (experiment,) = experiments_of(made.everything())
+    marks = marks_for(experiment.methods, ["ssd"])
+    drawing = next(figures_of(experiment, marks))
+    (ax,) = panels(drawing).values()
+    lines = {line.get_color(): line for line in ax.lines}
+    mine, other = (lines[marks[name].colour] for name in ("ssd", "cf"))
+    assert mine.get_linewidth() > other.get_linewidth()
+    assert mine.get_zorder() > other.get_zorder()
+    assert legend(drawing) == ["ssd", "cf", "original", "gold"]
+    bands = [band.get_facecolor()[0][:3] for band in ax.collections if band.get_offsets().shape[0] <= 1]
+    assert [tuple(band) for band in bands] == [to_rgb(marks["ssd"].colour)]
+    assert "a band of one standard deviation of what is highlighted" in drawing.caption
+    # Colours and markers are those of any report.
+    plain = marks_for(experiment.methods)
+    assert all((plain[name].colour, plain[name].marker) == marks[name][:2] for name in experiment.methods)
+
+
+def test_fractions_from_a_fiftieth_to_all_stand_on_a_logarithmic_axis(made, drawn):
+    few = [made.original(0, 0.2, 0.9), made.gold(0, 0.9, 0.9)]
+    runs = [made.run("cf", alpha, 0, [made.attempt(0.3, 0.9)]) for alpha in (0.02, 0.1, 0.5, 0.8, 1.0)]
+    (ax,) = panels(drawn([*few, *runs])["toy-tiny-corrected_accuracy-alpha"]).values()
+    assert ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0.02", "0.1", "0.5", "1"]  # 0.8 would touch 1
+    assert ax.get_xlim()[0] < 0.02
+    assert ax.get_xlim()[1] > 1
+    for others in (runs[1:], runs[:1]):
+        (ax,) = panels(drawn([*few, *others])["toy-tiny-corrected_accuracy-alpha"]).values()
+        assert ax.get_xscale() == "linear"
 
 
 def test_the_baseline_and_the_original_are_two_lines(made, drawn):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -56,6 +57,18 @@ def test_without_a_page_nothing_leads_anywhere():
     text = svg(linked(), "name", TIPS, page=None)
     assert "<a " not in text
     assert "#one" not in text
+    assert [title.text for title in read(text).iter(f"{SVG}title")] == ["first <&>", "second", "first <&>"]
+
+
+@pytest.mark.parametrize("page", [None, "page.html"])
+def test_a_file_of_its_own_has_the_ink_of_light_and_dark_pages(page):
+    root = parsed(page=page)
+    (style,) = root.iter(f"{SVG}style")
+    assert re.fullmatch(
+        r'\[id="name"\]\{color:#\w{6}\}@media \(prefers-color-scheme:dark\)\{\[id="name"\]\{color:#\w{6}\}\}',
+        style.text,
+    )
+    assert root.get("id") == "name"
 
 
 def test_two_figures_share_a_page():

@@ -1,0 +1,275 @@
+"""Keeps the committed evidence: copies records that belong to it, and rebuilds all that is shown of them.
+
+    python benchmarks/evidence.py collect RUNS benchmarks/results/cifar10
+    python benchmarks/evidence.py rebuild [benchmarks/results/cifar10 …]
+
+A folder of evidence says in ``evidence.toml`` which runs are its own: presets, unlearners, fractions and seeds. Its
+``runs`` hold their records, as ``cutk report`` reads them, without the weights. ``collect`` takes from a folder that
+``cutk bench`` filled what the components that are installed now computed with the presets' options; so run it with the
+Python of the installation that computed. The same again later brings what has come since. ``rebuild`` makes
+``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->`` and ``<!-- end -->`` anew,
+and how the project's README opens if that names the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from statements import CONFUSION, METHODS, POISONING, TENTH, Results, table
+
+from cutk.plugins.registry import load_registry
+from cutk.report.origins import counted, machine
+from cutk.run.files import RECORD, write_record
+from cutk.run.keys import kind_of
+from cutk.run.plan import Plan, Setup, layer, over_default, resolve
+from cutk.run.records import Attempt, Identity, Run, Unlearned
+from cutk.run.store import Store
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+CURVES = "corrected_accuracy-alpha"
+OTHER = "of another manipulation"
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Return what a folder's ``evidence.toml`` says."""
+    return tomllib.loads((folder / "evidence.toml").read_text(encoding="utf-8"))
+
+
+# Which runs are evidence.
+
+
+def setups(about: dict[str, Any]) -> list[Setup]:
+    """Return the plans behind a folder, settled."""
+    registry = load_registry()
+    asked = {name: about[name] for name in ("unlearners", "alphas", "seeds")}
+    return [resolve(Plan.parse(layer(over_default(name, registry), asked)), registry) for name in about["presets"]]
+
+
+def _same(one: Identity, other: Identity) -> bool:
+    """Say whether two components do the same; who provides them in which version may differ."""
+    return (one.name, one.source, one.options) == (other.name, other.source, other.options)
+
+
+def lacking(run: Run, setup: Setup) -> str:
+    """Say why a run isn't part of a plan, nothing if it is."""
+    trained, plan = run.trained, setup.plan
+    at = (run.labels.seed in plan.seed_list, run.labels.alpha is None or run.labels.alpha in plan.alphas)
+    if run.labels.dataset != setup.dataset.name or not all(at):
+        return "of other data, seeds or fractions"
+    parts = {composed.name: composed.parts for composed in setup.manipulations}.get(run.labels.manipulation)
+    if parts is None:
+        return OTHER
+    pairs = [*zip(trained.manipulation, (part.identity for part in parts), strict=True)]
+    pairs += [(trained.model, setup.model.identity), (trained.recipe, setup.recipe.identity)]
+    if isinstance(run.decided_by, Unlearned):
+        mine = [u for u in setup.unlearners if u.name == run.labels.unlearner]
+        if not mine:
+            return f"of {run.labels.unlearner}, which is not asked for"
+        pairs.append((run.decided_by.unlearner, mine[0].identity))
+        pairs.append((run.decided_by.identification, setup.identification.identity))
+        pairs.append((run.decided_by.selector, setup.selector.identity))
+    for there, wanted in pairs:
+        if not _same(there, wanted):
+            what = "code" if there.options == wanted.options else "options"
+            return f"computed with other {what} of {run.labels.unlearner or there.name}"
+    return "" if trained.validation_fraction == plan.validation_fraction else "of another validation fraction"
+
+
+def _public(attempt: Attempt, names: set[str]) -> Attempt:
+    """Return an attempt without what tells of the machine's folders, and with the metrics of these identities."""
+    metrics = {name: value for name, value in attempt.metrics.items() if name in names}
+    return attempt.model_copy(update={"metrics": metrics, "traceback": ""})
+
+
+def public(run: Run, setup: Setup) -> Run:
+    """Return a run as it is published: with the plan's metrics alone, and without tracebacks."""
+    wanted = {metric.name for metric in setup.metrics}
+    measured = {identity: metric for identity, metric in run.measured.items() if metric.name in wanted}
+    attempts = [_public(attempt, set(measured)) for attempt in run.attempts]
+    return Run.model_validate(run.model_dump(by_alias=True) | {"measured": measured, "attempts": attempts})
+
+
+def require_no_folder(record: Path) -> None:
+    """Refuse a record that names a folder of the machine that computed it."""
+    if found := re.search(r"(?<![\w.])/(?:home|root|tmp|work|mnt|data|Users)/[^\s\"]*", record.read_text("utf-8")):
+        shutil.rmtree(record.parent)
+        raise SystemExit(f"{record} would hold '{found[0]}': expected no folder of a machine. Nothing of it is kept.")
+
+
+def place(run: Run) -> tuple[Any, ...]:
+    """Return what only one record may be about."""
+    of = run.labels
+    trained = run.trained
+    where = (trained.device, trained.precision, trained.threads)
+    return (of.dataset, of.model, of.manipulation, of.role, of.unlearner, of.alpha, of.seed, *where)
+
+
+def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
+    """Yield the runs of a folder as they are published, or with why they aren't evidence."""
+    plans = setups(about)
+    for run in Store(runs).runs(lambda text: print(text, file=sys.stderr)):
+        reasons = [lacking(run, setup) for setup in plans]
+        if all(reasons):
+            yield run, max(reasons, key=lambda reason: reason != OTHER)
+        else:
+            yield public(run, plans[reasons.index("")]), ""
+
+
+def collect(runs: Path, folder: Path) -> None:
+    """Copy the records that belong to a folder; one of other code that is there for the same cell gives way."""
+    left, new, there = Counter[str](), 0, {}
+    if (folder / "runs").is_dir():
+        there = {place(run): run for run in Store(folder / "runs").runs()}
+    for run, reason in evidence_of(runs, described(folder)):
+        if reason:
+            left[reason] += 1
+            continue
+        before = there.get(place(run))
+        if before is not None and before.key != run.key:
+            shutil.rmtree(folder / "runs" / kind_of(before) / before.key)
+        target = folder / "runs" / kind_of(run) / run.key / RECORD
+        if before != run:
+            new += 1
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_record(target, run)
+            require_no_folder(target)
+    print(f"{new} records are new in {folder / 'runs'}.")
+    for reason, count in left.most_common():
+        print(f"  left out, {reason}: {count}")
+
+
+# What is shown of it.
+
+
+def report(*arguments: Any) -> str:
+    """Return what ``cutk report`` prints."""
+    command = [sys.executable, "-m", "cutk", "report", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def options(folder: Path) -> dict[str, list[str]]:
+    """Return which unlearners the figures show and which they highlight, of those that there are."""
+    there = {run.labels.unlearner for run in Store(folder / "runs").runs()}
+    shown = described(folder)["figures"]
+    return {name: [one for one in shown[name] if one in there] for name in ("unlearners", "highlight")}
+
+
+def words(folder: Path) -> list[str]:
+    """Return the same as a command line has it."""
+    chosen = options(folder)
+    flags = (("-u", chosen["unlearners"]), ("--highlight", chosen["highlight"]))
+    return [word for flag, names in flags for name in names for word in (flag, name)]
+
+
+def part(text: str, mark: str) -> tuple[int, int]:
+    """Return where the part of a page lies that is made anew: from ``<!-- mark -->`` to ``<!-- end -->``."""
+    opened = f"<!-- {mark} -->\n\n"
+    start = text.index(opened) + len(opened)
+    return start, text.index("\n\n<!-- end -->", start)
+
+
+def replace(page: Path, mark: str, content: str) -> None:
+    """Put ``content`` into a part of a page."""
+    text = page.read_text(encoding="utf-8")
+    start, end = part(text, mark)
+    page.write_text(text[:start] + content + text[end:], encoding="utf-8")
+
+
+def statements(folder: Path) -> str:
+    """Return the paper's statements beside what the records give."""
+    return table(Results.of(folder / "runs"))
+
+
+def opening(folder: Path) -> str:
+    """Return how the project's README opens: the figure, what it shows, what it was made of, and the command."""
+    results, chosen = Results.of(folder / "runs"), options(folder)
+    where = folder.resolve().relative_to(ROOT)
+    (figure,) = (folder / "figures").glob(f"*-{CURVES}.svg")
+    known = [seed for seed in results.seeds if all(results.has(name, TENTH, seed) for name in chosen["unlearners"])]
+
+    def tenth(manipulation: str, method: str) -> float:
+        alpha = None if method in ("original", "gold") else TENTH
+        return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in known)
+
+    def told(manipulation: str) -> str:
+        before, after, gold = (tenth(manipulation, method) for method in ("original", "seal", "gold"))
+        return f"from {before:.2f} to {after:.2f} of gold's {gold:.2f}"
+
+    rivals = [method for method in METHODS if method in chosen["unlearners"]]
+    best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in (POISONING, CONFUSION)}
+    theirs = " and ".join(f"{tenth(m, name):.2f} (`{name}`)" for m, name in best.items())
+    runs = Store(folder / "runs").runs()
+    dataset, model = runs[0].labels.dataset, runs[0].labels.model
+    machines = ", or ".join(dict.fromkeys(machine(run.environment) for run in runs))
+    seeds = f"{counted(len(known), 'seed')} ({', '.join(map(str, known))})"
+    text = (
+        "With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy "
+        f"{told(POISONING)} after poisoning and {told(CONFUSION)} where two classes were confused; gold never saw "
+        f"such a sample. Of the paper's methods the best reach {theirs}. {described(folder)['note']} "
+        f"{dataset}, {model}, {seeds}, {machines}; [all of it]({where}/README.md) is drawn by"
+    )
+    return "\n".join(
+        [
+            f"![Corrected accuracy against the identified fraction]({where}/figures/{figure.name})",
+            "",
+            textwrap.fill(text, 125, break_long_words=False, break_on_hyphens=False),
+            "",
+            "```console",
+            f"$ cutk report {where}/runs {' '.join(words(folder))} --figures figures",
+            "```",
+        ]
+    )
+
+
+def rebuild(folder: Path) -> None:
+    """Make tables, figures and the README's numbers anew."""
+    names, runs = described(folder)["figures"]["names"], folder / "runs"
+    (folder / "tables.md").write_text(report(runs, "--format", "markdown"), encoding="utf-8")
+    figures = folder / "figures"
+    with tempfile.TemporaryDirectory() as made:
+        report(runs, *words(folder), "--figures", made)
+        shutil.rmtree(figures, ignore_errors=True)
+        figures.mkdir()
+        for name in names:
+            for path in Path(made).glob(f"*-{name}.svg"):
+                shutil.copy(path, figures)
+    replace(folder / "README.md", "statements", statements(folder))
+    mark = f"evidence: {folder.name}"
+    if f"<!-- {mark} -->" in (ROOT / "README.md").read_text(encoding="utf-8"):
+        replace(ROOT / "README.md", mark, opening(folder))
+    print(f"{folder}: {len(list(runs.rglob(RECORD)))} records, {len(list(figures.iterdir()))} figures.")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting = commands.add_parser("collect", help="copy the records of a runs folder that belong to the evidence")
+    collecting.add_argument("runs", type=Path)
+    collecting.add_argument("folder", type=Path)
+    rebuilding = commands.add_parser("rebuild", help="make tables, figures and numbers anew")
+    everything = sorted(path.parent for path in RESULTS.glob("*/evidence.toml"))
+    rebuilding.add_argument("folders", type=Path, nargs="*", default=everything)
+    arguments = parser.parse_args()
+    if arguments.command == "collect":
+        collect(arguments.runs, arguments.folder)
+    else:
+        for folder in arguments.folders:
+            rebuild(folder)
+
+
+if __name__ == "__main__":
+    main()
