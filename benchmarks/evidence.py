@@ -33,8 +33,9 @@ from cutk.plugins.registry import load_registry
 from cutk.report.origins import counted, machine
 from cutk.run.files import RECORD, write_record
 from cutk.run.keys import kind_of
-from cutk.run.plan import Plan, Setup, layer, over_default, resolve
+from cutk.run.plan import Plan, layer, over_default
 from cutk.run.records import Attempt, Identity, Run, Unlearned
+from cutk.run.setup import Setup, resolve
 from cutk.run.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -93,6 +93,7 @@ def watched(*, draws: bool = True, trusted: bool = False) -> Iterator[list[str]]
     module that is imported in the block counts from then on. ``draws`` says whether to name random states, too, that
     were drawn from. What is ``trusted``, being called often and tested to leave nothing, isn't watched.
 
+    >>> import os
     >>> with watched() as changed:
     ...     os.environ["CUTK_EXAMPLE"] = "1"
     >>> changed, "CUTK_EXAMPLE" in os.environ
