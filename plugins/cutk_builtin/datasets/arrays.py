@@ -1,4 +1,4 @@
-"""The user's own images or features, and labels, as arrays in one file."""
+"""The user's own images, features or tokens, and labels, as arrays in one file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import errno
 import json
 import lzma
 import math
+import re
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +27,7 @@ import cutk
 from cutk_builtin.own_data import RECIPE, SUGGESTS
 
 PREFIXES = ("train_", "test_", "val_", "validation_", "")
-CONTENTS = ("images", "features")
+CONTENTS = ("images", "features", "tokens")
 KEYS = [prefix + what for prefix in PREFIXES for what in (*CONTENTS, "labels")]
 CHANNELS = (1, 3, 4)
 
@@ -195,6 +197,22 @@ def feature_vectors(features: Tensor) -> Tensor:
     return x
 
 
+def token_rows(tokens: Tensor) -> Tensor:
+    """Return ``tokens`` (whole numbers from 0 up, ``[N, L]``) as int64.
+
+    Raises:
+        ValueError: for another shape, or if there is none, or something else than a whole number from 0 up.
+    """
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise ValueError(f"expected tokens [N, L], got the shape {list(tokens.shape)}. Pad them to one length")
+    if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
+        dtype = str(tokens.dtype).removeprefix("torch.")
+        raise ValueError(f"expected tokens as whole numbers, got {dtype}. Convert them: tokens.astype('int64')")
+    if int(tokens.min()) < 0:
+        raise ValueError(f"expected tokens from 0 up, got {int(tokens.min())}")
+    return tokens.long().contiguous()
+
+
 def flat_labels(labels: Tensor, count: int) -> Tensor:
     """Return ``labels`` (whole numbers, ``[N]`` or ``[N, 1]``) as int64 ``[N]``.
 
@@ -224,13 +242,14 @@ def pair(arrays: Mapping[str, Tensor], prefix: str, layout: Layout | None) -> tu
         found = ", ".join(sorted(arrays)) or "none of them"
         raise ValueError(
             "expected train_images, train_labels, test_images and test_labels, or images and labels alone "
-            f"(features in place of images); {prefix}{missing[0]} is missing, found {found}"
+            f"(features or tokens in place of images); {prefix}{missing[0]} is missing, found {found}"
         )
     if len(held) > 1:
-        raise ValueError(f"expected {prefix}images or {prefix}features, got both")
+        raise ValueError(f"expected one of {prefix}images, {prefix}features and {prefix}tokens, got several")
     content, labels = prefix + held[0], prefix + "labels"
+    read = {"images": partial(channels_first, layout=layout), "features": feature_vectors, "tokens": token_rows}
     try:
-        x = channels_first(arrays[content], layout) if held == ["images"] else feature_vectors(arrays[content])
+        x = read[held[0]](arrays[content])
     except ValueError as error:
         raise ValueError(f"{content}: {error}") from error
     try:
@@ -251,7 +270,7 @@ def label_splits(pairs: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str
             raise ValueError(
                 f"{content}: expected the shape of {first}, {list(x.shape[1:])}, got {list(other.shape[1:])}"
             )
-    given = first.replace("images", "labels").replace("features", "labels")
+    given = re.sub("images|features|tokens", "labels", first)
     highest = max(int(each.max()) for _, each in pairs.values())
     if highest >= len(x):
         # Before names are made: a label of some billions would ask for as many.
@@ -274,13 +293,14 @@ def label_splits(pairs: Mapping[str, tuple[Tensor, Tensor]], names: Sequence[str
 
 
 class Arrays(cutk.Dataset):
-    """Your own images or features with labels, as arrays in one .npz or .safetensors file; MedMNIST's fit as they are.
+    """Your own images, features or tokens with labels, in one .npz or .safetensors file; MedMNIST's fit as they are.
 
     The file holds ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, and may hold ``val_images``
     and ``val_labels`` (or ``validation_…``); or ``images`` and ``labels`` alone, of which a part of each class is set
     aside for testing. Images are uint8 ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``, labels whole numbers
     ``[N]`` or ``[N, 1]``. Feature vectors, real numbers ``[N, D]``, are called ``features`` in place of ``images``, and
-    want a model for them: ``mlp`` or ``linear``. Class names may be given as ``classes``: in a ``.npz`` file an array
+    want a model for them: ``mlp`` or ``linear``. Tokens, whole numbers from 0 up ``[N, L]``, are called ``tokens``, and
+    want a model of your own. Class names may be given as ``classes``: in a ``.npz`` file an array
     of texts, in the metadata of a ``.safetensors`` file a JSON list.
     """
 
@@ -294,7 +314,7 @@ class Arrays(cutk.Dataset):
     class Options(cutk.Options):
         """Which file, and how it is to be read."""
 
-        file: Path = cutk.option(Path("data.npz"), help=".npz or .safetensors file with images or features, and labels")
+        file: Path = cutk.option(Path("data.npz"), help=".npz or .safetensors file with samples and labels")
         layout: Layout | None = cutk.option(
             None, help="where the channels of images with four dimensions are; none: where 1, 3 or 4 of them are"
         )
@@ -326,7 +346,7 @@ class Arrays(cutk.Dataset):
             if not file.is_file() or file.suffix not in readers:
                 problem = "ends in neither" if file.is_file() else "is no file" if file.exists() else "is not there"
                 raise cutk.UsageError(
-                    f"'{file}' {problem}: expected a .npz or .safetensors file with images or features, and labels. "
+                    f"'{file}' {problem}: expected a .npz or .safetensors file with samples and labels. "
                     "Give it with --dataset arrays:FILE."
                 )
             with file.open("rb"):  # which fails for one reason alone, where readers have many

@@ -103,7 +103,10 @@ def test_arrays_without_splits_are_split(file, load):
         ({"train_labels": None}, "train_labels is missing, found test_images, test_labels, train_images, "),
         ({"test_images": None}, "test_images is missing"),
         ({"val_labels": None}, "val_labels is missing"),
-        ({"train_images": None}, "or images and labels alone (features in place of images); images is missing"),
+        (
+            {"train_images": None},
+            "(features or tokens in place of images); images is missing",
+        ),
         (
             {"train_images": np.zeros((12, 28, 28), np.float32)},
             "train_images: expected pixels 0 to 255 as uint8, got float32. Convert them; for values from 0 to 1: "
@@ -188,8 +191,8 @@ def test_a_flipped_bit_in_an_npz_file_is_noticed(tmp_path, message):
 def test_a_file_that_is_not_there_or_of_another_kind_is_asked_for(tmp_path, message):
     text = message(Arrays, file=tmp_path / "data.npz")
     assert text == (
-        f"'{tmp_path / 'data.npz'}' is not there: expected a .npz or .safetensors file with images or features, "
-        "and labels. "
+        f"'{tmp_path / 'data.npz'}' is not there: expected a .npz or .safetensors file with samples and "
+        "labels. "
         "Give it with --dataset arrays:FILE."
     )
     np.save(tmp_path / "data.npy", np.zeros(3))
@@ -241,17 +244,61 @@ def test_features_without_splits_are_split(file, load):
         ),
         ({"test_features": np.full((6, 5), 1e300)}, "test_features: expected finite numbers, got others in 6 rows"),
         ({"test_features": np.zeros((6, 4))}, "test_features: expected the shape of train_features, [5], got [4]"),
-        ({"train_images": noise(12, 8, 8)}, "expected train_images or train_features, got both"),
+        (
+            {"train_images": noise(12, 8, 8)},
+            "expected one of train_images, train_features and train_tokens",
+        ),
         (
             {"test_features": None, "test_images": noise(6, 8, 8)},
             "test_images: expected the shape of train_features, [5], got [1, 8, 8]",
         ),
-        ({"test_features": None}, "(features in place of images); test_images is missing, found test_labels, "),
+        (
+            {"test_features": None},
+            "(features or tokens in place of images); test_images is missing, found ",
+        ),
         ({"train_labels": np.zeros(11, int)}, "train_labels: expected one label for each of the 12 samples"),
     ],
 )
 def test_features_that_do_not_fit_are_named(file, changes, expected, message):
     write_arrays(file, {key: array for key, array in {**vectors(), **changes}.items() if array is not None})
+    assert expected in message(Arrays, file=file)
+
+
+# Tokens.
+
+
+def rows(dtype=np.int64):
+    rng = np.random.default_rng(0)
+    counts = {"train": 12, "val": 3, "test": 6}
+    arrays = {f"{key}_tokens": rng.integers(0, 90, (count, 7)).astype(dtype) for key, count in counts.items()}
+    return arrays | {f"{key}_labels": np.arange(count) % 3 for key, count in counts.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_tokens_are_read_as_int64(file, dtype, load):
+    arrays = rows(dtype)
+    write_arrays(file, arrays)
+    splits = load(Arrays, file=file)
+    for part, key in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
+        assert part.form == "tokens"
+        assert part.x.dtype == torch.int64
+        np.testing.assert_array_equal(part.x.numpy(), arrays[f"{key}_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"train_tokens": np.zeros(12, int)}, "train_tokens: expected tokens [N, L], got the shape [12]. Pad them"),
+        ({"train_tokens": np.zeros((12, 0), int)}, "train_tokens: expected tokens [N, L], got the shape [12, 0]"),
+        ({"test_tokens": np.zeros((6, 7))}, "test_tokens: expected tokens as whole numbers, got float64. Convert them"),
+        ({"test_tokens": np.full((6, 7), -1)}, "test_tokens: expected tokens from 0 up, got -1"),
+        ({"test_tokens": np.zeros((6, 4), int)}, "test_tokens: expected the shape of train_tokens, [7], got [4]"),
+        ({"train_features": np.zeros((12, 7))}, "expected one of train_images, train_features and train_tokens"),
+        ({"train_labels": np.full(12, 12)}, "train_labels: expected samples of each class from 0 to 12"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_named(file, changes, expected, message):
+    write_arrays(file, rows() | changes)
     assert expected in message(Arrays, file=file)
 
 
