@@ -27,11 +27,12 @@ from cutk.repair.verdict import proportion
 from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, work_of
 from cutk.run.cells import Cell
+from cutk.run.chosen import Chosen
 from cutk.run.observer import Observer
 from cutk.run.plan import Plan, read_preset
 from cutk.run.records import Identity, Record
 from cutk.run.search import BEYOND
-from cutk.run.setup import Chosen, Setup, resolve
+from cutk.run.setup import Setup, resolve
 from cutk.run.store import Store
 from cutk.run.study import Results, Study
 

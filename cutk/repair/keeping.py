@@ -37,7 +37,7 @@ from cutk.run.keys import key_of
 
 if TYPE_CHECKING:
     from cutk.repair.problem import Methods, Problem
-    from cutk.run.setup import Chosen
+    from cutk.run.chosen import Chosen
 
 __all__ = ["Candidate", "Kept"]
 

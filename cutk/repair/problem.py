@@ -23,8 +23,9 @@ from cutk.repair.judging import Seen, attacked, judged, seen, taught
 from cutk.repair.records import Judged, Limits, Sanity
 from cutk.repair.sanity import checked
 from cutk.repair.verdict import Proportion
+from cutk.run.chosen import Chosen
 from cutk.run.plan import Plan, layer, read_preset
-from cutk.run.setup import Chosen, choose
+from cutk.run.setup import choose
 
 __all__ = ["PRESET", "Methods", "Problem", "Tell", "methods_of", "opened"]
 

@@ -25,11 +25,11 @@ from cutk.repair.records import Judged, RepairReport, Suspect
 from cutk.repair.suspects import detected, suspects_of
 from cutk.repair.verdict import STATUSES, Status
 from cutk.repair.words import cannot_be_known, verdict_of
+from cutk.run.chosen import Chosen
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Environment
 from cutk.run.search import Search, score_of
-from cutk.run.setup import Chosen
 
 __all__ = ["Found", "repair"]
 

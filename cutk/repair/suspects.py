@@ -19,7 +19,7 @@ from cutk.repair.records import Suspect
 
 if TYPE_CHECKING:
     from cutk.repair.problem import Problem
-    from cutk.run.setup import Chosen
+    from cutk.run.chosen import Chosen
 
 __all__ = ["LIKELY", "as_csv", "detected", "suspects_of"]
 

@@ -15,7 +15,7 @@ from cutk.data.batches import TrainSet
 from cutk.learning.recipe import Recipe
 from cutk.machine import synchronise
 from cutk.run.cells import Cell
-from cutk.run.setup import Chosen
+from cutk.run.chosen import Chosen
 from cutk.run.study import Study
 
 __all__ = ["CellCost", "cell_costs", "cost_of", "seconds_per_pass", "timed_pass", "total", "work_of"]

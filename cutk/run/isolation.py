@@ -34,10 +34,10 @@ from cutk.options import Options
 from cutk.plugins.registry import load_registry
 from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Log, Task
+from cutk.run.chosen import Chosen
 from cutk.run.messages import Line, Message
 from cutk.run.method import Method
 from cutk.run.records import Attempt, Scalars
-from cutk.run.setup import Chosen
 
 __all__ = ["Isolated", "begin"]
 

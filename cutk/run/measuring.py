@@ -12,10 +12,10 @@ from cutk.components import Metric
 from cutk.errors import Caught, CellError
 from cutk.guard import watched
 from cutk.problem.truth import Evaluation
+from cutk.run.chosen import Chosen
 from cutk.run.keys import key_of
 from cutk.run.observer import Observer, tell_put_back
 from cutk.run.records import Attempt, Measured
-from cutk.run.setup import Chosen
 
 __all__ = ["Measurement", "measure", "unmeasured"]
 

@@ -23,10 +23,11 @@ from pydantic import BaseModel, Field
 import cutk
 from cutk.data.samples import Splits
 from cutk.run.cells import Cell, Training
+from cutk.run.chosen import Chosen
 from cutk.run.files import Damaged, Unreadable, parse_record, write_over
 from cutk.run.keys import key_of
 from cutk.run.records import SCHEMA, Environment
-from cutk.run.setup import Chosen, Setup
+from cutk.run.setup import Setup
 
 __all__ = ["Memo"]
 

@@ -25,10 +25,11 @@ from cutk.learning.recipe import Recipe
 from cutk.machine import choose_device, choose_precision, choose_threads, describe_machine, repeatable
 from cutk.problem.scenario import Scenario
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.chosen import Chosen
 from cutk.run.keys import key_of
 from cutk.run.observer import Observer, tell_put_back
 from cutk.run.records import Environment, Trained, Unlearned
-from cutk.run.setup import Chosen, Setup
+from cutk.run.setup import Setup
 
 __all__ = ["Opened"]
 

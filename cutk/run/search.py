@@ -24,7 +24,7 @@ from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Attempt, Scalars
 
 if TYPE_CHECKING:
-    from cutk.run.setup import Chosen
+    from cutk.run.chosen import Chosen
 
 __all__ = ["BEYOND", "Search", "Working", "expand_grid", "pin", "score_of", "search_points", "within"]
 

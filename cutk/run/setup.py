@@ -4,65 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from cutk.components import Dataset, Unlearner
 from cutk.errors import UsageError
-from cutk.options import Options, alternatives, parse_options
+from cutk.options import alternatives, parse_options
 from cutk.plugins.checks import require_libraries
-from cutk.plugins.discovery import HOME
 from cutk.plugins.registry import Entry, Registry
-from cutk.plugins.sources import source_of
 from cutk.problem.expansion import OF_DETECTOR
+from cutk.run.chosen import Chosen
 from cutk.run.plan import Plan
-from cutk.run.records import Identity
 from cutk.run.search import search_points
 
-__all__ = ["Chosen", "Composed", "Setup", "choose", "resolve"]
-
-
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """A component and its validated options: more than one point only where a search goes over them."""
-
-    entry: Entry
-    points: tuple[Options, ...]
-
-    @property
-    def name(self) -> str:
-        """How the user calls it."""
-        return self.entry.name
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is built in."""
-        return all(entry.provider.distribution == HOME for entry in self.entries)
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """What provides it: the component, or the parts that it is composed of."""
-        return self.entry.parts or (self.entry,)
-
-    def make(self) -> Any:
-        """Construct the component with the options of the first point."""
-        return self.entry.component(self.points[0])
-
-    @cached_property
-    def identity(self) -> Identity:
-        """What of this choice decides a result."""
-        return Identity(
-            name=self.entry.component.name,
-            provider=self.entry.provider.requirement,
-            source=source_of(self.entry),
-            options=[point.model_dump(mode="json") for point in self.points],
-        )
-
-    @property
-    def settled(self) -> Any:
-        """The options as they are used: one point, or a list of those that are searched."""
-        points = self.identity.options
-        return points[0] if len(points) == 1 else points
+__all__ = ["Composed", "Setup", "choose", "resolve"]
 
 
 class Composed(NamedTuple):

@@ -18,6 +18,7 @@ from cutk.guard import watched
 from cutk.problem.task import Log
 from cutk.problem.truth import Evaluation
 from cutk.run.cells import Cell, Training, Unlearning
+from cutk.run.chosen import Chosen
 from cutk.run.files import Damaged, Unreadable
 from cutk.run.isolation import Isolated
 from cutk.run.measuring import Measurement, measure, unmeasured
@@ -28,7 +29,7 @@ from cutk.run.opened import Opened
 from cutk.run.parcels import Parcels
 from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars
 from cutk.run.search import Search, Working, within
-from cutk.run.setup import Chosen, Composed, Setup
+from cutk.run.setup import Composed, Setup
 from cutk.run.store import Parcel, Store
 
 __all__ = ["Done", "Worker"]

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from cutk.plugins.registry import Entry, Provider
+from cutk.run.chosen import Chosen
 from cutk.run.observer import Observer
-from cutk.run.setup import Chosen, Composed
+from cutk.run.setup import Composed
 from cutk.run.store import Store
 from cutk.run.study import Study
 

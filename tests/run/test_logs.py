@@ -83,7 +83,7 @@ def test_files_that_are_set_aside_and_cleared_are_named(bench, setup_of, lines, 
 
 
 def test_workers_log_in_the_studys_process_with_their_names(setup_of, registry, tmp_path, caplog, monkeypatch):
-    from cutk.run.setup import Chosen
+    from cutk.run.chosen import Chosen
     from cutk.run.store import Store
 
     monkeypatch.setenv("CUTK_PLUGINS", "")
