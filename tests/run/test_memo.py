@@ -188,9 +188,11 @@ def test_other_options_are_other_keys(again, made, over):
 
 
 def test_a_components_source_is_part_of_it(again, made, monkeypatch):
-    source = cutk.run.setup.source_of
+    source = cutk.run.chosen.source_of
     changed = {"badnet", "uniform"}
-    monkeypatch.setattr("cutk.run.setup.source_of", lambda entry: "another" if entry.name in changed else source(entry))
+    monkeypatch.setattr(
+        "cutk.run.chosen.source_of", lambda entry: "another" if entry.name in changed else source(entry)
+    )
     _, watcher = again()
     assert set(made) == {0, 1, 2}
     assert len(watcher.computed) == CELLS
