@@ -29,7 +29,7 @@ from cutk.run.chosen import Chosen
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Environment
-from cutk.run.search import Search, score_of
+from cutk.run.search import Search, keeping, score_of
 
 __all__ = ["Found", "repair"]
 
@@ -188,8 +188,6 @@ def _tried(
 
     put_back = PutBack(observer)
     selector = methods.selector.make()
-    # The limits ask for it, whatever the rule measures.
-    selector.measures = tuple(dict.fromkeys((*selector.measures, "validation_accuracy")))
     method = Method(chosen.name, chosen.entry.component, task, build, seed, put_back)  # type: ignore[arg-type]
     search = Search(
         chosen,
@@ -200,7 +198,7 @@ def _tried(
         partial(tell, chosen.name),
         method,
         put_back,
-        admits=lambda score: score.validation_accuracy is None or score.validation_accuracy >= floor,
+        admits=keeping(floor, selector),
         goes_on=lambda: not over(),
     )
     try:

@@ -26,7 +26,7 @@ from cutk.run.records import Attempt, Scalars
 if TYPE_CHECKING:
     from cutk.run.chosen import Chosen
 
-__all__ = ["BEYOND", "Search", "Working", "expand_grid", "pin", "score_of", "search_points", "within"]
+__all__ = ["BEYOND", "Search", "Working", "expand_grid", "keeping", "pin", "score_of", "search_points", "within"]
 
 # What a failure begins with where every point of a grid costs too much.
 BEYOND = "No point keeps enough validation accuracy"
@@ -110,19 +110,26 @@ def score_of(model: nn.Module, problem: Task, before: Tensor, measures: Sequence
     return Score(**{name: known[name]() for name in measures})
 
 
+def keeping(floor: float, selector: Selector) -> Callable[[Score], bool]:
+    """Return what says of a score whether at least ``floor`` of validation accuracy is kept, where there is any.
+
+    ``selector`` measures that from now on, too, whatever its rule asks for.
+    """
+    selector.measures = tuple(dict.fromkeys((*selector.measures, "validation_accuracy")))  # type: ignore[misc]
+
+    def admits(score: Score) -> bool:
+        return score.validation_accuracy is None or score.validation_accuracy >= floor
+
+    return admits
+
+
 def within(max_loss: float, selector: Selector, problem: Task) -> dict[str, Any]:
     """Return what has a ``Search`` take no model that loses more than ``max_loss`` of validation accuracy.
 
     ``selector`` measures that from now on, too.
     """
-    selector.measures = tuple(dict.fromkeys((*selector.measures, "validation_accuracy")))  # type: ignore[misc]
     before = score_of(problem.original, problem, problem.identified, ("validation_accuracy",)).validation_accuracy
-    floor = (before or 0.0) - max_loss - 1e-9
-
-    def admits(score: Score) -> bool:
-        return score.validation_accuracy is None or score.validation_accuracy >= floor
-
-    return {"admits": admits, "strict": True}
+    return {"admits": keeping((before or 0.0) - max_loss - 1e-9, selector), "strict": True}
 
 
 @dataclass
