@@ -105,7 +105,7 @@ def test_arrays_without_splits_are_split(file, load):
         ({"val_labels": None}, "val_labels is missing"),
         (
             {"train_images": None},
-            "(features or tokens in place of images); images is missing",
+            "or images and labels alone (features or tokens in place of images); images is missing",
         ),
         (
             {"train_images": np.zeros((12, 28, 28), np.float32)},
@@ -209,15 +209,21 @@ def vectors(dtype=np.float32, val="val"):
     return arrays | {f"{key}_labels": np.arange(count) % 3 for key, count in counts.items()}
 
 
+def assert_read(splits, form, arrays):
+    """See whether splits hold what the file does, whose arrays here have the dtype that they are read in."""
+    for part, key in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
+        expected = arrays[f"{key}_{form}"]
+        assert part.form == form
+        assert part.x.numpy().dtype == expected.dtype
+        np.testing.assert_array_equal(part.x.numpy(), expected)
+        assert part.classes == ("0", "1", "2")
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int32, np.uint8, np.bool_])
 def test_features_in_splits_are_read_as_float32(file, dtype, load):
     arrays = vectors(dtype)
     write_arrays(file, arrays)
-    splits = load(Arrays, file=file)
-    for part, key in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
-        assert part.form == "features"
-        np.testing.assert_array_equal(part.x.numpy(), arrays[f"{key}_features"].astype(np.float32))
-        assert part.classes == ("0", "1", "2")
+    assert_read(load(Arrays, file=file), "features", {key: a.astype(np.float32) for key, a in arrays.items()})
 
 
 def test_features_without_splits_are_split(file, load):
@@ -246,7 +252,7 @@ def test_features_without_splits_are_split(file, load):
         ({"test_features": np.zeros((6, 4))}, "test_features: expected the shape of train_features, [5], got [4]"),
         (
             {"train_images": noise(12, 8, 8)},
-            "expected one of train_images, train_features and train_tokens",
+            "expected one of train_images, train_features and train_tokens, got several",
         ),
         (
             {"test_features": None, "test_images": noise(6, 8, 8)},
@@ -254,7 +260,7 @@ def test_features_without_splits_are_split(file, load):
         ),
         (
             {"test_features": None},
-            "(features or tokens in place of images); test_images is missing, found ",
+            "(features or tokens in place of images); test_images is missing, found test_labels, ",
         ),
         ({"train_labels": np.zeros(11, int)}, "train_labels: expected one label for each of the 12 samples"),
     ],
@@ -278,11 +284,7 @@ def rows(dtype=np.int64):
 def test_tokens_are_read_as_int64(file, dtype, load):
     arrays = rows(dtype)
     write_arrays(file, arrays)
-    splits = load(Arrays, file=file)
-    for part, key in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
-        assert part.form == "tokens"
-        assert part.x.dtype == torch.int64
-        np.testing.assert_array_equal(part.x.numpy(), arrays[f"{key}_tokens"])
+    assert_read(load(Arrays, file=file), "tokens", {key: a.astype(np.int64) for key, a in arrays.items()})
 
 
 @pytest.mark.parametrize(
