@@ -340,7 +340,7 @@ def test_a_second_visit_sees_augmented_samples(images_of):
 
 
 def test_samples_whose_label_nobody_knows_to_be_bad_are_not_looked_at(images_of):
-    train = ResidentTrainSet(images_of(count=6, size=4), cutk.Normalisation((0.0,), (1.0,)))
+    train = ResidentTrainSet(images_of(count=6, size=2), cutk.Normalisation((0.0,), (1.0,)))
     model, recipe = networks()["linear"](), Sgd(Sgd.Options(steps=1)).on("cpu")
     every = views(model, recipe, train)
     drawn, some = train.drawn, torch.tensor([1, 4])
