@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import pickletools
+import shlex
 import warnings
 import zipfile
 from collections import Counter
@@ -143,7 +144,6 @@ def _note(metadata: Mapping[str, str] | None) -> dict[str, Any]:
 
 def _unpickled(file: Path) -> Any:
     """Return what ``torch.save`` wrote, if it is nothing but tensors and plain data."""
-    convert = f"torch.save(model.state_dict(), '{file.stem}-weights.pt')"
     if zipfile.is_zipfile(file):
         try:
             with zipfile.ZipFile(file) as archive:
@@ -151,10 +151,7 @@ def _unpickled(file: Path) -> Any:
         except zipfile.BadZipFile:
             members = []
         if any(name.endswith("constants.pkl") or "/code/" in name for name in members):
-            raise UsageError(
-                f"'{file}' is TorchScript, which carries code of its own: expected a state dict. Convert it, where you "
-                f"trust it: model = torch.jit.load('{file}', map_location='cpu'); {convert}"
-            )
+            raise _convertible(file, "is TorchScript, which carries code of its own", "torch.jit.load({}, 'cpu')")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of another protocol of pickle, say: what can't be read is refused
@@ -168,14 +165,24 @@ def _unpickled(file: Path) -> Any:
                 "no use for that; ask whoever made the file."
             ) from None
         if wanted:
-            raise UsageError(
-                f"'{file}' is a whole pickled module ({_few(wanted)}), and reading one runs code: expected a state "
-                f"dict. Convert it, where you trust it: model = torch.load('{file}', map_location='cpu', "
-                f"weights_only=False); {convert}"
-            ) from None
+            what = f"is a whole pickled module ({_few(wanted)}), and reading one runs code"
+            raise _convertible(file, what, "torch.load({}, 'cpu', weights_only=False)") from None
         raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
     except Exception as error:  # readers of damaged files don't agree on what they raise
         raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
+
+
+def _convertible(file: Path, what: str, load: str) -> UsageError:
+    """Return a refusal of a file that ``load`` reads, with the two lines that make a state dict of it."""
+    made = f"{file.stem}-weights.pt"
+    return UsageError(
+        f"'{file}' {what}: expected a state dict. Where you trust it, make one in Python, and give "
+        f"--weights {shlex.quote(made)}:",
+        (
+            f"import torch; model = {load.format(repr(str(file)))}",
+            f"torch.save(model.state_dict(), {made!r})",
+        ),
+    )
 
 
 def _shortly(error: BaseException) -> str:

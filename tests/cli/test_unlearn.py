@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import code
 import csv
 import errno
 import io
@@ -433,17 +434,20 @@ def put(case, **changed):
     return {"weights": "own.safetensors"}
 
 
-def torchscript(case):
+def own():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    net.load_state_dict(weights())
+    return net
+
+
+def torchscript(file):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated
-        torch.jit.save(torch.jit.trace(net, torch.zeros(1, 3, 8, 8)), case / "own.pt")
-    return {"weights": "own.pt"}
+        torch.jit.save(torch.jit.trace(own(), torch.zeros(1, 3, 8, 8)), file)
 
 
-def pickled(case):
-    torch.save(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), case / "own.pt")
-    return {"weights": "own.pt"}
+def pickled(file):
+    torch.save(own(), file)
 
 
 def evil(case):
@@ -509,8 +513,6 @@ REFUSED = {
     ),
     "empty": (lambda c: put(c, **{"1.bias": None, "1.weight": None}), "holds no weights"),
     "class counts": (two, "tells 3 classes apart, and the data have 2"),
-    "TorchScript": (torchscript, "is TorchScript, which carries code of its own: expected a state dict. Convert it"),
-    "a pickled module": (pickled, "is a whole pickled module"),
     "code": (evil, "wants to run code ("),
     "code in a plain pickle": (evil_and_plain, "wants to run code ("),
     "a cut safetensors file": (cut, "is damaged, or no safetensors file"),
@@ -570,6 +572,28 @@ def test_bad_input_is_one_clear_line(run, case, what, error_of, monkeypatch):
     assert said in text, text
     assert sorted(path for path in case.rglob("*") if "__pycache__" not in str(path)) == before
     assert not (case / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")  # they are deprecated
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (torchscript, "is TorchScript, which carries code of its own"),
+        (pickled, "is a whole pickled module ('torch.nn."),
+    ],
+)
+def test_two_lines_to_paste_convert_what_carries_code(run, case, make, said):
+    make(case / "it's mine.pt")
+    ran = run(*given(weights="it's mine.pt"))
+    told, *lines = ran.err.splitlines()
+    assert ran.code == 2
+    assert said in told
+    assert told.endswith("""make one in Python, and give --weights 'it'"'"'s mine-weights.pt':""")
+    assert len(lines) == 2
+    console = code.InteractiveConsole()
+    assert [console.push(line) for line in lines] == [False, False]  # no line waits for another
+    ran = run(*given(weights="it's mine-weights.pt"))
+    assert ran.code == 0, ran.err
 
 
 def test_the_payload_would_have_run(case):
