@@ -315,5 +315,5 @@ def near_chance(tried: str, fits: str, force: bool) -> None:
     said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
     said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
     if not force:
-        raise UsageError(f"{said} {'Give what fits, or go' if fits else 'Go'} on with --force.")
+        raise UsageError(f"{said} {'Give what training used, or go' if fits else 'Go'} on with --force.")
     warn(said)
