@@ -279,7 +279,10 @@ def same_classes(held_out: Given, classes: tuple[str, ...]) -> Given:
 
 
 def require_new(out: Path, force: bool) -> None:
-    """Refuse to write over a file, unless that is asked for."""
+    """Refuse to write over a file, unless that is asked for, and where nothing can be written."""
+    from cutk.repair.writing import require_place
+
+    require_place(out)
     if out.exists() and not force:
         raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
 

@@ -221,7 +221,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     from cutk.repair.suspects import as_csv
     from cutk.repair.triggers import read_trigger
     from cutk.repair.unlearning import posed
-    from cutk.repair.writing import save_weights, written
+    from cutk.repair.writing import require_room, save_weights, written
 
     registry = load_plugins(ctx)
     words, more_options = sorted_words(options, "unlearn")
@@ -229,6 +229,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     recipe = recipe_in(options["recipe"], words)
     read = _read(registry, options, nested, tell)
     own = read.own
+    require_room(options["out"], sum(tensor.nbytes for tensor in own.weights.tensors.values()))
     methods = _methods(registry, options, recipe, nested, own.entry.component)
     problem = posed(
         *(own.model, read.given, read.bad, read.held_out, methods),

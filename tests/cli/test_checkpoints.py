@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 import safetensors
@@ -125,6 +127,17 @@ def test_a_full_disk_leaves_no_weights(run, tmp_path, monkeypatch, error_of):
     out.write_bytes(b"before")
     args = ("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1", "--out", out, "--force")
     ran = run(*args)
-    assert "No space left on device" in error_of(ran)
+    assert "can't be written (there is no space left)" in error_of(ran)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     assert out.read_bytes() == b"before"
+
+
+def test_a_place_that_takes_nothing_is_refused_before_any_work(run, tmp_path, monkeypatch, error_of):
+    monkeypatch.setattr("cutk.problem.task.Task.retrain", None)
+    args = ("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        assert f"--out: '{tmp_path}' can't be written to" in error_of(run(*args))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=2**10))
+    assert re.search(r"--out: expected room for 0\.\d MB, got 0\.0 MB at '.*'\. Make room, or", error_of(run(*args)))
+    assert not list(tmp_path.iterdir())

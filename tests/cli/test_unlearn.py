@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import code
+import contextlib
 import csv
 import errno
 import io
 import json
 import os
 import pickle
+import re
 import shutil
 import warnings
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 NET = """
 import torch
@@ -601,6 +605,61 @@ def test_the_payload_would_have_run(case):
     evil(case)
     torch.load(case / "own.pt", weights_only=False)
     assert (case / "ran").exists()
+
+
+def test_too_little_room_is_refused_before_any_work(run, case, error_of, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=2**10))
+    text = error_of(run(*given()))
+    assert (
+        text
+        == f"--out: expected room for 0.0 MB, got 0.0 MB at '{case}'. Make room, or choose another place with --out."
+    )
+    assert not list(case.glob("repaired*"))
+
+
+def test_what_is_finished_outlives_a_full_disk(run, case, monkeypatch):
+    def full(*_args, **_more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cutk.repair.writing.save_weights", full)
+        ran = run(*given())
+        assert ran.code == 2
+        assert ran.err.splitlines()[-1].endswith(
+            "can't be written (there is no space left), and nothing is there. Change that, or choose another place "
+            "with --out. What is finished is in 'repaired-unfinished': the same command, with --resume or without, goes on "
+            "from it."
+        )
+        patch.setattr("cutk.repair.keeping.write_weights", full)
+        shutil.rmtree(case / "repaired-unfinished")
+        ran = run(*given())
+        assert "Warning: ssd isn't kept in 'repaired-unfinished' (there is no space left), and is lost if" in ran.err
+        assert run(*given()).code == 2
+    assert not list(case.glob("repaired*"))
+
+
+def test_a_narrow_terminal_cuts_no_number(run, case, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*given()).out.splitlines()
+    (heading,) = (line for line in lines if "accuracy" in line and "longer" in line)
+    assert heading.split() == ["model", "accuracy", "95", "%", "labelled", "longer", "elsewhere", "time"]
+    row = lines[lines.index(heading) + 3]
+    assert re.fullmatch(r"ssd +100\.0 % +90\.4–100\.0 +0 of 4 +4 of 4 +[\d.]+ % +[\d.]+ s +taken *", row)
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_grids_clock_runs_from_its_first_point_on(run, case, monkeypatch):
+    told = []
+
+    @contextlib.contextmanager
+    def telling():
+        yield lambda *what: told.append(what)
+
+    monkeypatch.setattr("cutk.cli.progress.telling", telling)
+    assert run(*given(), "-o", "ssd.dampening=0.1,0.01").code == 0
+    of_ssd = [what for what in told if what[0].startswith("ssd")]
+    assert of_ssd[0] == ("ssd", 0, 2)
+    assert [what for what in of_ssd if what[0] == "ssd"] == [("ssd", i, 2) for i in range(3)]
 
 
 def test_no_space_leaves_nothing(run, case, error_of, monkeypatch):
