@@ -177,7 +177,7 @@ def _convertible(file: Path, what: str, load: str) -> UsageError:
     made = f"{file.stem}-weights.pt"
     return UsageError(
         f"'{file}' {what}: expected a state dict. Where you trust it, make one in Python, and give "
-        f"--weights {shlex.quote(made)}:",
+        f"{shlex.quote(made)} in its place:",
         (
             f"import torch; model = {load.format(repr(str(file)))}",
             f"torch.save(model.state_dict(), {made!r})",

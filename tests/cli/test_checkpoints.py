@@ -97,6 +97,24 @@ def test_an_evaluation_is_the_benchmarks(run, tmp_path):
     assert {"corrected_accuracy", "retain_accuracy", "attack_success_rate"} <= found.keys()
 
 
+def test_an_evaluation_takes_order_and_normalisation_from_the_weights(run, tmp_path):
+    classes = ("--classes", "class-2,class-0,class-3,class-1")
+    scaled = ("--mean", "0.1", "--std", "0.02")
+    ran = run("train", "--data", "fake", *SMALL, "--recipe", "steps=60", "batch_size=32", *classes, *scaled)
+    assert ran.code == 0, ran.err
+
+    def clean(*args, weights="model.safetensors"):
+        ran = run("evaluate", *MODEL[:2], "--weights", weights, "-d", "fake", "-m", "badnet", *SMALL, *args, "--json")
+        assert ran.code == 0, ran.err
+        return ran.json["metrics"]["clean_accuracy"]
+
+    assert clean() > 0.9
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "model.pt")
+    assert clean(weights="model.pt") < 0.5
+    assert clean(*scaled, weights="model.pt") < 0.5
+    assert clean(*classes, *scaled, weights="model.pt") == clean()
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

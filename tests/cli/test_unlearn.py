@@ -592,7 +592,7 @@ def test_two_lines_to_paste_convert_what_carries_code(run, case, make, said):
     told, *lines = ran.err.splitlines()
     assert ran.code == 2
     assert said in told
-    assert told.endswith("""make one in Python, and give --weights 'it'"'"'s mine-weights.pt':""")
+    assert told.endswith("""make one in Python, and give 'it'"'"'s mine-weights.pt' in its place:""")
     assert len(lines) == 2
     console = code.InteractiveConsole()
     assert [console.push(line) for line in lines] == [False, False]  # no line waits for another
@@ -627,8 +627,8 @@ def test_what_is_finished_outlives_a_full_disk(run, case, monkeypatch):
         assert ran.code == 2
         assert ran.err.splitlines()[-1].endswith(
             "can't be written (there is no space left), and nothing is there. Change that, or choose another place "
-            "with --out. What is finished is in 'repaired-unfinished': the same command, with --resume or without, goes on "
-            "from it."
+            "with --out. What is finished is in 'repaired-unfinished': the same command, with --resume or without, "
+            "goes on from it."
         )
         patch.setattr("cutk.repair.keeping.write_weights", full)
         shutil.rmtree(case / "repaired-unfinished")
