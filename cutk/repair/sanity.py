@@ -95,7 +95,12 @@ def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
         own = Normalisation(tuple(mean.tolist()), tuple((std + (std == 0)).tolist()))
         return [_Way("--normalise", own, False)]
     channels = shape[0]
-    known = {name: Normalisation(mean[:channels], std[:channels]) for name, (mean, std) in _COMMON.items()}
+    known = {
+        " ".join(part.split(",")[0] for part in name.split()) if channels == 1 else name: Normalisation(
+            mean[:channels], std[:channels]
+        )
+        for name, (mean, std) in _COMMON.items()
+    }
     values = x.double() / 255
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0)
     texts = [",".join(f"{value:.4g}" for value in each.tolist()) for each in (mean, std)]

@@ -99,6 +99,19 @@ def test_normalisations_that_fit_as_well_are_all_named(colours):
     assert not any("bgr" in way or "--classes" in way for way in ways)
 
 
+class Grey(Centred):
+    """Tells by which third of a grey image is bright."""
+
+    def forward(self, x):
+        return super().forward(x.unflatten(2, (3, -1)).squeeze(1))
+
+
+def test_of_grey_images_one_number_is_named(colours):
+    x, y = colours
+    found = sanity(Grey(0.5, 0.5).eval(), x.reshape(90, 1, 24, 8), y)
+    assert found.fits.split(" or ")[:2] == ["--mean 0.5 --std 0.5 (100.0 %)", "--mean 0.485 --std 0.229 (100.0 %)"]
+
+
 class Half(Strict):
     """Reads images that are normalised otherwise, too, and takes class 2 for class 0 there."""
 
