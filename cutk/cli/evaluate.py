@@ -131,9 +131,15 @@ def _evaluated(
 
     weights = read_weights(options["weights"].expanduser())
     setup, (registry, model_options) = _setup(ctx, options)
+
+    class AsTrained(Worker):
+        """Has the data as they reach the model."""
+
+        def _load_data(self, *, or_blank: bool = False) -> Splits:
+            return _as_trained(super()._load_data(or_blank=or_blank), options, weights.note)
+
     with tempfile.TemporaryDirectory(prefix="cutk-") as folder:
-        worker = Worker(setup, Store(Path(folder)))
-        worker.splits = _as_trained(worker.splits, options, weights.note)
+        worker = AsTrained(setup, Store(Path(folder)))
         (composed,) = setup.manipulations
         scenario = worker.scenario(composed.name, options["seed"])
         samples = worker.splits.train

@@ -106,7 +106,9 @@ def test_an_evaluation_takes_order_and_normalisation_from_the_weights(run, tmp_p
     def clean(*args, weights="model.safetensors"):
         ran = run("evaluate", *MODEL[:2], "--weights", weights, "-d", "fake", "-m", "badnet", *SMALL, *args, "--json")
         assert ran.code == 0, ran.err
-        return ran.json["metrics"]["clean_accuracy"]
+        found = ran.json["metrics"]
+        assert found["retain_accuracy"] == pytest.approx(found["clean_accuracy"], abs=1e-6)
+        return found["clean_accuracy"]
 
     assert clean() > 0.9
     torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "model.pt")
