@@ -146,6 +146,7 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
     from cutk.cli.progress import telling
+    from cutk.data.images import DAMAGED
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 
@@ -157,7 +158,12 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
         require_libraries("--bundle")
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, kept_beside(options["out"]) as kept, contextlib.redirect_stdout(sys.stderr):
-        found = _carried_out(ctx, options, tell, kept)
+        try:
+            found = _carried_out(ctx, options, tell, kept)
+        except UsageError as error:
+            if DAMAGED in error.message and not options["skip_unreadable"]:
+                raise UsageError(f"{error.message} --skip-unreadable leaves such images out.") from None
+            raise
     print_repair(found.report, found.suspects, options["out"])
     if options["bundle"]:
         print_bundle(options["out"])

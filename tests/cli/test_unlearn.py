@@ -368,7 +368,7 @@ def test_what_is_unreadable_may_be_left_out(run, case):
     (case / "photos" / "blue" / "bad3.png").write_bytes((case / "photos" / "blue" / "bad3.png").read_bytes()[:60])
     ran = run(*given())
     assert ran.code == 2
-    assert "is damaged, or no image" in ran.err
+    assert "is damaged, or no image. Replace it, or remove it. --skip-unreadable leaves such images out." in ran.err
     assert not (case / "repaired").exists()
     ran = run(*given("--skip-unreadable"))
     assert ran.code == 0, ran.err
