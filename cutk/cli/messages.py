@@ -15,7 +15,7 @@ from cutk.errors import CutkError, one_line, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["python_warnings", "report", "say", "stderr_console", "visible", "warn"]
+__all__ = ["python_warnings", "say", "say_error", "stderr_console", "visible", "warn"]
 
 # How cutk's own deprecations read: others' are their authors' business.
 _DEPRECATED = r".*\bsince cutk \d"
@@ -37,7 +37,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def report(error: CutkError) -> None:
+def say_error(error: CutkError) -> None:
     """Print an error on stderr, and below it the lines of code that it gives, which can be pasted as they are."""
     say(f"Error: {one_line(CutkError(error.message))}")
     for line in error.to_paste:

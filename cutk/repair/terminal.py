@@ -45,6 +45,12 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         say(f"{name} gave no model: {reason}")
     for text in report.left_out:
         say(f"There was no time for {text}.")
+    if not report.repaired and report.original.as_labelled.count:
+        time = "more time (--budget), " if report.left_out else ""
+        say(
+            f"What may help: {time}other methods (-u; see: cutk plugins list), more of the bad samples on the list, or "
+            "more accuracy that may be lost (--max-accuracy-loss). Else, train anew without them."
+        )
     if report.stands_in:
         say("No validation samples were given: training samples that aren't on the list stand in for them.")
     if suspects and suspects[0].by.startswith(LIKELY):

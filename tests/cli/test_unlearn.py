@@ -206,8 +206,17 @@ def test_several_methods_and_nothing_that_helps(run, case):
     ran = run(*args, "-u", "none", "-u", "cf", "-o", "cf.steps=1", "-o", "cf.lr=1e-9")
     assert ran.code == 1, ran.err
     assert ran.out.startswith(("Nothing helped", "Not repaired"))
+    assert "What may help: other methods (-u; see: cutk plugins list)" in ran.out
     assert "No model was written" in ran.out
     assert sorted(path.name for path in (case / "repaired").iterdir()) == ["report.html", "report.json", "suspects.csv"]
+
+
+def test_a_budget_in_which_nothing_fits(run, case):
+    ran = run(*given("--budget", "0.0001s"))
+    assert ran.code == 1, ran.err
+    assert ran.out.startswith("Not repaired: no method gave a model.")
+    assert "There was no time for ssd: not begun." in ran.out
+    assert "What may help: more time (--budget), other methods" in ran.out
 
 
 def test_the_limit_on_lost_accuracy_is_kept(run, case):
