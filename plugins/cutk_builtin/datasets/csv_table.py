@@ -94,10 +94,11 @@ def classes_in(labels: list[str]) -> tuple[str, ...]:
 
 
 class CsvTable(cutk.Dataset):
-    """Your own images, listed in a .csv file with a path and a label column, separated by commas, semicolons or tabs.
+    """Your own images, listed in a .csv file with a path and a label column.
 
-    Paths are relative to the table's folder. Labels are names of classes, which count in alphabetical order, or their
-    numbers from 0 up. Images are turned as their EXIF data say, and laid on white where they are transparent.
+    Columns are separated by commas, semicolons or tabs. Paths are relative to the table's folder. Labels are names of
+    classes, which count in alphabetical order, or their numbers from 0 up. Images are turned as their EXIF data say,
+    and laid on white where they are transparent.
     """
 
     name = "csv"
