@@ -20,9 +20,9 @@ from collections.abc import Sequence
 
 import torch
 
-from cutk.machine import describe_machine
+from cutk.machine import describe_machine, processors
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = processors()
 DIGITS = ("-u", "ssd", "--seeds", "1")
 SWEEP = ("-u", "ssd", "-u", "cf", "--alpha", "0.1,0.5,1", "--seeds", "3", "--threads", "1")
 # As large as CIFAR-10's images and network, for some steps: what a step takes decides how many threads pay.

@@ -14,7 +14,7 @@ CORE = sorted((ROOT / "cutk").rglob("*.py"))
 BUILT_IN = sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py"))
 # From the ground up: a room imports from what stands before it, and from nothing after it.
 ROOMS = [
-    *("errors", "options", "kinds", "components", "guard", "machine", "cost", "chance"),
+    *("errors", "options", "kinds", "components", "guard", "machine", "turns", "cost", "chance"),
     *("data", "learning", "problem", "plugins", "run", "report", "repair", "api", "testing", "cli"),
 ]
 

@@ -19,6 +19,7 @@ from cutk.data.samples import Form, Normalisation, Samples, Shape, raw, told
 from cutk.data.sealed import Sealed, unseal
 from cutk.errors import CellError
 from cutk.machine import choose_layout, moved
+from cutk.turns import turns
 
 __all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger"]
 
@@ -389,8 +390,10 @@ class ResidentTrainSet(TrainSet):
         return self._augmented(self._x[moved(index, self.device)], index, generator, mirrored)
 
     def _read(self, passes: Iterator[list[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        for part in itertools.chain.from_iterable(passes):
-            yield part, self._x[moved(part, self.device)]
+        with turns() if self.device.type == "cpu" else contextlib.nullcontext(lambda: None) as before_step:
+            for part in itertools.chain.from_iterable(passes):
+                before_step()
+                yield part, self._x[moved(part, self.device)]
 
     def _augmented(self, x: Tensor, index: Tensor, generator: torch.Generator, mirrored: Tensor | None) -> Tensor:
         """Augment a batch; what carries a trigger is augmented without it, and overlaid anew."""

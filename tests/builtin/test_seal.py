@@ -30,7 +30,7 @@ from cutk_builtin.seeded import (
     standardised,
     transition,
 )
-from cutk_builtin.unlearners.seal import Seal, complementary_loss, otherwise, pooled, shrunk, views, weighted
+from cutk_builtin.unlearners.seal import Seal, complementary_loss, concerned, otherwise, pooled, shrunk, views, weighted
 
 
 def seeded(seed=0):
@@ -337,6 +337,26 @@ def test_a_second_visit_sees_augmented_samples(images_of):
     plain = ResidentTrainSet(images_of(count=6, size=2), normalisation)
     views(model, recipe, plain, visits=2)
     assert plain.drawn == 6
+
+
+def test_samples_whose_label_nobody_knows_to_be_bad_are_not_looked_at(images_of):
+    train = ResidentTrainSet(images_of(count=6, size=2), cutk.Normalisation((0.0,), (1.0,)))
+    model, recipe = networks()["linear"](), Sgd(Sgd.Options(steps=1)).on("cpu")
+    every = views(model, recipe, train)
+    drawn, some = train.drawn, torch.tensor([1, 4])
+    for part, whole in zip(views(model, recipe, train, some), every, strict=True):
+        for mine, all_of_them in zip(part, whole, strict=True):
+            assert torch.allclose(mine[some], all_of_them[some])
+            assert not mine[[0, 2, 3, 5]].any()
+    assert train.drawn == drawn + 2
+
+
+def test_who_may_be_bad_has_a_label_of_somebody_known(task):
+    call = task.private(seed=3)
+    labels = call.train.labels[call.identified].tolist()
+    expected = [number for number, label in enumerate(call.train.labels.tolist()) if label in labels]
+    assert concerned(call).tolist() == expected
+    assert 0 < len(expected) < len(call.train)
 
 
 @pytest.mark.parametrize("network", networks())

@@ -19,12 +19,15 @@ LAYERS = 3
 
 
 @torch.no_grad()
-def views(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, visits: int = 1) -> list[Outputs]:
-    """Return what ``model`` says of all samples, with the inputs of its last ``LAYERS`` layers as features, in turn.
+def views(
+    model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, among: Tensor | None = None, visits: int = 1
+) -> list[Outputs]:
+    """Return what ``model`` says of samples, with the inputs of its last ``LAYERS`` layers as features, in turn.
 
-    Of places or tokens, features are the means and the largest values. Where no layer can be watched, logits are
-    features. Everything is the mean over ``visits``, of which the first sees samples as they are, and the others
-    augmented ones; where nothing is augmented one is enough.
+    Those that aren't ``among`` them (int64 ``[n]``; all, if not given) are not looked at, and have zeros. Of places or
+    tokens, features are the means and the largest values. Where no layer can be watched, logits are features.
+    Everything is the mean over ``visits``, of which the first sees samples as they are, and the others augmented ones;
+    where nothing is augmented one is enough.
     """
     given = deque[Tensor](maxlen=LAYERS)  # of a deep network not everything fits
 
@@ -42,7 +45,7 @@ def views(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, visits: i
     try:
         for visit in range(count):
             parts: list[list[Tensor]] = []
-            for batch in train.batches(augment=visit > 0):
+            for batch in train.batches(among, augment=visit > 0):
                 given.clear()
                 with recipe.autocast():
                     logits = model(batch.x).float()
@@ -52,8 +55,16 @@ def views(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet, visits: i
     finally:
         for handle in handles:
             handle.remove()
+    if among is not None:
+        sums = [part.new_zeros(len(train), part.shape[1]).index_copy(0, among.to(part.device), part) for part in sums]
     *features, logits = [total / count for total in sums]
     return [Outputs(part, logits) for part in features or [logits]]
+
+
+def concerned(task: cutk.Task) -> Tensor:
+    """Return which samples may be bad, int64 ``[n]``, on the CPU: those under a label that occurs in S_f."""
+    labels = task.train.labels.cpu()
+    return torch.isin(labels, labels[task.identified.cpu()]).nonzero().flatten()
 
 
 def _has_weights(module: nn.Module) -> bool:
@@ -123,7 +134,8 @@ class Seal(cutk.Unlearner):
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk
     towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q, that
     in the second half follows what the model says. Knows nothing of the kind of manipulation: one setting for all.
-    Costs two forward passes, rounds · passes passes, a forward pass for each round, and what comes after.
+    Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f two forward passes, and
+    another one for each round.
     """
 
     name = "seal"
@@ -139,7 +151,7 @@ class Seal(cutk.Unlearner):
         final: Literal["tune", "restart", "retrain"] = cutk.option(
             "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
         )
-        restart_part: float = cutk.option(0.3, gt=0, le=10, help="what part of a training follows a restart")
+        restart_part: float = cutk.option(0.35, gt=0, le=10, help="what part of a training follows a restart")
         kept: float = cutk.option(
             0.5, ge=0, le=1, help="weight of the last round's weights in those that it starts from"
         )
@@ -148,8 +160,8 @@ class Seal(cutk.Unlearner):
         threshold: float = cutk.option(0.7, ge=0, le=1, help="share from which one class is what suspects have instead")
 
     def prepare(self, task: cutk.Task) -> list[Outputs]:
-        """Ask the original about all samples."""
-        return views(task.original, task.recipe, task.train, visits=2)
+        """Ask the original about all samples that may be bad."""
+        return views(task.original, task.recipe, task.train, concerned(task), visits=2)
 
     def unlearn(self, task: cutk.Task, state: list[Outputs] | None = None) -> nn.Module:
         """Return the model that knows better."""
@@ -167,7 +179,7 @@ class Seal(cutk.Unlearner):
             model = self._fit(task, copy.deepcopy(task.original), loss, steps, lr)
             task.log.progress(done + 1, o.rounds + (o.final != "tune"))
             if done + 1 < o.rounds or o.final != "tune":
-                current = views(model, task.recipe, task.train)
+                current = views(model, task.recipe, task.train, concerned(task))
         if o.final == "tune":
             return model
         probability = self._suspicion(task, seen, current, weights)
@@ -233,7 +245,10 @@ class Seal(cutk.Unlearner):
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
-        """Two forward passes for the original, then its rounds; a forward pass is a third of a pass."""
+        """Two forward passes for the original, then its rounds; a forward pass is a third of a pass.
+
+        That is where every label occurs in S_f, which isn't known beforehand: it costs no more.
+        """
         training = sizes.steps * sizes.batch_size / sizes.train
         after = {"tune": 0.0, "restart": options.restart_part, "retrain": 1.0}[options.final] * training
         asked = max(0, options.rounds - (options.final == "tune"))
