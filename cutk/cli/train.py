@@ -14,6 +14,7 @@ import click
 from cutk.cli import completion
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
+from cutk.cli.messages import say
 from cutk.cli.own import (
     data_options,
     drop_used,
@@ -68,8 +69,12 @@ def train(ctx: click.Context, /, **options: Any) -> int:
 
     out = options["out"].expanduser()
     require_new(out, options["force"])
-    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
-        line = _trained(ctx, options, out, tell)
+    try:
+        with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+            line = _trained(ctx, options, out, tell)
+    except KeyboardInterrupt:
+        say("Interrupted. Nothing was written, and a training begins anew.")
+        raise click.exceptions.Abort from None
     click.echo(line)
     return 0
 

@@ -161,3 +161,14 @@ def test_a_place_that_takes_nothing_is_refused_before_any_work(run, tmp_path, mo
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=2**10))
     assert re.search(r"--out: expected room for 0\.\d MB, got 0\.0 MB at '.*'\. Make room, or", error_of(run(*args)))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_is_interrupted_says_so(run, tmp_path, monkeypatch):
+    def stopped(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cutk.problem.task.Task.retrain", stopped)
+    ran = run("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1")
+    assert ran.code == 130
+    assert ran.err == "Interrupted. Nothing was written, and a training begins anew.\n"
+    assert not list(tmp_path.iterdir())
