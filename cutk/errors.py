@@ -16,7 +16,15 @@ _TYPED_IN = ("<ipython-input", "<stdin", "<doctest")  # has no file, and is as m
 
 
 class CutkError(Exception):
-    """Anything cutk raises on purpose. The message is one line: what was expected, what came, what to do."""
+    """Anything cutk raises on purpose. The message is one line: what was expected, what came, what to do.
+
+    ``to_paste`` are lines of code that do it. The command line prints them below the message, from the left edge, so
+    that they can be copied; elsewhere they end the message, and are still code.
+    """
+
+    def __init__(self, message: str = "", to_paste: Sequence[str] = ()) -> None:
+        super().__init__(" ".join(filter(None, (message, "; ".join(to_paste)))))
+        self.message, self.to_paste = message, tuple(to_paste)
 
 
 class UsageError(CutkError):

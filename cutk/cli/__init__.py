@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from cutk.cli.logs import log_level_option
-from cutk.cli.messages import python_warnings, say
+from cutk.cli.messages import python_warnings, say, say_error
 from cutk.errors import CutkError, UsageError, one_line
 
 __all__ = ["main"]
@@ -110,7 +110,7 @@ def main(args: list[str] | None = None) -> None:
     except CutkError as error:
         if show_traceback:
             raise
-        say(f"Error: {one_line(error)}")
+        say_error(error)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`cutk … | head`).

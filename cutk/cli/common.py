@@ -30,11 +30,31 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments."""
+        args = settings_of_models(args) if any(option.name == "option" for option in self.params) else args
         given = [] if ctx.resilient_parsing else self.make_parser(ctx).parse_args([*args])[2]
         for one in given:
             if isinstance(one, click.Option) and not (one.multiple or one.is_flag) and given.count(one) > 1:
                 raise UsageError(f"{max(one.opts, key=len)}: expected once, got it {given.count(one)} times.")
         return super().parse_args(ctx, args)
+
+
+def settings_of_models(args: Sequence[str]) -> list[str]:
+    """Return arguments with what follows a model's name as the option ``-o`` says it.
+
+    >>> settings_of_models(["--model", "torchvision:resnet18", "weights=a.pt", "-u", "ssd"])
+    ['--model', 'torchvision:resnet18', '-o', 'torchvision.weights=a.pt', '-u', 'ssd']
+    """
+    found: list[str] = []
+    family = last = ""
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if family and equals and name.isidentifier():
+            found += ["-o", f"{family}.{arg}"]
+            continue
+        model = arg if last == "--model" else value if name == "--model" else ""
+        family, last = model.partition(":")[0], arg
+        found.append(arg)
+    return found
 
 
 class Group(click.Group):

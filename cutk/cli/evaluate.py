@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,19 @@ from cutk.cli import completion
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import warn
-from cutk.cli.own import dataset_options, machine_options, model_options, recipe_option, seed_option
+from cutk.cli.own import (
+    dataset_options,
+    machine_options,
+    model_options,
+    normalisation_of,
+    ordered,
+    preparing_options,
+    recipe_option,
+    seed_option,
+)
 
 if TYPE_CHECKING:
+    from cutk.data.samples import Samples, Splits
     from cutk.run.records import Attempt
     from cutk.run.setup import Setup
 
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--metric", multiple=True, metavar="NAME", shell_complete=completion.names("--metric"), help="Measure this, too."
 )
+@preparing_options
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie.")
 @click.option("--download", is_flag=True, help="Allow the dataset to be fetched.")
 @recipe_option
@@ -52,6 +64,7 @@ def evaluate(ctx: click.Context, /, **options: Any) -> int:
     """Measure a checkpoint as bench measures its models: on what a manipulation affects, on the rest, and on all clean.
 
     The manipulation is that of cutk bench with the same --seed. Metrics of an unlearning (its time, say) aren't there.
+    Without --mean and --std, images are normalised as is noted with the weights, or as cutk bench does it.
 
     \b
     cutk evaluate --model convnet-small --weights model.safetensors -d digits -m badnet
@@ -81,6 +94,7 @@ def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
         "dataset": options["dataset"],
         "manipulations": [options["manipulation"]],
         "seeds": [options["seed"]],
+        "alphas": [1.0],  # nobody is told anything: where little is manipulated, a part of that may be none
         "unlearners": read_preset(PRESET, registry)["unlearners"],
         "summaries": [],
         "precision": options["precision"] or "fp32",
@@ -117,8 +131,15 @@ def _evaluated(
 
     weights = read_weights(options["weights"].expanduser())
     setup, (registry, model_options) = _setup(ctx, options)
+
+    class AsTrained(Worker):
+        """Has the data as they reach the model."""
+
+        def _load_data(self, *, or_blank: bool = False) -> Splits:
+            return _as_trained(super()._load_data(or_blank=or_blank), options, weights.note)
+
     with tempfile.TemporaryDirectory(prefix="cutk-") as folder:
-        worker = Worker(setup, Store(Path(folder)))
+        worker = AsTrained(setup, Store(Path(folder)))
         (composed,) = setup.manipulations
         scenario = worker.scenario(composed.name, options["seed"])
         samples = worker.splits.train
@@ -135,6 +156,21 @@ def _evaluated(
     names = {measurement.identity: measurement.name for measurement in measurements}
     values, breakdowns, failed = _split(attempt, names)
     return ({} if clean is None else {"clean_accuracy": clean}) | values, breakdowns, failed
+
+
+def _as_trained(splits: Splits, options: dict[str, Any], note: dict[str, Any]) -> Splits:
+    """Return data as they reach the model: what was said to the command or noted with the weights, bench's way else."""
+    from cutk.data.given import Given
+
+    def prepared(samples: Samples) -> Samples:
+        given = ordered(Given.of_samples(samples), options, note)
+        content: Samples = given.content  # type: ignore[assignment]
+        return content.changed(x=content.x.flip(1)) if options["channels"] == "bgr" else content
+
+    held_out = None if splits.validation is None else prepared(splits.validation)
+    train = prepared(splits.train)
+    norm = normalisation_of(options, Given.of_samples(train, splits.normalisation), note)
+    return replace(splits, train=train, test=prepared(splits.test), validation=held_out, normalisation=norm)
 
 
 def _split(

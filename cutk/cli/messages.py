@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from cutk.errors import printable
+from cutk.errors import CutkError, one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["python_warnings", "say", "stderr_console", "visible", "warn"]
+__all__ = ["python_warnings", "say", "say_error", "stderr_console", "visible", "warn"]
 
 # How cutk's own deprecations read: others' are their authors' business.
 _DEPRECATED = r".*\bsince cutk \d"
@@ -34,6 +34,14 @@ def say(text: str) -> None:
     """Print a line on stderr, above live progress if there is some: click's echo would write past that."""
     # In one piece, even where Python doesn't buffer: workers print there, too.
     sys.stderr.write(f"{visible(text)}\n")
+    sys.stderr.flush()
+
+
+def say_error(error: CutkError) -> None:
+    """Print an error on stderr, and below it the lines of code that it gives, which can be pasted as they are."""
+    say(f"Error: {one_line(CutkError(error.message))}")
+    for line in error.to_paste:
+        sys.stderr.write(f"{printable(line)}\n")
     sys.stderr.flush()
 
 

@@ -27,7 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = [
     *("Checkpoint", "bad_option", "checkpoint_from", "data_options", "dataset_options", "drop_used", "given_from"),
-    *("hand_over", "machine_options", "model_options", "near_chance", "normalisation_of", "ordered", "recipe_option"),
+    *("hand_over", "machine_options", "model_options", "near_chance", "normalisation_of", "ordered"),
+    *("preparing_options", "recipe_option"),
     *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "workers_for"),
 ]
 
@@ -54,6 +55,22 @@ def _several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+def preparing_options(function: F) -> F:
+    """Give a command the options that say how samples reach the model."""
+    return _several(
+        [
+            click.option("--mean", callback=numbers, metavar="A,…", help="What is subtracted; 0 if not given."),
+            click.option("--std", callback=numbers, metavar="A,…", help="What it is divided by; 1 if not given."),
+            click.option("--normalise", is_flag=True, help="Measure both on the training data instead."),
+            click.option("--size", type=click.IntRange(1), metavar="N", help="Scale and crop images to N×N pixels."),
+            click.option(
+                "--channels", type=click.Choice(["rgb", "bgr", "grey"]), default="rgb", help="What images are read as."
+            ),
+            click.option("--classes", metavar="NAME,…", help="Classes in the order of the model's outputs."),
+        ]
+    )(function)
+
+
 def data_options(required: bool = True) -> Callable[[F], F]:
     """Give a command the options that say where the data are and how they reach the model."""
     return _several(
@@ -65,14 +82,7 @@ def data_options(required: bool = True) -> Callable[[F], F]:
                 shell_complete=completion.names("--dataset"),
                 help="The training data: folder:DIR, arrays:FILE, csv:FILE, or another dataset.",
             ),
-            click.option("--mean", callback=numbers, metavar="A,…", help="What is subtracted; 0 if not given."),
-            click.option("--std", callback=numbers, metavar="A,…", help="What it is divided by; 1 if not given."),
-            click.option("--normalise", is_flag=True, help="Measure both on the training data instead."),
-            click.option("--size", type=click.IntRange(1), metavar="N", help="Scale and crop images to N×N pixels."),
-            click.option(
-                "--channels", type=click.Choice(["rgb", "bgr", "grey"]), default="rgb", help="What images are read as."
-            ),
-            click.option("--classes", metavar="NAME,…", help="Classes in the order of the model's outputs."),
+            preparing_options,
             click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie."),
             click.option("--download", is_flag=True, help="Allow the dataset to be fetched."),
             click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Processes that read images."),
@@ -279,7 +289,10 @@ def same_classes(held_out: Given, classes: tuple[str, ...]) -> Given:
 
 
 def require_new(out: Path, force: bool) -> None:
-    """Refuse to write over a file, unless that is asked for."""
+    """Refuse to write over a file, unless that is asked for, and where nothing can be written."""
+    from cutk.repair.writing import require_place
+
+    require_place(out)
     if out.exists() and not force:
         raise UsageError(f"--out: '{out}' is there already. Choose another, or replace it with --force.")
 
@@ -315,5 +328,5 @@ def near_chance(tried: str, fits: str, force: bool) -> None:
     said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
     said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
     if not force:
-        raise UsageError(f"{said} {'Give what fits, or go' if fits else 'Go'} on with --force.")
+        raise UsageError(f"{said} {'Give what training used, or go' if fits else 'Go'} on with --force.")
     warn(said)

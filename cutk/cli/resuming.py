@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cutk.cli.messages import say
+from cutk.cli.messages import say, warn
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def kept_beside(out: Path) -> Iterator[Kept]:
     """Yield what keeps finished candidates beside a repair's folder until it is written; say so on Ctrl-C."""
     from cutk.repair.keeping import Kept
 
-    kept = Kept(out.with_name(f"{out.name}-unfinished"))
+    kept = Kept(out.with_name(f"{out.name}-unfinished"), warn)
     try:
         yield kept
     except KeyboardInterrupt:
@@ -38,7 +38,8 @@ def kept_beside(out: Path) -> Iterator[Kept]:
     except UsageError as error:
         if kept.count():  # the folder couldn't be written
             raise UsageError(
-                f"{error} What is finished is in '{kept.folder}': the same command goes on from it."
+                f"{error} What is finished is in '{kept.folder}': the same command, with --resume or without, goes on "
+                "from it."
             ) from None
         raise
     kept.drop()

@@ -14,6 +14,7 @@ import click
 from cutk.cli import completion
 from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
+from cutk.cli.messages import say
 from cutk.cli.own import (
     data_options,
     drop_used,
@@ -27,7 +28,7 @@ from cutk.cli.own import (
     seed_option,
     workers_for,
 )
-from cutk.errors import UsageError, one_line
+from cutk.errors import UsageError
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 100})
@@ -68,8 +69,12 @@ def train(ctx: click.Context, /, **options: Any) -> int:
 
     out = options["out"].expanduser()
     require_new(out, options["force"])
-    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
-        line = _trained(ctx, options, out, tell)
+    try:
+        with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+            line = _trained(ctx, options, out, tell)
+    except KeyboardInterrupt:
+        say("Interrupted. Nothing was written, and a training begins anew.")
+        raise click.exceptions.Abort from None
     click.echo(line)
     return 0
 
@@ -86,7 +91,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     from cutk.repair.training import training_task
     from cutk.repair.verdict import percent
     from cutk.repair.weights import NOTE
-    from cutk.repair.writing import save_weights
+    from cutk.repair.writing import require_room, save_weights, why_unwritten
     from cutk.run.files import apart
 
     registry = load_plugins(ctx)
@@ -114,7 +119,9 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         "workers": workers_for(options, given),
     }
     samples = set_of(given, norm, made.options.augmentation, methods.device, **more)
-    outputs = require_logits(made.place(build()), samples)
+    network = build()
+    require_room(out, sum(tensor.nbytes for tensor in network.state_dict().values()))
+    outputs = require_logits(made.place(network), samples)
     if outputs != len(given.classes):
         raise UsageError(f"The model tells {outputs} classes apart, and the data have {len(given.classes)}.")
     task = training_task(samples, made, build, options["seed"], lambda done, total: tell("training", done, total))
@@ -126,8 +133,8 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         save_weights(temporary, apart(model.state_dict()), {NOTE: json.dumps(note)})
         temporary.replace(out)
     except (OSError, RuntimeError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or one_line(error)
-        raise UsageError(f"--out: '{out}' can't be written ({why}). Nothing was kept there.") from None
+        why = why_unwritten(error, out.parent)
+        raise UsageError(f"--out: '{out}' can't be written ({why}). Choose another place with --out.") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -146,6 +146,7 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
     from cutk.cli.progress import telling
+    from cutk.data.images import DAMAGED
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 
@@ -157,7 +158,12 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
         require_libraries("--bundle")
     # What a plugin or the user's own module prints is no result.
     with telling() as tell, kept_beside(options["out"]) as kept, contextlib.redirect_stdout(sys.stderr):
-        found = _carried_out(ctx, options, tell, kept)
+        try:
+            found = _carried_out(ctx, options, tell, kept)
+        except UsageError as error:
+            if DAMAGED in error.message and not options["skip_unreadable"]:
+                raise UsageError(f"{error.message} --skip-unreadable leaves such images out.") from None
+            raise
     print_repair(found.report, found.suspects, options["out"])
     if options["bundle"]:
         print_bundle(options["out"])
@@ -221,7 +227,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     from cutk.repair.suspects import as_csv
     from cutk.repair.triggers import read_trigger
     from cutk.repair.unlearning import posed
-    from cutk.repair.writing import save_weights, written
+    from cutk.repair.writing import require_room, save_weights, written
 
     registry = load_plugins(ctx)
     words, more_options = sorted_words(options, "unlearn")
@@ -229,6 +235,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     recipe = recipe_in(options["recipe"], words)
     read = _read(registry, options, nested, tell)
     own = read.own
+    require_room(options["out"], sum(tensor.nbytes for tensor in own.weights.tensors.values()))
     methods = _methods(registry, options, recipe, nested, own.entry.component)
     problem = posed(
         *(own.model, read.given, read.bad, read.held_out, methods),

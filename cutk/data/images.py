@@ -12,7 +12,9 @@ from torch import Tensor
 
 from cutk.errors import UsageError
 
-__all__ = ["ImageFiles", "read_image", "unreadable"]
+__all__ = ["DAMAGED", "ImageFiles", "read_image", "unreadable"]
+
+DAMAGED = "is damaged, or no image"
 
 # What most image files hold, by Pillow's names, whichever of their endings they have.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
@@ -70,7 +72,7 @@ def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str] 
     except Image.DecompressionBombError as error:
         raise UsageError(f"'{file}' has more pixels than are read ({error}). Scale it down.") from error
     except Exception as error:  # Pillow's readers don't agree on what a damaged file raises
-        raise UsageError(f"'{file}' is damaged, or no image. Replace it, or remove it.") from error
+        raise UsageError(f"'{file}' {DAMAGED}. Replace it, or remove it.") from error
     from torchvision.transforms.functional import (  # which takes as long to import as torch itself
         center_crop,
         pil_to_tensor,

@@ -1,23 +1,26 @@
-"""Lists of samples that people keep in files: lines of text, a column of a table, or a JSON array."""
+"""Lists and tables of samples that people keep in files: lines of text, columns, or a JSON array."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cutk.errors import UsageError
 
-__all__ = ["read_list"]
+__all__ = ["read_list", "read_table"]
 
 _HEADERS = {
     *("file", "file_name", "filename", "filenames", "filepath", "files", "id", "ids", "image", "images", "index"),
     *("indices", "name", "names", "path", "paths", "sample", "samples"),
 }
-_MOST_BYTES = 2**28
+_MOST_BYTES, _MOST_BYTES_OF_TABLE = 2**28, 2**30
+_SEPARATORS = ",;\t"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -36,12 +39,7 @@ def read_list(file: Path, advice: str) -> list[str]:
         problem = "ends otherwise" if file.is_file() else "is not there, or no regular file"
         raise UsageError(f"'{file}' {problem}: expected a .txt, .csv or .json list of samples. {advice}")
     try:
-        with file.open("rb") as opened:
-            # Before it is read: asking for so much at most takes as much memory, however small the file.
-            if os.fstat(opened.fileno()).st_size > _MOST_BYTES:
-                raise ValueError(f"expected at most {_MOST_BYTES} bytes")
-            content = opened.read()
-        entries = _parse(_decoded(content), file.suffix)
+        entries = _parse(_text_of(file, _MOST_BYTES), file.suffix)
     except OSError as error:
         raise UsageError(f"'{file}' can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError, csv.Error) as error:
@@ -51,7 +49,33 @@ def read_list(file: Path, advice: str) -> list[str]:
     return entries
 
 
-def _decoded(content: bytes) -> str:
+def read_table(file: str | Path, what: str = "a table") -> list[list[str]]:
+    """Return the rows of a table in a text file, the heading first, without those that are empty.
+
+    What separates columns is the first of comma, semicolon and tab that divides all rows into as many, at least two;
+    where none does, what divides the heading into most. Text is read as by ``read_list``.
+
+    Raises:
+        UsageError: if the file isn't there, or is no such table; it says that ``what`` was expected.
+    """
+    # Pipes and devices are no regular files: they could go on for ever.
+    file = Path(file)
+    if not file.is_file():
+        raise UsageError(f"'{file}' is not there, or no file: expected {what}.")
+    try:
+        return _rows(io.StringIO(_text_of(file, _MOST_BYTES_OF_TABLE), newline=""), headed=True)
+    except OSError as error:
+        raise UsageError(f"'{file}' can't be read: {error.strerror or error}.") from error
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"'{file}': expected {what}, got something else ({' '.join(str(error).split())}).") from error
+
+
+def _text_of(file: Path, most: int) -> str:
+    with file.open("rb") as opened:
+        # Before it is read: asking for so much at most takes as much memory, however small the file.
+        if os.fstat(opened.fileno()).st_size > most:
+            raise ValueError(f"expected at most {most} bytes")
+        content = opened.read()
     if content.startswith(_UTF16):
         return content.decode("utf-16")
     if b"\0" in content:
@@ -59,13 +83,18 @@ def _decoded(content: bytes) -> str:
     return content.decode("utf-8-sig", errors="surrogateescape")
 
 
-def _rows(lines: list[str]) -> list[list[str]]:
-    """Return the rows of a table: its separator is the first that divides all lines into as many columns."""
-    for separator in ",;\t":
-        rows = list(csv.reader(lines, delimiter=separator))
+def _rows(lines: Iterable[str], headed: bool) -> list[list[str]]:
+    """Return the rows of a table that aren't empty, divided by what divides all of them into as many columns.
+
+    Where nothing does, by what divides the heading into most, by commas where there is none.
+    """
+    lines, found = list(lines), []
+    for separator in _SEPARATORS:
+        rows = [row for row in csv.reader(lines, delimiter=separator) if any(cell.strip() for cell in row)]
         if rows and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
             return rows
-    return list(csv.reader(lines))
+        found.append(rows)
+    return max(found, key=lambda rows: len(rows[0]) if rows else 0) if headed else found[0]
 
 
 def _parse(text: str, suffix: str) -> list[str]:
@@ -76,7 +105,8 @@ def _parse(text: str, suffix: str) -> list[str]:
         return [str(entry) for entry in content]
     lines = text.splitlines()
     if suffix == ".csv":
-        lines = [row[0] for row in _rows([line for line in lines if line.strip() and not line.startswith("#")])]
+        kept = [line for line in lines if line.strip() and not line.startswith("#")]
+        lines = [row[0] for row in _rows(kept, headed=False)]
         if lines and lines[0].strip().lower() in _HEADERS:
             del lines[0]
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cutk.data.batches import Augmentation, TrainSet
+from cutk.data.images import ImageFiles
 from cutk.data.samples import Normalisation, Shape, form_of, require_labels, told
 from cutk.errors import UsageError, one_line
 
@@ -38,7 +39,7 @@ class _Reader:
     expected: tuple[torch.dtype, Shape] | None = None
 
     def sample(self, index: int) -> Tensor:
-        """Return one sample as a tensor; a ``ValueError`` says that it has no form, or another than the first."""
+        """Return one sample as a tensor; a ``ValueError`` says that it has no form."""
         item = self.dataset[index]
         value = item[0] if isinstance(item, tuple | list) else item
         if isinstance(value, Image.Image):
@@ -54,19 +55,34 @@ class _Reader:
             )
         if form == "images" and self.size is not None and x.shape[1:] != self.size:
             x = torch.nn.functional.interpolate(x[None], self.size, mode="bilinear", antialias=True)[0]
-        if self.expected is not None and (x.dtype, tuple(x.shape)) != self.expected:
-            hint = ": give size to scale all images to one" if form == "images" and self.size is None else ""
-            raise ValueError(f"expected the shape {list(self.expected[1])} of the first sample, got {told(x)}{hint}")
         return x
+
+    def require(self, index: int, x: Tensor, kind: tuple[torch.dtype, Shape]) -> None:
+        """Raise a ``UsageError`` unless a sample has the dtype and the shape of the first."""
+        if (x.dtype, tuple(x.shape)) != kind:
+            scaled = self.size is None and x.ndim == 3 and x.dtype == torch.uint8
+            hint = ". Give a size (--size) to scale all images to one" if scaled else ""
+            expected = f"expected the shape {list(kind[1])} of the first sample"
+            raise UsageError(f"{self.named(index)}: {expected}, got {told(x)}{hint}.")
+
+    def named(self, index: int) -> str:
+        """Return what a sample is called."""
+        file = f" ('{self.dataset.files[index]}')" if isinstance(self.dataset, ImageFiles) else ""
+        return f"Sample {index}{file}"
 
     def __getitem__(self, indices: Array) -> Array | str:
         """Return a batch, or why it can't be read: what a worker raises arrives with a page of traceback."""
-        read = []
+        read: list[Tensor] = []
         for index in indices.tolist():
             try:
-                read.append(self.sample(index))
+                x = self.sample(index)
+                first = read[0] if read else x
+                self.require(index, x, self.expected or (first.dtype, tuple(first.shape)))
+                read.append(x)
+            except UsageError as error:  # which says what it is about
+                return one_line(error)
             except Exception as error:  # whatever the dataset's own code raises
-                return f"Sample {index} can't be read: {one_line(error).removesuffix('.')}."
+                return f"{self.named(index)} can't be read: {one_line(error).removesuffix('.')}."
         # As an array it goes through a pipe: a tensor goes through shared memory, of which containers have little.
         return torch.stack(read).numpy()
 

@@ -56,7 +56,8 @@ def told_duration(problem: Problem, methods: Methods, per_pass: float | None = N
     points = ", ".join(f"{one.name} ({len(one.points)})" for one in methods.unlearners)
     budget = methods.limits.budget_seconds
     if budget is None:
-        after = "--budget bounds it, --search default tries one point of each"
+        several = any(len(one.points) > 1 for one in methods.unlearners)
+        after = "--budget bounds it" + (", --search default tries one point of each" if several else "")
     else:
         after = f"the budget ends it after {duration(budget)}"
     how_long = f"{'more than' if untold else 'about'} {duration(seconds)}"

@@ -22,6 +22,7 @@ from cutk.components import Score
 from cutk.data.samples import raw
 from cutk.repair.judging import Seen, seen
 from cutk.repair.records import Judged
+from cutk.repair.writing import why_unwritten
 from cutk.run.files import (
     RECORD,
     WEIGHTS,
@@ -64,10 +65,11 @@ class Kept:
     """A folder of finished candidates: each lies in a folder that is called by a hash of all that decides it.
 
     One that is there is there wholly: it is written elsewhere and moved to its place. Without a folder nothing is kept.
+    What can't be kept is told to ``warn``.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, warn: Callable[[str], None] = lambda _text: None) -> None:
+        self.folder, self._warn = folder, warn
         self.found = 0  # how many candidates were read instead of made
 
     def opened(self, problem: Problem, methods: Methods) -> list[str]:
@@ -113,8 +115,11 @@ class Kept:
             return self._read(place)
         one = make()
         if not one.judged.left_out:
-            with contextlib.suppress(OSError, SafetensorError):  # a full disk is no reason to stop
+            try:
                 self._write(place, one)
+            except (OSError, SafetensorError) as error:  # a full disk is no reason to stop
+                why = why_unwritten(error, self.folder.parent)
+                self._warn(f"{chosen.name} isn't kept in '{self.folder}' ({why}), and is lost if this is interrupted")
         return one
 
     def _read(self, place: Path) -> Candidate:

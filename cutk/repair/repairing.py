@@ -178,6 +178,8 @@ def _tried(
         if over():
             raise _OutOfTimeError("The budget is spent.")
 
+    if several:
+        tell(chosen.name, 0, len(chosen.points))  # so that its clock runs from the first point on
     seed = derive_seed(methods.seed, "unlearning")
     task = copy.copy(problem.task)
     task.log = Log(progress)

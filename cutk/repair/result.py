@@ -28,7 +28,7 @@ __all__ = ["Repair", "handed_over"]
 
 _MODEL = "model.safetensors"
 # How errors about the folder name what is asked for here.
-_SPOKEN = {"--out:": "folder:", " with --out DIR": "", "--force": "force=True"}
+_SPOKEN = {"--out:": "folder:", " with --out DIR": "", " with --out": "", "--force": "force=True"}
 
 
 @dataclass

@@ -22,6 +22,8 @@ _NEAR = 0.2
 _TRIED_ON, _TRIED_ON_WEAK = 512, 128
 # Below this balanced accuracy it is asked whether another way of preparing samples is so much better.
 _WEAK, _BETTER = 0.8, 0.1
+# Normalisations that differ by so little in accuracy are as good as each other; so many of them are named.
+_EQUAL, _TOLD = 0.005, 3
 # How images are most often normalised, by the options that say so.
 _COMMON = {
     "--mean 0 --std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -93,7 +95,12 @@ def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
         own = Normalisation(tuple(mean.tolist()), tuple((std + (std == 0)).tolist()))
         return [_Way("--normalise", own, False)]
     channels = shape[0]
-    known = {name: Normalisation(mean[:channels], std[:channels]) for name, (mean, std) in _COMMON.items()}
+    known = {
+        " ".join(part.split(",")[0] for part in name.split()) if channels == 1 else name: Normalisation(
+            mean[:channels], std[:channels]
+        )
+        for name, (mean, std) in _COMMON.items()
+    }
     values = x.double() / 255
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0)
     texts = [",".join(f"{value:.4g}" for value in each.tolist()) for each in (mean, std)]
@@ -117,7 +124,8 @@ def _fitting(
     Of ``weak`` weights, not near chance, the order of classes is taken for right, and a small difference for chance.
     """
     x, labels = _raw(samples, _TRIED_ON_WEAK if weak else _TRIED_ON)
-    classes, best, floor = len(names), (0.0, ""), 0.5
+    classes, floor = len(names), 0.5
+    found: list[tuple[float, str, bool]] = []  # balanced accuracy, options, and whether normalisation alone is other
     given = _Way("", samples.normalisation, False)
     for way in (given, *_ways(samples.form, samples.shape, x, bgr)):
         scaling = Scaling(samples.form, samples.shape, way.normalisation, samples.device)
@@ -130,17 +138,27 @@ def _fitting(
         if weak:
             if way is given:
                 floor = max(floor, straight + _BETTER)
-            elif straight > max(floor, best[0]):
-                best = straight, way.options
+            elif straight > floor:
+                found.append((straight, way.options, not way.reversed))
             continue
         order = class_order(guesses, labels, classes)
         mixed = balanced_accuracy(guesses, torch.tensor(order)[labels])
         named = ",".join(names[order.index(output)] for output in range(classes))
         for value, text in ((straight, way.options), (mixed - 1e-6, f"{way.options} --classes {named}".strip())):
             # What is learnt from the samples themselves has to be well beyond what such a choice gives by chance.
-            if text and value > best[0] and not near_chance(value, classes) and value > floor:
-                best = value, text
-    return f"{best[1]} ({percent(best[0])})" if best[1] else ""
+            if text and not near_chance(value, classes) and value > floor:
+                found.append((value, text, text == way.options and not way.reversed))
+    return _told(found)
+
+
+def _told(found: list[tuple[float, str, bool]]) -> str:
+    """Return the best of what was tried, and other normalisations as good as that: nobody can tell these apart."""
+    if not found:
+        return ""
+    found = sorted(found, key=lambda each: -each[0])
+    best = found[0]
+    equal = [each for each in found if each[2] and each[0] >= best[0] - _EQUAL][:_TOLD] if best[2] else [best]
+    return " or ".join(f"{text} ({percent(value)})" for value, text, _ in equal)
 
 
 def checked(

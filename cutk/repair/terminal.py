@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from cutk.repair.calibration import shown_as
@@ -17,6 +18,9 @@ from cutk.report.terminal import safe
 
 __all__ = ["print_repair"]
 
+# Below so many columns a table is narrower: smaller gaps, higher headings. This column's heading has no words.
+_NARROW, _INTERVAL = 96, 2
+
 
 def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path) -> None:
     """Print what a repair found, and where it was written."""
@@ -26,10 +30,14 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         console.print(safe(text), style=style, highlight=False)
 
     say(report.verdict, "bold")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    narrow = console.width < _NARROW
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=narrow, show_edge=not narrow)
     heading, *lines = rows(report)
     for i, text in enumerate(heading):
-        table.add_column(safe(text), justify="left" if i in (0, len(heading) - 1) else "right")
+        justify: JustifyMethod = "left" if i in (0, len(heading) - 1) else "right"
+        # As high as can be, so that no column takes the place that another's numbers need.
+        headed = "\n".join(safe(text).rsplit(maxsplit=1)) if narrow and i != _INTERVAL else safe(text)
+        table.add_column(headed, justify=justify, overflow="fold")
     for line in lines:
         table.add_row(*map(safe, line))
     console.print(table)
@@ -37,6 +45,12 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         say(f"{name} gave no model: {reason}")
     for text in report.left_out:
         say(f"There was no time for {text}.")
+    if not report.repaired and report.original.as_labelled.count:
+        time = "more time (--budget), " if report.left_out else ""
+        say(
+            f"What may help: {time}other methods (-u; see: cutk plugins list), more of the bad samples on the list, or "
+            "more accuracy that may be lost (--max-accuracy-loss). Else, train anew without them."
+        )
     if report.stands_in:
         say("No validation samples were given: training samples that aren't on the list stand in for them.")
     if suspects and suspects[0].by.startswith(LIKELY):
@@ -55,7 +69,7 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         shown = shown_as(report.calibration, report.limits.max_accuracy_loss)
         say(f"\n{shown.setting}")
         if shown.lines:
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=narrow, show_edge=not narrow)
             for i, text in enumerate(shown.heading):
                 table.add_column(safe(text), justify="left" if i in (0, 2, 8) else "right", overflow="fold")
             for line in shown.lines:

@@ -29,7 +29,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)  # the best first
 _Z = 1.959963984540054
 
 
-def wilson(count: int, of: int) -> tuple[float, float]:
+def wilson(count: float, of: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a proportion: of ``of`` trials, at least one, ``count`` came out.
 
     Wilson, JASA 1927: unlike the textbook's, it stays within 0 … 1 and holds where all or none came out.

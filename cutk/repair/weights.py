@@ -5,10 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import pickle
-import pickletools
-import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,21 +17,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cutk.errors import UsageError, one_line, shortened
+from cutk.errors import UsageError, one_line
+from cutk.repair.pickles import NESTED, few, unpickled
 from cutk.run.files import apart
 
 __all__ = ["Weights", "fitted", "matched", "read_weights"]
 
-# Under which a checkpoint keeps its state dict beside other things.
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-# Modules whose members a checkpoint has no use for.
-_DANGEROUS = {
-    *("builtins", "__builtin__", "code", "ctypes", "functools", "importlib", "nt", "operator", "os", "pickle", "posix"),
-    *("pty", "runpy", "shutil", "socket", "subprocess", "sys", "urllib", "webbrowser"),
-}
-# What a state dict is made of.
-_PLAIN = ("collections.", "torch._utils.", "torch._tensor.", "torch.storage.", "torch.serialization.", "torch.nn.param")
-_HARMLESS = ("set", "frozenset", "dict", "list", "slice", "bytearray", "complex", "object")
 # Counts the batches that a layer has seen; old files lack it, and nobody misses it.
 _COUNTER = "num_batches_tracked"
 # Of what cutk train notes in a file.
@@ -119,7 +106,7 @@ def read_weights(file: Path) -> Weights:
                 note = _note(archive.metadata())
             tensors: Any = safetensors.torch.load_file(file)
         else:
-            content = _unpickled(file)
+            content = unpickled(file)
             tensors, within = _state_dict(file, content)
     except SafetensorError as error:
         raise UsageError(f"'{file}' is damaged, or no safetensors file ({one_line(error)}).") from None
@@ -129,7 +116,7 @@ def read_weights(file: Path) -> Weights:
         raise UsageError(f"'{file}' holds no weights: expected a state dict, got an empty one.")
     broken = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
-        raise UsageError(f"'{file}': expected finite weights, got others in {_few(broken)}. Did training diverge?")
+        raise UsageError(f"'{file}': expected finite weights, got others in {few(broken)}. Did training diverge?")
     return Weights(tensors, sha256, note, within=within, content=content)
 
 
@@ -141,94 +128,6 @@ def _note(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _unpickled(file: Path) -> Any:
-    """Return what ``torch.save`` wrote, if it is nothing but tensors and plain data."""
-    convert = f"torch.save(model.state_dict(), '{file.stem}-weights.pt')"
-    if zipfile.is_zipfile(file):
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = archive.namelist()
-        except zipfile.BadZipFile:
-            members = []
-        if any(name.endswith("constants.pkl") or "/code/" in name for name in members):
-            raise UsageError(
-                f"'{file}' is TorchScript, which carries code of its own: expected a state dict. Convert it, where you "
-                f"trust it: model = torch.jit.load('{file}', map_location='cpu'); {convert}"
-            )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another protocol of pickle, say: what can't be read is refused
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = _wanted(file)
-        code = [name for name in wanted if _runs_code(name)]
-        if code:
-            raise UsageError(
-                f"'{file}' wants to run code ({_few(code)}), which was not run: expected a state dict. Weights have "
-                "no use for that; ask whoever made the file."
-            ) from None
-        if wanted:
-            raise UsageError(
-                f"'{file}' is a whole pickled module ({_few(wanted)}), and reading one runs code: expected a state "
-                f"dict. Convert it, where you trust it: model = torch.load('{file}', map_location='cpu', "
-                f"weights_only=False); {convert}"
-            ) from None
-        raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
-    except Exception as error:  # readers of damaged files don't agree on what they raise
-        raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
-
-
-def _shortly(error: BaseException) -> str:
-    return shortened(one_line(error).partition(". ")[0], 200)
-
-
-def _wanted(file: Path) -> list[str]:
-    """Return what the pickle in a file names beside tensors, read without running any of it."""
-    try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                content = archive.read(member)
-        else:
-            content = file.read_bytes()
-    except (OSError, StopIteration, zipfile.BadZipFile):
-        return []
-    found: list[str] = []
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    try:
-        for operation, argument, _ in pickletools.genops(content):
-            name = operation.name
-            if name in ("GLOBAL", "INST"):
-                found.append(str(argument).replace(" ", "."))
-            elif name == "STACK_GLOBAL":
-                found.append(".".join(texts[-2:]))
-            elif name == "MEMOIZE":
-                memo[len(memo)] = texts[-1] if texts else ""
-            elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-                memo[_number(argument)] = texts[-1] if texts else ""
-            elif name in ("BINGET", "LONG_BINGET", "GET"):
-                texts.append(memo.get(_number(argument), ""))
-            elif isinstance(argument, str):
-                texts.append(argument)
-    except Exception:  # noqa: S110  # what is damaged further on has named enough, or nothing
-        pass
-    return [
-        name
-        for name in dict.fromkeys(found)
-        if not name.startswith(_PLAIN) and not name.endswith("Storage") and name.rpartition(".")[2] not in _HARMLESS
-    ]
-
-
-def _number(argument: object) -> int:
-    return int(str(argument))
-
-
-def _runs_code(name: str) -> bool:
-    root, last = name.partition(".")[0], name.rpartition(".")[2]
-    return root in _DANGEROUS or (root != "torch" and not last[:1].isupper())
-
-
 def _state_dict(file: Path, content: Any) -> tuple[dict[str, Tensor], str]:
     """Return the state dict in a checkpoint, and under which name it lies there; under none if it is all of it."""
 
@@ -236,12 +135,12 @@ def _state_dict(file: Path, content: Any) -> tuple[dict[str, Tensor], str]:
         return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
 
     if isinstance(content, Mapping):
-        for name, found in (("", content), *((name, content.get(name)) for name in _NESTED)):
+        for name, found in (("", content), *((name, content.get(name)) for name in NESTED)):
             if found is not None and tensors_in(found):
                 return {str(key): value.detach() for key, value in found.items() if isinstance(value, Tensor)}, name
     came = type(content).__name__
     if isinstance(content, Mapping):
-        came += f" of {_few(map(str, content))}" if content else ", an empty one"
+        came += f" of {few(map(str, content))}" if content else ", an empty one"
     raise UsageError(f"'{file}': expected a state dict, names and tensors, got {came}.")
 
 
@@ -284,7 +183,7 @@ def matched(weights: Weights, expected: Mapping[str, Tensor], file: Path) -> dic
     extra = sorted(theirs for theirs in weights.tensors if keys.get(theirs) not in expected)
     if missing or extra:
         parts = [
-            f"{len(keys)} {what} ({_few(keys)})" for keys, what in ((missing, "missing"), (extra, "in excess")) if keys
+            f"{len(keys)} {what} ({few(keys)})" for keys, what in ((missing, "missing"), (extra, "in excess")) if keys
         ]
         raise UsageError(
             f"'{file}' doesn't fit the model: of {len(expected)} tensors {' and '.join(parts)}. Is --model the "
@@ -318,8 +217,3 @@ def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None
     counters = {key: value for key, value in expected.items() if key not in there}
     model.load_state_dict({**counters, **{own: weights.tensors[key] for key, own in keys.items()}})
     weights.keys = keys
-
-
-def _few(names: Iterable[str], most: int = 4) -> str:
-    listed = list(names)
-    return ", ".join(f"'{name}'" for name in listed[:most]) + (", …" if len(listed) > most else "")

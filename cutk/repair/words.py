@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cutk.repair.records import Confusion, Judged, Limits
-from cutk.repair.verdict import Proportion, Status, improved, lagging, percent, points, told_classes
+from cutk.repair.verdict import Proportion, Status, improved, lagging, percent, points, told_classes, wilson
 
 __all__ = ["cannot_be_known", "verdict_of"]
 
@@ -15,6 +15,8 @@ _REPAIRED, _HELPED = 0.5, 0.1
 _USUAL = 0.05
 # So many more mistakes are damage that validation samples have to exclude.
 _OPEN = 0.3
+# Nobody is asked for more of them than that.
+_MOST = 1000
 
 
 def verdict_of(
@@ -84,7 +86,9 @@ def _left(original: Judged, taken: Judged) -> tuple[Status, str]:
             )
         if not stopped and _open(now):
             few = f"{now.right.of} validation samples of {told_classes(now.classes)}"
-            return "in part", f"; {few} are too few to tell whether the damage is gone"
+            enough = _enough(now)
+            how_many = f": about {enough} would do" if enough else ""
+            return "in part", f"; {few} are too few to tell whether the damage is gone{how_many}"
     return ("in part", f"{more}; the trigger still works") if works else ("repaired", more)
 
 
@@ -93,10 +97,21 @@ def _shows(learnt: Confusion, others: Proportion | None) -> bool:
     return learnt.mistaken.low > (_USUAL if others is None else 1 - others.low)
 
 
+def _excluded(learnt: Confusion) -> float:
+    """Return from which part of mistaken validation samples on it is damage that they have to exclude."""
+    return (_USUAL if learnt.others is None else 1 - learnt.others.value) + _OPEN
+
+
 def _open(learnt: Confusion) -> bool:
     """Say whether so few validation samples could miss damage."""
-    usual = _USUAL if learnt.others is None else 1 - learnt.others.value
-    return learnt.mistaken.high > usual + _OPEN
+    return learnt.mistaken.high > _excluded(learnt)
+
+
+def _enough(learnt: Confusion) -> int | None:
+    """Return how many validation samples would exclude it if the same part of them were mistaken, if any would."""
+    share, least = learnt.mistaken.value, learnt.mistaken.of + 1
+    found = (n for n in range(least, _MOST) if wilson(share * n, n)[1] <= _excluded(learnt))
+    return next(found, None)
 
 
 def _halved(before: Confusion, now: Confusion) -> bool:

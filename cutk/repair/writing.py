@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,9 +18,12 @@ from safetensors import SafetensorError
 from cutk.errors import UsageError, one_line
 from cutk.repair.records import RepairReport
 
-__all__ = ["REPORT", "require_free", "save_weights", "written"]
+__all__ = ["REPORT", "require_free", "require_place", "require_room", "save_weights", "why_unwritten", "written"]
 
 REPORT = "report.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# With less left, a disk counts as full.
+_LEFT = 2**20
 
 
 def require_free(folder: Path, force: bool) -> None:
@@ -39,11 +43,42 @@ def require_free(folder: Path, force: bool) -> None:
                     f"--out: '{folder}' holds something else than an earlier repair, and --force replaces no other "
                     "folder. Choose another with --out DIR."
                 )
-    parent = folder.absolute().parent
+    require_place(folder)
+
+
+def _above(path: Path) -> Path:
+    parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK):
-        raise UsageError(f"--out: '{parent}' can't be written to. Choose another place with --out DIR.")
+    return parent
+
+
+def require_place(path: Path) -> None:
+    """Refuse to write a file or folder where nothing can be written, before it is made."""
+    parent = _above(path)
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UsageError(f"--out: '{parent}' can't be written to. Choose another place with --out.")
+
+
+def require_room(path: Path, needed: int) -> None:
+    """Refuse to begin where fewer bytes are left than what is to be written takes at least."""
+    parent = _above(path)
+    left = shutil.disk_usage(parent).free
+    if left < needed:
+        raise UsageError(
+            f"--out: expected room for {needed / 2**20:.1f} MB, got {left / 2**20:.1f} MB at '{parent}'. Make room, or "
+            "choose another place with --out."
+        )
+
+
+def why_unwritten(error: Exception, place: Path) -> str:
+    """Return in words why something couldn't be written to a folder: libraries have many words for a full disk."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    with suppress(OSError):
+        if number in _FULL or (number is None and shutil.disk_usage(place).free < _LEFT):
+            return "there is no space left"
+    return os.strerror(number) if number else one_line(error)
 
 
 def save_weights(file: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
@@ -86,9 +121,9 @@ def written(
         with suppress(OSError):
             if old.is_dir() and not folder.exists():
                 old.rename(folder)
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        why = "there is no space left" if full else getattr(error, "strerror", None) or one_line(error)
-        raise UsageError(f"--out: '{folder}' can't be written ({why}). Nothing was kept there.") from None
+        why = why_unwritten(error, _above(folder))
+        advice = "Change that, or choose another place with --out"
+        raise UsageError(f"--out: '{folder}' can't be written ({why}), and nothing is there. {advice}.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if folder.is_dir():

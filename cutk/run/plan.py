@@ -88,6 +88,8 @@ class Plan(BaseModel):
 
 
 def _refused(error: ErrorDetails, content: Mapping[str, Any]) -> UsageError:
+    if not error["loc"]:  # a name that is no text
+        return UsageError(f"Expected names of plan entries as text, got {error['input']!a}.")
     name = str(error["loc"][0])
     words = in_words(Plan.model_json_schema()["properties"][name]).replace("a comma-separated list", "a list")
     expected = "a table" if words == "a value" else words

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 import safetensors
@@ -95,6 +97,26 @@ def test_an_evaluation_is_the_benchmarks(run, tmp_path):
     assert {"corrected_accuracy", "retain_accuracy", "attack_success_rate"} <= found.keys()
 
 
+def test_an_evaluation_takes_order_and_normalisation_from_the_weights(run, tmp_path):
+    classes = ("--classes", "class-2,class-0,class-3,class-1")
+    scaled = ("--mean", "0.1", "--std", "0.02")
+    ran = run("train", "--data", "fake", *SMALL, "--recipe", "steps=60", "batch_size=32", *classes, *scaled)
+    assert ran.code == 0, ran.err
+
+    def clean(*args, weights="model.safetensors"):
+        ran = run("evaluate", *MODEL[:2], "--weights", weights, "-d", "fake", "-m", "badnet", *SMALL, *args, "--json")
+        assert ran.code == 0, ran.err
+        found = ran.json["metrics"]
+        assert found["retain_accuracy"] == pytest.approx(found["clean_accuracy"], abs=1e-6)
+        return found["clean_accuracy"]
+
+    assert clean() > 0.9
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "model.pt")
+    assert clean(weights="model.pt") < 0.5
+    assert clean(*scaled, weights="model.pt") < 0.5
+    assert clean(*classes, *scaled, weights="model.pt") == clean()
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -125,6 +147,28 @@ def test_a_full_disk_leaves_no_weights(run, tmp_path, monkeypatch, error_of):
     out.write_bytes(b"before")
     args = ("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1", "--out", out, "--force")
     ran = run(*args)
-    assert "No space left on device" in error_of(ran)
+    assert "can't be written (there is no space left)" in error_of(ran)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     assert out.read_bytes() == b"before"
+
+
+def test_a_place_that_takes_nothing_is_refused_before_any_work(run, tmp_path, monkeypatch, error_of):
+    monkeypatch.setattr("cutk.problem.task.Task.retrain", None)
+    args = ("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        assert f"--out: '{tmp_path}' can't be written to" in error_of(run(*args))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=2**10))
+    assert re.search(r"--out: expected room for 0\.\d MB, got 0\.0 MB at '.*'\. Make room, or", error_of(run(*args)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_is_interrupted_says_so(run, tmp_path, monkeypatch):
+    def stopped(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cutk.problem.task.Task.retrain", stopped)
+    ran = run("train", *MODEL[:2], "--data", "fake", *SMALL, "--recipe", "steps=1")
+    assert ran.code == 130
+    assert ran.err == "Interrupted. Nothing was written, and a training begins anew.\n"
+    assert not list(tmp_path.iterdir())

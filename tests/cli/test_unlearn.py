@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import code
+import contextlib
 import csv
 import errno
 import io
 import json
 import os
 import pickle
+import re
 import shutil
 import warnings
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 NET = """
 import torch
@@ -201,8 +206,17 @@ def test_several_methods_and_nothing_that_helps(run, case):
     ran = run(*args, "-u", "none", "-u", "cf", "-o", "cf.steps=1", "-o", "cf.lr=1e-9")
     assert ran.code == 1, ran.err
     assert ran.out.startswith(("Nothing helped", "Not repaired"))
+    assert "What may help: other methods (-u; see: cutk plugins list)" in ran.out
     assert "No model was written" in ran.out
     assert sorted(path.name for path in (case / "repaired").iterdir()) == ["report.html", "report.json", "suspects.csv"]
+
+
+def test_a_budget_in_which_nothing_fits(run, case):
+    ran = run(*given("--budget", "0.0001s"))
+    assert ran.code == 1, ran.err
+    assert ran.out.startswith("Not repaired: no method gave a model.")
+    assert "There was no time for ssd: not begun." in ran.out
+    assert "What may help: more time (--budget), other methods" in ran.out
 
 
 def test_the_limit_on_lost_accuracy_is_kept(run, case):
@@ -363,7 +377,7 @@ def test_what_is_unreadable_may_be_left_out(run, case):
     (case / "photos" / "blue" / "bad3.png").write_bytes((case / "photos" / "blue" / "bad3.png").read_bytes()[:60])
     ran = run(*given())
     assert ran.code == 2
-    assert "is damaged, or no image" in ran.err
+    assert "is damaged, or no image. Replace it, or remove it. --skip-unreadable leaves such images out." in ran.err
     assert not (case / "repaired").exists()
     ran = run(*given("--skip-unreadable"))
     assert ran.code == 0, ran.err
@@ -433,17 +447,20 @@ def put(case, **changed):
     return {"weights": "own.safetensors"}
 
 
-def torchscript(case):
+def own():
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    net.load_state_dict(weights())
+    return net
+
+
+def torchscript(file):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated
-        torch.jit.save(torch.jit.trace(net, torch.zeros(1, 3, 8, 8)), case / "own.pt")
-    return {"weights": "own.pt"}
+        torch.jit.save(torch.jit.trace(own(), torch.zeros(1, 3, 8, 8)), file)
 
 
-def pickled(case):
-    torch.save(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3)), case / "own.pt")
-    return {"weights": "own.pt"}
+def pickled(file):
+    torch.save(own(), file)
 
 
 def evil(case):
@@ -509,8 +526,6 @@ REFUSED = {
     ),
     "empty": (lambda c: put(c, **{"1.bias": None, "1.weight": None}), "holds no weights"),
     "class counts": (two, "tells 3 classes apart, and the data have 2"),
-    "TorchScript": (torchscript, "is TorchScript, which carries code of its own: expected a state dict. Convert it"),
-    "a pickled module": (pickled, "is a whole pickled module"),
     "code": (evil, "wants to run code ("),
     "code in a plain pickle": (evil_and_plain, "wants to run code ("),
     "a cut safetensors file": (cut, "is damaged, or no safetensors file"),
@@ -572,11 +587,88 @@ def test_bad_input_is_one_clear_line(run, case, what, error_of, monkeypatch):
     assert not (case / "ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")  # they are deprecated
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (torchscript, "is TorchScript, which carries code of its own"),
+        (pickled, "is a whole pickled module ('torch.nn."),
+    ],
+)
+def test_two_lines_to_paste_convert_what_carries_code(run, case, make, said):
+    make(case / "it's mine.pt")
+    ran = run(*given(weights="it's mine.pt"))
+    told, *lines = ran.err.splitlines()
+    assert ran.code == 2
+    assert said in told
+    assert told.endswith("""make one in Python, and give 'it'"'"'s mine-weights.pt' in its place:""")
+    assert len(lines) == 2
+    console = code.InteractiveConsole()
+    assert [console.push(line) for line in lines] == [False, False]  # no line waits for another
+    ran = run(*given(weights="it's mine-weights.pt"))
+    assert ran.code == 0, ran.err
+
+
 def test_the_payload_would_have_run(case):
     """So that the test above says something."""
     evil(case)
     torch.load(case / "own.pt", weights_only=False)
     assert (case / "ran").exists()
+
+
+def test_too_little_room_is_refused_before_any_work(run, case, error_of, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=2**10))
+    text = error_of(run(*given()))
+    assert (
+        text
+        == f"--out: expected room for 0.0 MB, got 0.0 MB at '{case}'. Make room, or choose another place with --out."
+    )
+    assert not list(case.glob("repaired*"))
+
+
+def test_what_is_finished_outlives_a_full_disk(run, case, monkeypatch):
+    def full(*_args, **_more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cutk.repair.writing.save_weights", full)
+        ran = run(*given())
+        assert ran.code == 2
+        assert ran.err.splitlines()[-1].endswith(
+            "can't be written (there is no space left), and nothing is there. Change that, or choose another place "
+            "with --out. What is finished is in 'repaired-unfinished': the same command, with --resume or without, "
+            "goes on from it."
+        )
+        patch.setattr("cutk.repair.keeping.write_weights", full)
+        shutil.rmtree(case / "repaired-unfinished")
+        ran = run(*given())
+        assert "Warning: ssd isn't kept in 'repaired-unfinished' (there is no space left), and is lost if" in ran.err
+        assert run(*given()).code == 2
+    assert not list(case.glob("repaired*"))
+
+
+def test_a_narrow_terminal_cuts_no_number(run, case, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*given()).out.splitlines()
+    (heading,) = (line for line in lines if "accuracy" in line and "longer" in line)
+    assert heading.split() == ["model", "accuracy", "95", "%", "labelled", "longer", "elsewhere", "time"]
+    row = lines[lines.index(heading) + 3]
+    assert re.fullmatch(r"ssd +100\.0 % +90\.4–100\.0 +0 of 4 +4 of 4 +[\d.]+ % +[\d.]+ s +taken *", row)
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_grids_clock_runs_from_its_first_point_on(run, case, monkeypatch):
+    told = []
+
+    @contextlib.contextmanager
+    def telling():
+        yield lambda *what: told.append(what)
+
+    monkeypatch.setattr("cutk.cli.progress.telling", telling)
+    assert run(*given(), "-o", "ssd.dampening=0.1,0.01").code == 0
+    of_ssd = [what for what in told if what[0].startswith("ssd")]
+    assert of_ssd[0] == ("ssd", 0, 2)
+    assert [what for what in of_ssd if what[0] == "ssd"] == [("ssd", i, 2) for i in range(3)]
 
 
 def test_no_space_leaves_nothing(run, case, error_of, monkeypatch):

@@ -251,8 +251,9 @@ IMAGES = [torch.full((3, 4, 4), i, dtype=torch.uint8) for i in range(9)]
         ),
         (0, torch.zeros(4, dtype=torch.float64), r"Sample 0 can't be read: .* got float64 \[4\]\.$"),
         (0, None, "Sample 0 can't be read: "),
-        (7, torch.zeros(3, 4, 5, dtype=torch.uint8), r"Sample 7 .* \[3, 4, 4\] of the first sample, .* give size to"),
-        (7, torch.zeros(48), "Sample 7 can't be read: "),
+        (7, torch.zeros(3, 4, 5, dtype=torch.uint8), r"Sample 7: .* \[3, 4, 4\] of the first sample, .* Give a size"),
+        (1, torch.zeros(3, 4, 5, dtype=torch.uint8), r"Sample 1: .* \[3, 4, 4\] of the first sample, .* Give a size"),
+        (7, torch.zeros(48), "Sample 7: expected the shape "),
     ],
 )
 def test_samples_that_do_not_fit_are_named(at, item, message, workers):

@@ -80,6 +80,38 @@ def test_what_would_fit_is_named(colours, net, fits):
     assert "100.0 %" in found.fits
 
 
+class Centred(Strict):
+    """Reads images however they are normalised, if some of their values are below 0."""
+
+    def forward(self, x):
+        logits = x.mean((2, 3))
+        logits[x.amin((1, 2, 3)) >= 0] = torch.tensor([5.0, 0.0, 0.0])
+        return logits + self.weight
+
+
+def test_normalisations_that_fit_as_well_are_all_named(colours):
+    found = sanity(Centred(0.5, 0.5).eval(), *colours)
+    assert found.near_chance
+    ways = found.fits.split(" or ")
+    assert len(ways) == 3
+    assert ways[0] == "--mean 0.5 --std 0.5 (100.0 %)"
+    assert all(way.endswith("(100.0 %)") for way in ways)
+    assert not any("bgr" in way or "--classes" in way for way in ways)
+
+
+class Grey(Centred):
+    """Tells by which third of a grey image is bright."""
+
+    def forward(self, x):
+        return super().forward(x.unflatten(2, (3, -1)).squeeze(1))
+
+
+def test_of_grey_images_one_number_is_named(colours):
+    x, y = colours
+    found = sanity(Grey(0.5, 0.5).eval(), x.reshape(90, 1, 24, 8), y)
+    assert found.fits.split(" or ")[:2] == ["--mean 0.5 --std 0.5 (100.0 %)", "--mean 0.485 --std 0.229 (100.0 %)"]
+
+
 class Half(Strict):
     """Reads images that are normalised otherwise, too, and takes class 2 for class 0 there."""
 

@@ -113,11 +113,26 @@ def test_damage_that_validation_shows_still_is_no_repair(before, after, status, 
     assert said(judged(learnt=before), judged(2, learnt=after))[0] == "not repaired"
 
 
+@pytest.mark.parametrize(("mistaken", "of", "enough"), [(0, 5, 9), (1, 6, 46), (2, 6, None)])
+def test_it_is_said_how_many_validation_samples_would_do(mistaken, of, enough):
+    few = Confusion(
+        classes=["cat"],
+        mistaken=proportion(mistaken, of),
+        right=proportion(of - mistaken, of),
+        others=proportion(10, 10),
+    )
+    _, text = said(judged(learnt=few), judged(50, learnt=few))
+    assert text.endswith(f"too few to tell whether the damage is gone{f': about {enough} would do' if enough else ''}.")
+    if enough:  # by SciPy
+        intervals = [binomtest(0, n).proportion_ci(method="wilson").high for n in (enough - 1, enough)]
+        assert mistaken or intervals[0] > 0.3 >= intervals[1]
+
+
 def test_few_validation_samples_exclude_nothing():
     few = Confusion(classes=["cat"], mistaken=proportion(1, 13), right=proportion(12, 13), others=proportion(47, 47))
     status, text = said(judged(learnt=few), judged(50, learnt=few))
     assert status == "in part"
-    assert "; 13 validation samples of 'cat' are too few to tell whether the damage is gone." in text
+    assert "; 13 validation samples of 'cat' are too few to tell whether the damage is gone: about 17 would do." in text
     # A trigger that was measured tells.
     works, gone = proportion(95, 100), proportion(3, 100)
     assert said(judged(learnt=few, attack=works), judged(50, learnt=few, attack=gone))[0] == "repaired"

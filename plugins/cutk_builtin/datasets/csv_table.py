@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv as tables
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,6 @@ from cutk_builtin.own_data import RECIPE, SUGGESTS
 PATHS = ("path", "file", "filename", "name", "image")
 LABELS = ("label", "class", "target")
 LONGEST_SIDE = 10_000
-MOST_BYTES = 2**30
 
 
 def rows_of(file: Path, path: str | None, label: str | None) -> list[tuple[str, str]]:
@@ -23,37 +22,67 @@ def rows_of(file: Path, path: str | None, label: str | None) -> list[tuple[str, 
     Raises:
         UsageError: if the file isn't there, or lacks one of the columns.
     """
-    # Pipes and devices are no regular files: they could go on for ever.
-    if not file.is_file():
-        raise cutk.UsageError(f"'{file}' is not there, or no file: expected a table with a path and a label column.")
+    rows = cutk.read_table(file, "a table with a path and a label column")
+    heads = [cell.strip().lower() for cell in rows[0]] if rows else []
+
+    def place(names: Sequence[str]) -> int | None:
+        return next((heads.index(name) for name in names if name in heads), None)
+
+    known = {"path": [path.lower()] if path else PATHS, "label": [label.lower()] if label else LABELS}
+    columns = [column for names in known.values() if (column := place(names)) is not None]
+    for what, names in known.items():
+        if place(names) is None:
+            got = ", ".join(repr(cell.strip()) for cell in rows[0][:10]) if rows else "nothing"
+            called = f"{' or '.join(map(repr, names))} (-o csv.{what}=NAME names another)"
+            advice, lines = about_features(file, rows, columns) if what == "path" else ("", ())
+            raise cutk.UsageError(f"'{file}': expected a column of {what}s, called {called}, got {got}.{advice}", lines)
+    if len(rows) < 2:
+        raise cutk.UsageError(f"'{file}': expected a line for each image, got none.")
+    short = next((i for i, row in enumerate(rows) if len(row) <= max(columns)), None)
+    if short is not None:
+        raise cutk.UsageError(f"'{file}': expected the same columns in every line, got fewer in entry {short}.")
+    found = [(row[columns[0]].strip(), row[columns[1]].strip()) for row in rows[1:]]
+    if strange := next((label for _, label in found if not is_text(label)), None):
+        raise cutk.UsageError(
+            f"'{file}': expected text in UTF-8 or UTF-16, got the label {strange!a}. Save it as UTF-8."
+        )
+    return found
+
+
+def is_text(text: str) -> bool:
+    """Say whether ``text`` is free of bytes that stand for themselves, as what is no UTF-8 is read."""
+    return not any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def is_number(text: str) -> bool:
+    """Say whether ``text`` is a number."""
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ValueError(f"expected at most {MOST_BYTES} bytes")
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = [row for row in tables.reader(lines) if any(cell.strip() for cell in row)]
-        heads = [cell.strip().lower() for cell in rows[0]] if rows else []
-        columns = []
-        for what, names in (
-            ("path", [path.lower()] if path else PATHS),
-            ("label", [label.lower()] if label else LABELS),
-        ):
-            place = next((heads.index(name) for name in names if name in heads), -1)
-            if place < 0:
-                raise ValueError(
-                    f"expected a column of {what}s, called {' or '.join(map(repr, names))}, got "
-                    f"{', '.join(map(repr, heads[:10])) or 'nothing'}"
-                )
-            columns.append(place)
-        if len(rows) < 2:
-            raise ValueError("expected a line for each image, got none")
-        short = next((i for i, row in enumerate(rows) if len(row) <= max(columns)), None)
-        if short is not None:
-            raise ValueError(f"expected the same columns in every line, got fewer in entry {short}")
-    except OSError as error:
-        raise cutk.UsageError(f"'{file}' can't be read: {error.strerror or error}.") from error
-    except (ValueError, tables.Error) as error:
-        raise cutk.UsageError(f"'{file}': {' '.join(str(error).split())}.") from error
-    return [(row[columns[0]].strip(), row[columns[1]].strip()) for row in rows[1:]]
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def about_features(file: Path, rows: list[list[str]], labels: list[int]) -> tuple[str, tuple[str, ...]]:
+    """Return advice on a table that has no paths, and lines of code that follow it; none if it isn't one of features.
+
+    ``labels`` holds the place of the column of labels, if there is one.
+    """
+    some, width = rows[1:100], min(map(len, rows), default=0)
+    numeric = {i: all(is_number(row[i]) for row in some) for i in range(width) if i not in labels}
+    if not some or sum(numeric.values()) < max(1, len(numeric) / 2):
+        return "", ()
+    held = " That is a table of features: they are given as arrays:FILE, an .npz file of features and labels."
+    if not all(numeric.values()) or not labels or labels[0] >= width:
+        return f"{held} Make numbers of what is text.", ()
+    made, (at,) = f"{file.stem}.npz", labels
+    kind = "int" if all(row[at].strip().isdecimal() for row in some) else "str"
+    return f"{held} These lines of Python make {made} of it:", (
+        f"import cutk, numpy; table = numpy.array(cutk.read_table({str(file)!r})[1:])",
+        f"names, labels = numpy.unique(table[:, {at}].astype({kind}), return_inverse=True)",
+        f"features = numpy.delete(table, {at}, 1).astype('float32')",
+        f"numpy.savez({made!r}, features=features, labels=labels, classes=names)",
+    )
 
 
 def classes_in(labels: list[str]) -> tuple[str, ...]:
@@ -67,8 +96,9 @@ def classes_in(labels: list[str]) -> tuple[str, ...]:
 class CsvTable(cutk.Dataset):
     """Your own images, listed in a .csv file with a path and a label column.
 
-    Paths are relative to the table's folder. Labels are names of classes, which count in alphabetical order, or their
-    numbers from 0 up. Images are turned as their EXIF data say, and laid on white where they are transparent.
+    Columns are separated by commas, semicolons or tabs. Paths are relative to the table's folder. Labels are names of
+    classes, which count in alphabetical order, or their numbers from 0 up. Images are turned as their EXIF data say,
+    and laid on white where they are transparent.
     """
 
     name = "csv"
@@ -103,7 +133,7 @@ class CsvTable(cutk.Dataset):
         if missing := [name for name, _ in rows if not (file.parent / name).is_file()]:
             raise cutk.UsageError(
                 f"'{file}': {len(missing)} of {len(rows)} images are not there, '{missing[0]}' for one: expected them "
-                f"relative to '{file.parent}'."
+                f"relative to '{file.parent}'{'' if is_text(missing[0]) else ', and their names in UTF-8 or UTF-16'}."
             )
         classes = classes_in([label for _, label in rows])
         places = {name: index for index, name in enumerate(classes)}

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import code
+import csv
+
 import pytest
 import torch
 from PIL import Image
 
 import cutk
+from cutk_builtin.datasets.arrays import Arrays
 from cutk_builtin.datasets.csv_table import CsvTable
 
 
@@ -57,6 +61,71 @@ def test_columns_may_be_called_otherwise(table):
     with pytest.raises(cutk.UsageError, match="expected a column of paths, called 'path' or 'file'"):
         given(file)
     assert len(given(file, path="picture", label="Animal")) == 9
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_it_is_read_as_spreadsheets_write_it(table, separator, encoding):
+    # Two columns more, one of which holds what separates others' columns.
+    rows = [(name, label, 'a "b", c; d', "é") for name, label in ROWS]
+    file = table(ROWS)
+    with file.open("w", encoding=encoding, newline="") as opened:
+        csv.writer(opened, delimiter=separator).writerows([("path", "label", "remark", "by"), *rows, (), ("",) * 4])
+    assert given(file).names == tuple(name for name, _ in ROWS)
+    assert given(file).labels.tolist() == [int(label == "dog") for _, label in ROWS]
+
+
+def test_a_row_that_lacks_columns_leaves_the_separator_alone(table):
+    file = table(ROWS)
+    file.write_text(
+        "path;label;by\n" + "".join(f"{name};{label}{';x' * (i % 2)}\n" for i, (name, label) in enumerate(ROWS))
+    )
+    assert given(file).names == tuple(name for name, _ in ROWS)
+
+
+def test_what_is_no_unicode_is_told_apart(table):
+    file = table([("a.png", "x"), ("b.png", "y")])
+    file.write_bytes("path;label\na.png;Käse\nb.png;y\n".encode("latin-1"))
+    with pytest.raises(
+        cutk.UsageError, match=r"expected text in UTF-8 or UTF-16, got the label 'K\\udce4se'. Save it as UTF-8"
+    ):
+        given(file)
+
+
+@pytest.mark.parametrize("label", ["Class", "kind"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_table_of_features_is_sent_to_arrays(tmp_path, monkeypatch, separator, label):
+    monkeypatch.chdir(tmp_path)
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    labels = (
+        ["10" if i % 4 else "9" for i in range(40)]
+        if label == "Class"
+        else ["bad" if i % 4 else "good" for i in range(40)]
+    )
+    with open("fraud's.csv", "w", newline="") as opened:
+        writer = csv.writer(opened, delimiter=separator)
+        writer.writerow(["amount", label, "hour", "age"])
+        writer.writerows(
+            [float(a), given_as, float(b), float(c)] for (a, b, c), given_as in zip(x, labels, strict=True)
+        )
+    with pytest.raises(
+        cutk.UsageError, match=r"expected a column of paths.* arrays:FILE.* These lines of Python"
+    ) as error:
+        CsvTable(CsvTable.Options(file="fraud's.csv", label=label)).given()
+    console = code.InteractiveConsole()
+    assert not any(map(console.push, error.value.to_paste))  # no line waits for another
+    found = Arrays(Arrays.Options(file="fraud's.npz")).given()
+    assert found.classes == (("9", "10") if label == "Class" else ("bad", "good"))
+    assert [found.classes[i] for i in found.labels] == labels
+    assert torch.allclose(found.content.x, x, atol=1e-6)
+
+
+def test_features_that_are_texts_in_part_have_to_become_numbers(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("amount,label,shop\n" + "1.5,0,grocer\n" * 9)
+    with pytest.raises(cutk.UsageError, match=r"arrays:FILE.* Make numbers of what is text") as error:
+        CsvTable(CsvTable.Options(file=file)).given()
+    assert not error.value.to_paste
 
 
 @pytest.mark.parametrize(
