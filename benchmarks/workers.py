@@ -24,7 +24,10 @@ from cutk.machine import describe_machine, processors
 
 CORES = processors()
 DIGITS = ("-u", "ssd", "--seeds", "1")
-SWEEP = (*("-u", "ssd", "-u", "cf", "-u", "scrub", "-u", "badt", "-u", "rewod"), "--alpha", "0.1,0.5,1", "--seeds", "3", "--threads", "1")
+SWEEP = (
+    *("-u", "ssd", "-u", "cf", "-u", "scrub", "-u", "badt", "-u", "rewod"),
+    *("--alpha", "0.1,0.5,1", "--seeds", "3", "--threads", "1"),
+)
 # As large as CIFAR-10's images and network, for some steps: what a step takes decides how many threads pay.
 LARGE = (
     *("-d", "fake", "-o", "fake.samples=1000", "-o", "fake.channels=3", "-o", "fake.size=32", "-m", "badnet"),
