@@ -187,6 +187,13 @@ _MALFORMED = (
 )
 
 
+def _remove_empty(folder: Path) -> None:
+    """Remove what is empty of a tree of folders."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):  # there is something in it
+            os.rmdir(place)
+
+
 def _unreadable(expected: Path) -> Path | None:
     """Return the first on the way to ``expected``, or within it, that is there and may not be read."""
     # As who runs this, which needn't be who started it.
@@ -259,9 +266,14 @@ class Splits:
             expected: the file or folder that should be there.
             download: whether the files may be fetched.
         """
+        missing = [
+            place for place in (expected, *expected.parents) if not os.path.exists(place)
+        ]  # quiet where none may look
         try:
             yield
         except _MALFORMED as error:
+            for place in missing[-1:]:
+                _remove_empty(place)  # what was made for files that never came
             if barred := _unreadable(expected):
                 advice = (
                     f"cannot be read: permission to read '{barred}' is denied. "

@@ -202,6 +202,29 @@ def refused(error, root, expected, download=False):
     return str(raised.value)
 
 
+def fetching(root, expected, *files):
+    """A download that makes folders and some files, and then fails."""
+    with Splits.reading("X", root, expected, download=True):
+        expected.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            file.write_text("what came before the network went")
+        raise OSError("no network")
+
+
+def test_a_failed_download_leaves_no_empty_folder(tmp_path):
+    root = tmp_path / "new" / "data"
+    (tmp_path / "kept").mkdir()  # was there before
+    with pytest.raises(cutk.UsageError):
+        fetching(root, root / "x" / "raw")
+    assert [place.name for place in tmp_path.iterdir()] == ["kept"]
+    with pytest.raises(cutk.UsageError):
+        fetching(root, root / "x" / "raw", root / "x" / "half")
+    assert [place.name for place in (root / "x").iterdir()] == ["half"]
+    with pytest.raises(cutk.UsageError):
+        fetching(tmp_path, tmp_path / "kept")
+    assert (tmp_path / "kept").is_dir()
+
+
 @pytest.mark.parametrize(
     "error", [OSError("no\nfile"), KeyError("x"), ValueError("short"), EOFError(), AssertionError(), MemoryError()]
 )
