@@ -27,6 +27,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -237,6 +238,19 @@ def reap():
     return ended
 
 
+def stop_listening():
+    """Close the sockets at which the parent listens, which a worker that isn't forked doesn't have.
+
+    With one of its own, a worker whose parent is killed before it answers waits for the answer for ever.
+    """
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            end = socket.socket(fileno=int(number))
+            if end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                end.close()
+            end.detach()
+
+
 def main():
     import torch
 
@@ -249,6 +263,13 @@ def main():
     import cutk_builtin.executors.processes as processes
 
     processes.get_context = lambda _: get_context("fork")
+    begin = processes._begin
+
+    def alone(*given):
+        stop_listening()
+        begin(*given)
+
+    processes._begin = alone
     # Looking for functions that components replace takes most of the time of so small a study, and isn't tested here.
     guard.owners = lambda _: iter(())
     # Workers outlive a study that is killed, and nobody else might wait for them.
