@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from cutk.machine import processors
 
@@ -55,6 +54,8 @@ class Turns:
     """
 
     def __init__(self, folder: Path) -> None:
+        from filelock import FileLock  # here, since few processes take turns, and all would wait for it
+
         self._now, self._next = (FileLock(folder / name, mode=0o600, thread_local=False) for name in ("now", "next"))
         self._folder = folder
         self._one = threading.Lock()
@@ -77,6 +78,8 @@ class Turns:
 
     def _before_step(self) -> None:
         """Wait until it is this process's turn."""
+        from filelock import Timeout
+
         if not self._one.acquire(blocking=False):
             return  # another thread of this process waits for it
         try:

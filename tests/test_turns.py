@@ -110,7 +110,7 @@ def test_whoever_waits_for_a_stopped_process_goes_on_and_does_not_ask_at_every_s
         began = time.monotonic()
         before_step()
         assert 0.2 <= time.monotonic() - began < 10
-        monkeypatch.setattr(module.FileLock, "acquire", lambda *_, **__: pytest.fail("asked again"))
+        monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: pytest.fail("asked again"))
         before_step()
         monkeypatch.undo()
     assert "beside other studies" in caplog.text
