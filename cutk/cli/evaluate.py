@@ -161,11 +161,12 @@ def _evaluated(
 def _as_trained(splits: Splits, options: dict[str, Any], note: dict[str, Any]) -> Splits:
     """Return data as they reach the model: what was said to the command or noted with the weights, bench's way else."""
     from cutk.data.given import Given
+    from cutk.repair.inputs import channels_in_order
 
     def prepared(samples: Samples) -> Samples:
         given = ordered(Given.of_samples(samples), options, note)
         content: Samples = given.content  # type: ignore[assignment]
-        return content.changed(x=content.x.flip(1)) if options["channels"] == "bgr" else content
+        return channels_in_order(content, options["channels"] == "bgr")
 
     held_out = None if splits.validation is None else prepared(splits.validation)
     train = prepared(splits.train)

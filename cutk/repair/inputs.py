@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
     Dataset = SupportsLenAndGetItem[Any]
 
-__all__ = ["Adapted", "bad_indices", "given_by", "reinitialised", "require_logits", "set_of", "shape_of"]
+__all__ = [
+    "Adapted",
+    "bad_indices",
+    "channels_in_order",
+    "given_by",
+    "reinitialised",
+    "require_logits",
+    "set_of",
+    "shape_of",
+]
 
 # Labels that a dataset lists are compared with so many of those that it gives with its samples.
 _COMPARED = 4
@@ -201,6 +210,11 @@ class _Reversed:
         return torch.flip(torch.as_tensor(self.dataset[index]), (0,))
 
 
+def channels_in_order(samples: Samples, bgr: bool) -> Samples:
+    """Return samples whose images, with ``bgr``, have their channels the other way round; others have none."""
+    return samples.changed(x=samples.x.flip(1)) if bgr and samples.form == "images" else samples
+
+
 def set_of(
     given: Given,
     normalisation: Normalisation | None,
@@ -218,9 +232,7 @@ def set_of(
     """
     content = given.content
     if isinstance(content, Samples):
-        samples = content.changed(labels=given.labels.clone())
-        if bgr and samples.form == "images":
-            samples = samples.changed(x=samples.x.flip(1))
+        samples = channels_in_order(content.changed(labels=given.labels.clone()), bgr)
         plain = normalisation or given.normalisation or _plain(samples.form, samples.shape[0])
         return ResidentTrainSet(samples, plain, augmentation, device=device)
     source: Any = _Reversed(content) if bgr else content
