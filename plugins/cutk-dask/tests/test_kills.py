@@ -94,6 +94,9 @@ def test_workers_that_are_killed_at_many_moments_change_nothing(bench, workers, 
             found = bench(f"dask:{workers.address}", options=options, runs=f"runs-{turn}", **MORE)
         assert found.failures == []
         assert records(found.records) == records(alone.records)
+        # A worker that was killed between the writing of a run and its move leaves what the next command clears away.
+        again = bench(runs=f"runs-{turn}", **MORE)
+        assert again.records == found.records  # down to seconds: nothing was computed
         assert weights(Path(f"runs-{turn}")) == weights(tmp_path / "alone")
         killed, turn = killed + killer.killed, turn + 1
 
