@@ -57,7 +57,7 @@ def test_the_wheel_holds_core_built_ins_and_data(built):
     for data in ("digits", "breast_cancer"):
         assert any(name.endswith(f"licenses/plugins/cutk_builtin/datasets/{data}.LICENSE.md") for name in names)
     entry_points = zipfile.ZipFile(built[0]).read(f"cutk-{cutk.__version__}.dist-info/entry_points.txt").decode()
-    assert "cutk = cutk.cli:main" in entry_points
+    assert "cutk = cutk.__main__:run" in entry_points
     assert "ssd = cutk_builtin.unlearners.ssd" in entry_points
 
 

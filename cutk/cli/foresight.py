@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import gc
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cutk.errors import Caught
-from cutk.run.cells import Cell
+from cutk.run.cells import Cell, Training
 from cutk.run.observer import Observer
 
 if TYPE_CHECKING:
     from cutk.report.estimate import CellCost
+    from cutk.run.records import Run
     from cutk.run.study import Study
 
 __all__ = ["Foresight", "remark_if_long"]
 
 # Seconds from which on a run is long.
 LIMIT = 3600.0
+# Seconds of a training elsewhere that tell how long a pass takes there.
+WATCHED = 5.0
 # Of so many seeds and manipulations it is looked up what is there already: to know a cell's name takes its data.
 LOOKED_UP = 20
 
@@ -55,10 +60,15 @@ def _stored(study: Study, costs: dict[Cell, CellCost]) -> list[CellCost]:
     return found
 
 
-def remark_if_long(study: Study) -> str:
+def remark_if_long(study: Study, seconds: Callable[[Cell], float] | None = None, workers: int = 1) -> str:
     """Say that a study takes more than an hour, and what would make it short; nothing if it doesn't.
 
     Quick where it doesn't: some training steps on a few samples show it.
+
+    Args:
+        study: what is to be run.
+        seconds: how long a pass over a cell's training data takes, where workers elsewhere have shown it.
+        workers: how many share the cells.
     """
     from cutk.report.dry_run import duration
     from cutk.report.estimate import seconds_per_pass, total
@@ -67,7 +77,9 @@ def remark_if_long(study: Study) -> str:
     each_seed, untold = total(list(costs.values()))
     passes, each = each_seed * seeds, 0.0
     with Caught():
-        each = seconds_per_pass(study, next(iter(costs)), enough=LIMIT / passes) if passes else 0.0
+        if passes:
+            cell = next(iter(costs))
+            each = seconds(cell) / workers if seconds else seconds_per_pass(study, cell, enough=LIMIT / passes)
     if each * passes <= LIMIT:
         return ""
     there = _stored(study, costs)
@@ -76,15 +88,22 @@ def remark_if_long(study: Study) -> str:
         return ""
     to_do = len(costs) * seeds - len(there)
     how_long = f"{'more than' if untold else 'about'} {duration(each * passes)}"
+    where = "here, as far as a quick measurement tells"
+    if seconds:
+        where = f"on {workers} worker{'s' * (workers > 1)}, as far as a training tells"
     return (
-        f"This takes {how_long} here, as far as a quick measurement tells: {to_do} cell{'s' * (to_do > 1)}, "
+        f"This takes {how_long} {where}: {to_do} cell{'s' * (to_do > 1)}, "
         f"{passes:.0f} passes over the training data. Shorter: {', '.join(_shorter(study))}. --dry-run lists the "
         "cells; Ctrl-C stops, and what is finished is kept."
     )
 
 
 class Foresight(Observer):
-    """Warns of a run of hours once there is something to compute: a study whose cells are all there isn't timed."""
+    """Warns of a run of hours once there is something to compute: a study whose cells are all there isn't timed.
+
+    Where others compute, this machine's pace says nothing, and to measure it would be in their way: there the first
+    training is watched.
+    """
 
     name = "foresight"
     study: Study | None = None
@@ -92,13 +111,48 @@ class Foresight(Observer):
     def __init__(self, observer: Observer) -> None:
         super().__init__()
         self._observer = observer
+        self._running: set[Cell] = set()
+        self._workers = 0
+        self._began: dict[Cell, tuple[float, int]] = {}
 
     def cell_started(self, cell: Cell) -> None:
         """Say so before the first one, and let garbage be collected, of which runs that are read leave none."""
         gc.enable()
-        study, self.study = self.study, None
-        if study is not None and (remark := remark_if_long(study)):
+        self._running.add(cell)
+        self._workers = max(self._workers, len(self._running))
+        study = self.study
+        if study is not None and study.setup.executor.entry.component.here:  # type: ignore[attr-defined]
+            self._say(remark_if_long(study))
+
+    def progress(self, cell: Cell, done: int, total: int) -> None:
+        """Say so as soon as a training elsewhere has shown its pace."""
+        study, now = self.study, time.monotonic()
+        if study is None or not isinstance(cell, Training):
+            return
+        began, before = self._began.setdefault(cell, (now, done))  # the first step has to set things up
+        if done == before or (now - began < WATCHED and done < total):
+            return
+        step = (now - began) / (done - before)
+        # To say it well takes the data, which a study of minutes that others compute needn't open here.
+        most = max(len(unlearner.points) for unlearner in study.setup.unlearners)
+        if step * total * most * len(study.cells) / self._workers <= LIMIT:
+            self.study = None
+            return
+        batch = study.worker.recipe.options.batch_size
+        self._say(remark_if_long(study, lambda one: step * study.sizes(one).train / batch, self._workers))
+
+    def _say(self, remark: str) -> None:
+        self.study = None  # once
+        if remark:
             self._observer.warning(remark)
+
+    def cell_finished(self, cell: Cell, run: Run, read: bool) -> None:
+        """Count who is at work."""
+        self._running.discard(cell)
+
+    def cell_failed(self, cell: Cell, reason: str) -> None:
+        """Count who is at work."""
+        self._running.discard(cell)
 
 
 def _shorter(study: Study) -> list[str]:

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from cutk.cli.foresight import remark_if_long
+from cutk.cli.foresight import Foresight, remark_if_long
+from cutk.run.cells import Training, Unlearning
+from cutk.run.observer import Observer
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -83,3 +85,60 @@ def test_a_broken_model_is_left_to_its_cells(study, monkeypatch):
 
     monkeypatch.setattr("cutk.report.estimate.synchronise", fail)
     assert remark_if_long(broken) == ""
+
+
+class Hearing(Observer):
+    name = "hearing"
+
+    def __init__(self):
+        super().__init__()
+        self.said = []
+
+    def warning(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def watched(study, monkeypatch):
+    """Watch two workers elsewhere, at a training each, of which a step takes so long."""
+
+    def go(seconds, started=True, **over):
+        clock, hearing = [100.0], Hearing()
+        monkeypatch.setattr("cutk.cli.foresight.time.monotonic", lambda: clock[0])
+        foresight = Foresight(hearing)
+        foresight.study = study(executor="processes:2", recipe={"steps": 100, "batch_size": 32}, **over)
+        cells = [Training("badnet", 0, role) for role in ("original", "gold")]
+        if not started:
+            cells = [Unlearning("badnet", 0, "ssd", alpha) for alpha in (0.5, 1.0)]
+        for cell in cells:
+            foresight.cell_started(cell)
+        for done in range(1, 100):
+            clock[0] += seconds
+            for cell in cells:
+                foresight.progress(cell, done, 100)
+        return hearing.said
+
+    return go
+
+
+def test_where_others_compute_a_training_tells_how_long_it_takes(watched, study, monkeypatch):
+    def measured(*_, **__):
+        raise AssertionError("it was measured here")
+
+    monkeypatch.setattr("cutk.report.estimate.timed_pass", measured)
+    (said,) = watched(600.0, seeds=2)
+    assert re.match(
+        r"This takes about [\d.]+ (h|days) on 2 workers, as far as a training tells: 8 cells, \d+ passes", said
+    )
+    assert watched(600.0, started=False, seeds=2) == []  # how much of a method is done says less
+    # Twice 2 trainings of 100 steps are the least: what they take, shared by two.
+    hours = float(re.search(r"([\d.]+) (h|days)", said)[1]) * (24 if " days " in said[:30] else 1)
+    assert hours > 2 * 2 * 100 * 600 / 3600 / 2
+
+
+def test_a_short_run_elsewhere_opens_no_data_here(watched, monkeypatch):
+    def opened(*_):
+        raise AssertionError("it was opened here")
+
+    monkeypatch.setattr("cutk.run.study.Study.sizes", opened)
+    assert watched(0.01, seeds=2) == []

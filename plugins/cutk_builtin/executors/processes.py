@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -122,11 +123,19 @@ _mouth: _Mouth | None = None
 def _begin(address: Any, key: bytes) -> None:
     """Prepare a worker process."""
     global _mouth
+    # What is in its memory needn't be taken apart, which takes a while. The first one registered is done last.
+    atexit.register(_leave)
     # The study's process decides what an interrupt means. What is printed here is no result.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     _mouth = _Mouth(address, key)
+
+
+def _leave() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _do(function: Callable[..., Any], job: Any) -> Any:
@@ -200,8 +209,9 @@ class Workers:
         self._closed = True
         if kill:
             self._ear.kill()
-        for pool in self._all:
-            pool.shutdown(wait=True, cancel_futures=True)
+        for wait in (False, True):  # all are told before any is waited for
+            for pool in self._all:
+                pool.shutdown(wait=wait, cancel_futures=True)
 
 
 class Processes(cutk.Executor):
