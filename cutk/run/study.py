@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import logging
 import time
@@ -24,6 +23,7 @@ from cutk.run.files import Damaged
 from cutk.run.jobs import Failed, Job, Lacking, adopt, work
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
+from cutk.run.ready import Ready
 from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
 from cutk.run.setup import Setup
 from cutk.run.store import Parcel, Store
@@ -113,7 +113,7 @@ class Study:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """All cells of the plan, in the order in which they are started."""
+        """All cells of the plan, in the order in which one worker starts them."""
         cells: list[Cell] = []
         unlearners, alphas = self.setup.unlearners, dict.fromkeys(self.setup.plan.alphas)
         for manipulation in self.setup.manipulations:
@@ -173,16 +173,18 @@ class Study:
         return self._results(came_of)
 
     def _outcomes(self, executor: Executor, pool: Pool) -> Iterator[tuple[Cell, Done | Failed]]:
-        """Start each cell as soon as what it needs is there, in their order, and yield what came of each."""
+        """Start each cell as soon as what it needs is there, and yield what came of each."""
         # Workers elsewhere use as many threads as this process would, for the same last bits.
         plan = self.setup.plan.model_copy(update={"threads": self.worker.environment.threads})
         runs = self.store.root if executor.sees_runs else None
         job = Job(plan, tuple(self.inline), runs, self.setup.providers(), self.cells[0], log_level=level())
         adopt(self.worker, job)
-        ready = [position for position, cell in enumerate(self.cells) if cell.needs is None]
+        ready = Ready(self.cells, by_duration=pool.slots > 1)
         dependents: dict[Cell, list[int]] = {}
         for position, cell in enumerate(self.cells):
-            if cell.needs is not None:
+            if cell.needs is None:
+                ready.add(position)
+            else:
                 dependents.setdefault(cell.needs, []).append(position)
         running: dict[Future[Done | Failed | Lacking], Cell] = {}
         # Waiting for any of many futures takes time for each of them, whichever it is that ends.
@@ -195,7 +197,7 @@ class Study:
 
         while ready or running:
             while ready and len(running) < pool.slots:
-                cell = self.cells[heapq.heappop(ready)]
+                cell = self.cells[ready.pop()]
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
                 submit(job._replace(cell=cell))
             future = _next(ended)
@@ -211,10 +213,12 @@ class Study:
                 outcome = Failed(caught.reason, caught.traceback)
             if not (executor.here and isinstance(outcome, Done) and outcome.read):  # which was there a moment ago
                 outcome = self._kept(outcome)
+            if isinstance(outcome, Done) and not outcome.read:
+                ready.took(cell, sum(attempt.seconds or 0.0 for attempt in outcome.run.attempts))
             yield cell, outcome
             for position in dependents.pop(cell, ()):
                 if isinstance(outcome, Done):
-                    heapq.heappush(ready, position)
+                    ready.add(position)
                 else:
                     yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
 
