@@ -11,6 +11,7 @@ from cutk.run.plan import Plan, layer, read_preset
 from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
+from cutk_builtin.unlearners.scrub import SLOWER
 
 REGISTRY = load_registry({"CUTK_PLUGINS": ""})
 PRESETS = sorted(set(REGISTRY.presets) - {"default", "unlearn"})
@@ -120,7 +121,8 @@ def test_the_papers_poisonings_are_what_appendix_a_and_table_2_say(name, steps, 
     assert (points["cf"][0].steps, points["badt"][0].steps) == (1000, 1000)
     for scrub in (points["scrub"], points["scrub:step"]):
         assert [p.distillation_weight for p in scrub] == [0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
-        assert {(p.steps, p.forget_steps, p.lr, p.temperature) for p in scrub} == {(1000, 200, 0.0025, 4.0)}
+        assert {(p.steps, p.forget_steps, p.lr, p.temperature) for p in scrub} == {(1000, 200, None, 4.0)}
+        assert recipe.lr / SLOWER == 0.0025
 
 
 @pytest.mark.parametrize("name", PRESETS)
