@@ -24,7 +24,7 @@ SOAK_SEED ?= 1
 soak: $(VENV)/.soaking
 	mkdir -p .cache/fuzz
 	cd .cache && OMP_NUM_THREADS=1 ../$(BIN)/python ../tests/inputs/fuzz.py fuzz -max_total_time=$(SOAK_SECONDS) -timeout=60
-	OMP_NUM_THREADS=1 CUTK_SOAK=$(SOAK_SEED) $(BIN)/python -m pytest tests/resilience tests/inputs
+	OMP_NUM_THREADS=1 CUTK_SOAK=$(SOAK_SEED) $(BIN)/python -m pytest tests/resilience tests/inputs tests/test_dask.py
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -64,7 +64,9 @@ def unpickled(file: Path) -> Any:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.namelist()
-        except zipfile.BadZipFile:
+        except OSError:
+            raise
+        except Exception:  # of damage, for which there are many kinds of errors; torch says of it what it can
             members = []
         if any(name.endswith("constants.pkl") or "/code/" in name for name in members):
             what = "is TorchScript, which carries code of its own"
@@ -142,7 +144,7 @@ def _wanted(file: Path) -> _Wanted:
                 content = archive.read(member)
         else:
             content = file.read_bytes()
-    except (OSError, StopIteration, zipfile.BadZipFile):
+    except Exception:  # as above, and no such member
         return _Wanted([])
     found: list[str] = []
     texts: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -195,10 +196,28 @@ def _stored():
     return [_saved(np.savez, **arrays), _saved(np.savez_compressed, **arrays)]
 
 
+def _unsuffixed():
+    """Return an archive with a file of labels that isn't called .npy, of which NumPy gives the bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("labels", b"0\n1\n2\n" * 4)
+    return file.getvalue()
+
+
 def _checkpoint_bytes(legacy=False):
     file = io.BytesIO()
     torch.save({"state_dict": {"weight": torch.zeros(2, 2)}}, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
+
+
+def _misnamed():
+    """Return a checkpoint in whose archive a member's name is said to be UTF-8, and isn't."""
+    content = bytearray(_checkpoint_bytes())
+    name = content.rfind(b"data.pkl")  # in the list of all members, at the end
+    entry = content.rfind(b"PK\x01\x02", 0, name)
+    content[entry + 9] |= 0x08
+    content[name] = 0x99
+    return bytes(content)
 
 
 def seeds():
@@ -241,13 +260,13 @@ def seeds():
             _saved(np.save, np.array(["a", "b", "c"] * 4)),
             NO_CHARACTER,
         ],
-        "labels.npz": [_saved(np.savez, labels=np.arange(12) % 3), *_stored()],
-        "arrays.npz": _stored(),
+        "labels.npz": [_saved(np.savez, labels=np.arange(12) % 3), *_stored(), _unsuffixed()],
+        "arrays.npz": [*_stored(), _unsuffixed()],
         "arrays.safetensors": [save(tensors), save(tensors, {"classes": '["a", "b", "c"]'})],
         "record": [whole],
         "forged": [b"{" + b"\n" + whole.removeprefix(b"{\n")],
         "weights": [save(tensors)],
-        "checkpoint.pt": [_checkpoint_bytes(), _checkpoint_bytes(legacy=True)],
+        "checkpoint.pt": [_checkpoint_bytes(), _checkpoint_bytes(legacy=True), _misnamed()],
         "checkpoint.safetensors": [save(tensors), save(tensors, {"cutk": '{"classes": ["a"]}'})],
         "table": [b"path,label\na.png,cat\nb.png,dog\n"],
     }

@@ -73,7 +73,9 @@ def _read_json(text: str, key: str | None) -> Given:
     return Given(content)
 
 
-def _flat(array: np.ndarray, what: str) -> list[Any]:
+def _flat(array: np.ndarray | bytes, what: str) -> list[Any]:
+    if not isinstance(array, np.ndarray):  # a file in the archive that isn't called .npy
+        raise ValueError(f"{what}: expected an array in NumPy's format")
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         raise ValueError(f"{what}: expected whole numbers or texts [N], got {array.dtype} {list(array.shape)}")
     values: list[Any] = array.tolist()
@@ -92,7 +94,7 @@ def _read_npz(file: Path, key: str | None) -> Given:
         if wanted not in content.files:
             raise ValueError(f"expected one array of labels, or the option key, got {', '.join(content.files)}")
         samples = None if whose is None else _flat(content[whose], whose)
-        return Given(_flat(content[wanted], wanted), samples)
+        return Given(_flat(content[wanted], str(wanted)), samples)
 
 
 def read(file: Path, key: str | None = None) -> Given:
