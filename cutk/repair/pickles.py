@@ -60,17 +60,9 @@ def unpickled(file: Path) -> Any:
     Raises:
         UsageError: names what code it wants to run, or gives the lines that make a state dict of it.
     """
-    if zipfile.is_zipfile(file):
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = archive.namelist()
-        except OSError:
-            raise
-        except Exception:  # of damage, for which there are many kinds of errors; torch says of it what it can
-            members = []
-        if any(name.endswith("constants.pkl") or "/code/" in name for name in members):
-            what = "is TorchScript, which carries code of its own"
-            raise _convertible(file, what, "model = torch.jit.load({}, 'cpu')", "model.state_dict()")
+    if any(name.endswith("constants.pkl") or "/code/" in name for name in _members(file)):
+        what = "is TorchScript, which carries code of its own"
+        raise _convertible(file, what, "model = torch.jit.load({}, 'cpu')", "model.state_dict()")
     try:
         with warnings.catch_warnings(), _records_allowed():
             warnings.simplefilter("ignore")  # of another protocol of pickle, say: what can't be read is refused
@@ -95,6 +87,19 @@ def unpickled(file: Path) -> Any:
         raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
     except Exception as error:  # readers of damaged files don't agree on what they raise
         raise UsageError(f"'{file}' is damaged, or no state dict ({_shortly(error)}).") from None
+
+
+def _members(file: Path) -> list[str]:
+    """Return the names in an archive; none of what is no archive, or damaged."""
+    try:
+        if not zipfile.is_zipfile(file):
+            return []
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist()
+    except OSError:
+        raise
+    except Exception:  # of damage, for which there are many kinds of errors; torch says of it what it can
+        return []
 
 
 def _convertible(file: Path, what: str, load: str, saved: str) -> UsageError:

@@ -220,6 +220,13 @@ def _misnamed():
     return bytes(content)
 
 
+def _spanning():
+    """Return a checkpoint whose archive is said to go on in others."""
+    content = bytearray(_checkpoint_bytes())
+    content[content.rindex(b"PK\x06\x07") + 16] = 7
+    return bytes(content)
+
+
 def seeds():
     """Return for each parser what it takes, to begin with."""
     from safetensors.torch import save
@@ -266,7 +273,7 @@ def seeds():
         "record": [whole],
         "forged": [b"{" + b"\n" + whole.removeprefix(b"{\n")],
         "weights": [save(tensors)],
-        "checkpoint.pt": [_checkpoint_bytes(), _checkpoint_bytes(legacy=True), _misnamed()],
+        "checkpoint.pt": [_checkpoint_bytes(), _checkpoint_bytes(legacy=True), _misnamed(), _spanning()],
         "checkpoint.safetensors": [save(tensors), save(tensors, {"cutk": '{"classes": ["a"]}'})],
         "table": [b"path,label\na.png,cat\nb.png,dog\n"],
     }
