@@ -46,6 +46,7 @@ from cutk.learning.recipe import Progress as Progress
 from cutk.learning.recipe import Recipe as Recipe
 from cutk.learning.recipe import RecipeOptions as RecipeOptions
 from cutk.learning.recipe import cross_entropy as cross_entropy
+from cutk.machine import processors as processors
 from cutk.options import Options as Options
 from cutk.options import option as option
 from cutk.plugins.hookspecs import API_VERSION as API_VERSION

@@ -55,7 +55,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def processors() -> int:
-    """Return how many processors this process may run on."""
+    """Return how many processors this process may run on: containers and schedulers let it have some of them alone.
+
+    Where the system can't tell, all that there are.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

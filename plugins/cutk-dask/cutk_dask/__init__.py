@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,8 +39,7 @@ class Dask(cutk.Executor):
             return 1
         if self.options.workers:
             return int(self.options.workers)
-        # Containers and schedulers let a process use some of the processors alone, and not every system tells.
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cutk.processors()
 
     @property
     def sees_runs(self) -> bool:

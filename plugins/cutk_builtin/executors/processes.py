@@ -230,8 +230,7 @@ class Processes(cutk.Executor):
         """As many as there are."""
         if self.options.workers:
             return int(self.options.workers)
-        # Containers and schedulers let a process use some of the processors alone, and not every system tells.
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cutk.processors()
 
     @contextmanager
     def open(self, hear: cutk.Send) -> Iterator[Workers]:
