@@ -280,7 +280,7 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
     if options["pdb"]:
         if setup.plan.isolate:
             raise UsageError("--pdb needs the error in this process, and --isolate has methods work in others.")
-        if not setup.executor.entry.component.here:  # type: ignore[attr-defined]
+        if not setup.computes_here:
             raise UsageError(f"--pdb needs the error in this process, and '{setup.executor.name}' computes in others.")
         from cutk.cli.debugging import PostMortem
 

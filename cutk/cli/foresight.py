@@ -121,7 +121,7 @@ class Foresight(Observer):
         self._running.add(cell)
         self._workers = max(self._workers, len(self._running))
         study = self.study
-        if study is not None and study.setup.executor.entry.component.here:  # type: ignore[attr-defined]
+        if study is not None and study.setup.computes_here:
             self._say(remark_if_long(study))
 
     def progress(self, cell: Cell, done: int, total: int) -> None:

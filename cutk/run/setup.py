@@ -55,6 +55,11 @@ class Setup:
         several = (*self.unlearners, *self.metrics, *self.summaries, *self.observers)
         return list(dict.fromkeys((*one, *parts, *several)))
 
+    @property
+    def computes_here(self) -> bool:
+        """Whether it is the study's own process that computes."""
+        return bool(self.executor.entry.component.here)  # type: ignore[attr-defined]
+
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
         entries = [entry for chosen in self._chosen for entry in chosen.entries]

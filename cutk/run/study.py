@@ -186,35 +186,35 @@ class Study:
                 ready.add(position)
             else:
                 dependents.setdefault(cell.needs, []).append(position)
-        running: dict[Future[Done | Failed | Lacking], Cell] = {}
+        running: dict[Future[Done | Failed | Lacking], tuple[Cell, float]] = {}  # and since when
         # Waiting for any of many futures takes time for each of them, whichever it is that ends.
         ended: SimpleQueue[Future[Done | Failed | Lacking]] = SimpleQueue()
 
-        def submit(given: Job) -> None:
+        def submit(given: Job, since: float) -> None:
             future = pool.submit(work, given)
-            running[future] = given.cell
+            running[future] = given.cell, since
             future.add_done_callback(ended.put)
 
         while ready or running:
             while ready and len(running) < pool.slots:
                 cell = self.cells[ready.pop()]
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
-                submit(job._replace(cell=cell))
+                submit(job._replace(cell=cell), time.monotonic())
             future = _next(ended)
-            cell, lost = running.pop(future), future.exception()
+            (cell, since), lost = running.pop(future), future.exception()
             outcome: Done | Failed | Lacking
             outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
             if isinstance(outcome, Lacking):
                 with Caught() as caught:
                     again = job._replace(cell=cell, parcels=self._parcels(outcome))
                 if caught.error is None:
-                    submit(again)
+                    submit(again, since)
                     continue
                 outcome = Failed(caught.reason, caught.traceback)
             if not (executor.here and isinstance(outcome, Done) and outcome.read):  # which was there a moment ago
                 outcome = self._kept(outcome)
             if isinstance(outcome, Done) and not outcome.read:
-                ready.took(cell, sum(attempt.seconds or 0.0 for attempt in outcome.run.attempts))
+                ready.took(cell, time.monotonic() - since)
             yield cell, outcome
             for position in dependents.pop(cell, ()):
                 if isinstance(outcome, Done):

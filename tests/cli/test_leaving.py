@@ -21,9 +21,9 @@ print("printed")
 """
 
 
-def ends(code, *flags, **over):
+def ends(code):
     done = subprocess.run(
-        [sys.executable, *flags, "-c", BEFORE + code], capture_output=True, text=True, check=False, timeout=60, **over
+        [sys.executable, "-c", BEFORE + code], capture_output=True, text=True, check=False, timeout=60
     )
     return done.returncode, done.stdout.split("\n"), done.stderr
 
@@ -72,7 +72,7 @@ def test_output_that_cannot_be_written_is_left_to_the_usual_way():
 
 def test_the_command_leaves_that_way(tmp_path):
     code = (
-        "import atexit, sys, threading; atexit.register(lambda: print('registered')); "
+        "import atexit, sys; atexit.register(lambda: print('registered')); "
         "sys.argv[1:] = ['plugins', 'show', 'nothing-of-this-name']; from cutk.__main__ import run; run()"
     )
     before = BEFORE.replace("sys.modules['torch'] = sys", "").partition("atexit.register")[0]
