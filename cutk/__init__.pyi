@@ -30,6 +30,7 @@ from cutk.data.images import read_image as read_image
 from cutk.data.images import unreadable as unreadable
 from cutk.data.listed import read_list as read_list
 from cutk.data.listed import read_table as read_table
+from cutk.data.plain import load_plain as load_plain
 from cutk.data.samples import Normalisation as Normalisation
 from cutk.data.samples import Samples as Samples
 from cutk.data.samples import Shape as Shape

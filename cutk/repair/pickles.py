@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import codecs
-import os
-import pathlib
 import pickle
 import pickletools
 import shlex
-import warnings
 import zipfile
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
+from cutk.data.plain import load_plain
 from cutk.errors import UsageError, one_line, shortened
 
 __all__ = ["NESTED", "few", "unpickled"]
@@ -38,14 +30,6 @@ _HARMLESS = (
 )
 # Records of a training that no code is run for.
 _RECORDS = ("argparse.Namespace", "_codecs.encode", "numpy.dtype", "numpy.ndarray")
-# Paths of the other kind of system can be written and read, and nothing else.
-_POSIX = os.name == "posix"
-_PATHS: dict[str, type] = {
-    "PosixPath": pathlib.PosixPath if _POSIX else pathlib.PurePosixPath,
-    "WindowsPath": pathlib.PureWindowsPath if _POSIX else pathlib.WindowsPath,
-    "PurePosixPath": pathlib.PurePosixPath,
-    "PureWindowsPath": pathlib.PureWindowsPath,
-}
 
 
 def few(names: Iterable[str], most: int = 4) -> str:
@@ -64,9 +48,7 @@ def unpickled(file: Path) -> Any:
         what = "is TorchScript, which carries code of its own"
         raise _convertible(file, what, "model = torch.jit.load({}, 'cpu')", "model.state_dict()")
     try:
-        with warnings.catch_warnings(), _records_allowed():
-            warnings.simplefilter("ignore")  # of another protocol of pickle, say: what can't be read is refused
-            return torch.load(file, map_location="cpu", weights_only=True)
+        return load_plain(file)
     except pickle.UnpicklingError as error:
         wanted = _wanted(file)
         code = [name for name in wanted.names if _runs_code(name)]
@@ -110,23 +92,6 @@ def _convertible(file: Path, what: str, load: str, saved: str) -> UsageError:
         f"{shlex.quote(made)} in its place:",
         (f"import torch; {load.format(repr(str(file)))}", f"torch.save({saved}, {made!r})"),
     )
-
-
-def _records_allowed() -> AbstractContextManager[Any]:
-    """Let what trainings note beside weights be read: arguments, paths, NumPy's numbers. None of it runs code."""
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):  # which takes no names
-        return nullcontext()
-    multiarray = np.core.multiarray if np.__version__.startswith("1.") else np._core.multiarray  # type: ignore[attr-defined]
-    named = [
-        (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
-        for name in ("scalar", "_reconstruct")
-        for core in ("core", "_core")
-    ]
-    kinds = [kind for name in dir(np.dtypes) if isinstance(kind := getattr(np.dtypes, name), type)]
-    modules = ("pathlib", "pathlib._local")  # where they are depends on who wrote them
-    paths = [(kind, f"{module}.{name}") for name, kind in _PATHS.items() for module in modules]
-    plain: list[Any] = [argparse.Namespace, (codecs.encode, "_codecs.encode"), np.dtype, np.ndarray]
-    return torch.serialization.safe_globals([*plain, *kinds, *named, *paths])
 
 
 def _shortly(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -436,6 +437,9 @@ WRITERS = {
     "labels.npz": lambda f: np.savez(f, only=np.array(GIVEN)),
     "several.npz": lambda f: np.savez(f, clean=PUBLISHED, worst=GIVEN),
     "ids.npz": lambda f: np.savez(f, id=np.arange(10)[::-1], label=np.array(GIVEN)[::-1]),
+    "labels.pt": lambda f: torch.save(torch.tensor(GIVEN), f),
+    "several.pt": lambda f: torch.save({"clean_label": np.array(PUBLISHED), "worst": np.array(GIVEN)}, f),
+    "ids.pt": lambda f: torch.save({"id": torch.arange(9, -1, -1), "label": torch.tensor(GIVEN[::-1])}, f),
     "labels.json": lambda f: f.write_text(json.dumps(GIVEN)),
     "object.json": lambda f: f.write_text(json.dumps({f"{i}.png": GIVEN[i] for i in range(10)})),
     "several.json": lambda f: f.write_text(json.dumps({"clean": PUBLISHED, "worst": GIVEN})),
@@ -476,7 +480,13 @@ REFUSED = {
     "cut.npy": (lambda f: (np.save(f, np.arange(10)), os.truncate(f, 100)), "expected labels, got something else"),
     "two.npz": (lambda f: np.savez(f, one=GIVEN, other=GIVEN), "or the option key, got one, other"),
     "none.npz": (lambda f: f.write_bytes(b"no archive"), "expected labels, got something else"),
-    "labels.pt": (lambda f: f.write_bytes(b"pickle"), "ends otherwise: expected labels as .txt"),
+    "labels.bin": (lambda f: f.write_bytes(b"01"), "ends otherwise: expected labels as .txt"),
+    "damaged.pt": (lambda f: f.write_bytes(b"pickle"), r"got something else \(it is damaged"),
+    "code.pt": (lambda f: torch.save({"label": Path.cwd}, f), "which runs code"),
+    "two.pt": (lambda f: torch.save({"one": np.array(GIVEN), 2: 3}, f), "or the option key, got one, 2"),
+    "list.pt": (lambda f: torch.save([GIVEN], f), "labels: expected an array"),
+    "floats.pt": (lambda f: torch.save(torch.ones(10), f), r"whole numbers or texts \[N\], got float32"),
+    "expanded.pt": (lambda f: torch.save(torch.zeros(1, dtype=torch.int64).expand(2**36), f), "at most 268435456"),
     "folder.txt": (lambda f: f.mkdir(), "is not there, or no regular file"),
     "pipe.txt": (os.mkfifo, "is not there, or no regular file"),
     "device.txt": (lambda f: f.symlink_to("/dev/zero"), "is not there, or no regular file"),

@@ -154,7 +154,7 @@ PARSERS = {
     "options": options,
     "alphas": alphas,
     **{f"list{suffix}": _list(suffix) for suffix in (".txt", ".csv", ".json")},
-    **{f"labels{suffix}": _labels(suffix) for suffix in (".txt", ".csv", ".json", ".npy", ".npz")},
+    **{f"labels{suffix}": _labels(suffix) for suffix in (".txt", ".csv", ".json", ".npy", ".npz", ".pt")},
     **{f"arrays{suffix}": _arrays(suffix) for suffix in (".npz", ".safetensors")},
     "record": record,
     "forged": forged_record,
@@ -204,10 +204,14 @@ def _unsuffixed():
     return file.getvalue()
 
 
-def _checkpoint_bytes(legacy=False):
+def _torch_saved(content, legacy=False):
     file = io.BytesIO()
-    torch.save({"state_dict": {"weight": torch.zeros(2, 2)}}, file, _use_new_zipfile_serialization=not legacy)
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
+
+
+def _checkpoint_bytes(legacy=False):
+    return _torch_saved({"state_dict": {"weight": torch.zeros(2, 2)}}, legacy)
 
 
 def _misnamed():
@@ -266,6 +270,10 @@ def seeds():
             _saved(np.save, np.arange(12) % 3),
             _saved(np.save, np.array(["a", "b", "c"] * 4)),
             NO_CHARACTER,
+        ],
+        "labels.pt": [
+            *map(_torch_saved, (torch.arange(12) % 3, {"id": np.arange(12), "label": np.arange(12) % 3})),
+            *(_misnamed(), _spanning()),
         ],
         "labels.npz": [_saved(np.savez, labels=np.arange(12) % 3), *_stored(), _unsuffixed()],
         "arrays.npz": [*_stored(), _unsuffixed()],

@@ -9,7 +9,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 import cutk
 
-SUFFIXES = (".txt", ".csv", ".npy", ".npz", ".json")
+SUFFIXES = (".txt", ".csv", ".npy", ".npz", ".json", ".pt")
 SAMPLE_HEADERS = ("id", "ids", "index", "name", "names", "file", "filename", "path", "sample")
 LABEL_HEADERS = ("label", "labels", "class", "target")
 MOST_BYTES = 2**28
@@ -73,28 +73,56 @@ def _read_json(text: str, key: str | None) -> Given:
     return Given(content)
 
 
-def _flat(array: np.ndarray | bytes, what: str) -> list[Any]:
-    if not isinstance(array, np.ndarray):  # a file in the archive that isn't called .npy
+def _flat(array: object, what: str) -> list[Any]:
+    if isinstance(array, Tensor):
+        array = array.numpy()
+    if not isinstance(array, np.ndarray):  # a file in the archive that isn't called .npy, or anything in a .pt
         raise ValueError(f"{what}: expected an array in NumPy's format")
+    if array.nbytes > MOST_BYTES:  # a tensor may be larger than what is stored of it
+        raise ValueError(f"{what}: expected at most {MOST_BYTES} bytes")
     if array.ndim != 1 or array.dtype.kind not in "iuU":
         raise ValueError(f"{what}: expected whole numbers or texts [N], got {array.dtype} {list(array.shape)}")
     values: list[Any] = array.tolist()
     return values
 
 
-def _read_npz(file: Path, key: str | None) -> Given:
+def _unpacked(file: Path) -> None:
+    """Refuse an archive that would fill the memory."""
     with zipfile.ZipFile(file) as archive:
         if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
             raise ValueError(f"expected at most {MOST_BYTES} bytes")
+
+
+def _among(content: Mapping[str, Any], key: str | None) -> Given:
+    """Choose among named arrays which holds the labels, and which says whose they are."""
+    whose = next((name for name in SAMPLE_HEADERS if name in content and name != key), None)
+    others = [name for name in content if name != whose]
+    wanted = key or next((name for name in LABEL_HEADERS if name in others), None)
+    wanted = others[0] if wanted is None and len(others) == 1 else wanted
+    if wanted not in content:
+        raise ValueError(f"expected one array of labels, or the option key, got {', '.join(map(str, content))}")
+    samples = None if whose is None else _flat(content[whose], whose)
+    return Given(_flat(content[wanted], wanted), samples)
+
+
+def _read_npz(file: Path, key: str | None) -> Given:
+    _unpacked(file)
     with np.load(file, allow_pickle=False) as content:
-        whose = next((name for name in SAMPLE_HEADERS if name in content.files and name != key), None)
-        others = [name for name in content.files if name != whose]
-        wanted = key or next((name for name in LABEL_HEADERS if name in others), None)
-        wanted = others[0] if wanted is None and len(others) == 1 else wanted
-        if wanted not in content.files:
-            raise ValueError(f"expected one array of labels, or the option key, got {', '.join(content.files)}")
-        samples = None if whose is None else _flat(content[whose], whose)
-        return Given(_flat(content[wanted], str(wanted)), samples)
+        return _among(content, key)
+
+
+def _read_pt(file: Path, key: str | None) -> Given:
+    if zipfile.is_zipfile(file):
+        _unpacked(file)
+    try:
+        content = cutk.load_plain(file)
+    except OSError:
+        raise
+    except Exception as error:  # readers of damaged files don't agree on what they raise
+        raise ValueError("it is damaged, or holds more than arrays and plain data, which runs code") from error
+    if isinstance(content, dict):
+        return _among(content, key)
+    return Given(_flat(content, "labels"))
 
 
 def read(file: Path, key: str | None = None) -> Given:
@@ -107,13 +135,16 @@ def read(file: Path, key: str | None = None) -> Given:
     if not file.is_file() or file.suffix not in SUFFIXES:
         problem = "ends otherwise" if file.is_file() else "is not there, or no regular file"
         raise cutk.UsageError(
-            f"'{file}' {problem}: expected labels as .txt, .csv, .npy, .npz or .json. Give it with -m label-file:FILE."
+            f"'{file}' {problem}: expected labels as .txt, .csv, .npy, .npz, .json or .pt. "
+            "Give it with -m label-file:FILE."
         )
     try:
         if file.stat().st_size > MOST_BYTES:
             raise ValueError(f"expected at most {MOST_BYTES} bytes")
         if file.suffix == ".npz":
             return _read_npz(file, key)
+        if file.suffix == ".pt":
+            return _read_pt(file, key)
         if file.suffix == ".npy":
             return Given(_flat(np.load(file, mmap_mode="r", allow_pickle=False), "labels"))
         with file.open(encoding="utf-8-sig", newline="") as lines:
@@ -181,10 +212,11 @@ def line_up(given: Given, train: cutk.Samples) -> Tensor:
 class LabelFile(cutk.Manipulation):
     """Gives training samples the labels of a file; those that differ from the dataset's make up S_m.
 
-    Made for labels of human annotators, such as CIFAR-10N's. A list of labels (``.txt`` with one a line, a column of a
-    ``.csv``, ``.npy``, an array of an ``.npz``, a ``.json`` array) has one for each sample of the training data as
-    published, in their order. With names or ids beside them (a ``.csv`` column or an ``.npz`` array ``name`` or ``id``,
-    a ``.json`` object) they go by these. Labels are class names or indices. All classes count as affected.
+    Made for labels of human annotators, such as CIFAR-10N's, whose ``CIFAR-10_human.pt`` is read as it is published. A
+    list of labels (``.txt`` with one a line, a column of a ``.csv``, ``.npy``, an array of an ``.npz`` or of a ``.pt``
+    that ``torch.save`` wrote, a ``.json`` array) has one for each sample of the training data as published, in their
+    order. With names or ids beside them (a ``.csv`` column or an array ``name`` or ``id``, a ``.json`` object) they go
+    by these. Labels are class names or indices. All classes count as affected.
     """
 
     name = "label-file"
@@ -194,7 +226,7 @@ class LabelFile(cutk.Manipulation):
     class Options(cutk.Options):
         """Which file."""
 
-        file: Path = cutk.option(Path("labels.txt"), help=".txt, .csv, .npy, .npz or .json file with labels")
+        file: Path = cutk.option(Path("labels.txt"), help=".txt, .csv, .npy, .npz, .json or .pt file with labels")
         key: str | None = cutk.option(None, help="the column, array or entry that holds them, if the file has several")
 
     def corrupt(
