@@ -5,7 +5,7 @@
 ROOT holds ``cifar-10-batches-py``. Trained on 47,500 of the clean training images; the 2,500 others are for choosing,
 and the test set for reporting. A line for each training, as JSON.
 
-With ``--poisoned 250`` so many of the training images carry ``badnet``'s patch and its class, and attack success is told
+With ``--poisoned 250`` so many training images carry ``badnet``'s patch and its class, and attack success is told
 as well: how many of them, in how many passes, does it take to teach a network a trigger?
 """
 
