@@ -27,7 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from statements import CONFUSION, METHODS, POISONING, TENTH, Results, table
+from measured import CONFUSION, METHODS, POISONING, Results
+from statements import TENTH, table
 
 from cutk.plugins.registry import load_registry
 from cutk.report.origins import counted, machine

@@ -8,141 +8,53 @@ or of what ``cutk bench --json`` printed: ``python benchmarks/statements.py resu
 The criteria stand here, in code, so that a verdict can be argued with. Each statement comes down to quantities that are
 positive where it is true, one value for each seed. It **holds** where the 95 % interval of each mean (Student's
 t over the seeds) lies above zero, **does not hold** where one of them lies below, and is **undecided** otherwise, as it
-always is of one seed. Seeds and fractions count that are there for every method. What is said of all fractions up to
-0.8 asks for 0.8 itself, what is said of those below for 0.5, and neither is judged before they are there.
+always is of one seed. A statement counts every seed that has all of what it compares; where it is about curves, those
+seeds that have most fractions for its methods, at the fractions that all of them have. What is said of all fractions up
+to 0.8 asks for 0.8 itself, what is said of those below for 0.5, and neither is judged before they are there.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from measured import BEFORE_MOST, CONFUSION, POISONING, RETAIN, Claim, Results
+from published import beside
 from scipy import stats
-
-from cutk.run.store import Store
 
 # Accuracies closer than this are called equal.
 MARGIN = 0.05
-# A method has recovered where its corrected accuracy is at least this part of gold's (paper, section 2.2).
-PART = 0.9
 # What a method may lose of its retain accuracy and still be said to keep it.
 KEPT = 0.02
 # Outliers are the largest so many of the importance ratios. The very largest say nothing: where a parameter hardly
 # matters for the rest, its ratio is whatever rounding makes of it.
 OUTLIERS = 0.001
-BEFORE_MOST = 0.8
-# What is said of all smaller fractions takes at least one from here on.
-MIDDLE = 0.5
 TENTH = 0.1
 
-POISONING, CONFUSION = "badnet", "interclass-confusion"
-METHODS = ("rewod", "cf", "ssd", "badt", "scrub", "scrub:step")
 SCRUBS = ("scrub", "scrub:step")
-# Counted only where they lack nothing.
-VARIANTS = ("scrub:step",)
 # What seal may lose of its retain accuracy.
 POINT = 0.01
 SEALS = ("seal", "seal:retrain")
-CORRECTED, RETAIN = "corrected_accuracy", "retain_accuracy"
 
-
-class Claim(NamedTuple):
-    """A quantity that is positive where a statement is true, for each seed."""
-
-    what: str
-    values: list[float]
-
-
-Statement = Callable[["Results"], Iterator[Claim]]
-
-
-class Results:
-    """The selected records of a benchmark, looked up by manipulation, method, α and seed.
-
-    ``alphas`` and ``seeds`` are those at which every method of the paper that is there at all was measured;
-    ``methods`` are these, ``others`` those of no paper's statement, and ``fractions`` all that there are.
-    """
-
-    def __init__(self, records: list[dict[str, Any]]) -> None:
-        selected = [record for record in records if record["selected"]]
-        self.records = {(r["manipulation"], r["unlearner"] or r["role"], r["alpha"], r["seed"]): r for r in selected}
-        alphas = self.fractions = sorted({r["alpha"] for r in selected if r["alpha"] is not None})
-        there = {r["unlearner"] for r in selected}
-        needed = [method for method in METHODS if method in there and method not in VARIANTS]
-        complete = {
-            seed: {a for a in alphas if all(self.has(method, a, seed) for method in needed)}
-            for seed in sorted({r["seed"] for r in selected})
-        }
-        most = max(map(len, complete.values()))
-        self.seeds = [seed for seed, found in complete.items() if len(found) == most]
-        self.alphas = [a for a in alphas if all(a in complete[seed] for seed in self.seeds)]
-        cells = [(a, seed) for a in self.alphas for seed in self.seeds]
-        self.methods = needed + [m for m in VARIANTS if m in there and all(self.has(m, *cell) for cell in cells)]
-        self.others = sorted(name for name in there if name and name not in METHODS)
-
-    @classmethod
-    def of(cls, path: Path) -> Results:
-        """Read a runs folder, or what ``cutk bench --json`` printed."""
-        if not path.is_dir():
-            return cls(json.loads(path.read_text(encoding="utf-8"))["records"])
-        return cls([run.record.model_dump() for run in Store(path).runs()])
-
-    def has(self, method: str, alpha: float, seed: int) -> bool:
-        """Say whether a method was measured under both manipulations."""
-        return all((m, method, alpha, seed) in self.records for m in (POISONING, CONFUSION))
-
-    def value(self, manipulation: str, method: str, alpha: float | None, seed: int, metric: str = CORRECTED) -> float:
-        """Return one measured value."""
-        return float(self.records[manipulation, method, alpha, seed]["metrics"][metric])
-
-    def curve(
-        self, manipulation: str, method: str, seed: int, metric: str = CORRECTED, below: float = 2.0
-    ) -> list[float]:
-        """Return the metric at each α below a limit; a ``LookupError`` if what is there doesn't come near it."""
-        alphas = [a for a in self.alphas if a < below - 1e-9]
-        least = 0.0 if below > 1 else BEFORE_MOST if below > BEFORE_MOST else MIDDLE
-        if not alphas or alphas[-1] < least:
-            raise LookupError
-        return [self.value(manipulation, method, a, seed, metric) for a in alphas]
-
-    def each(self, what: str, quantity: Callable[[int], float]) -> Claim:
-        """Return a claim from what it comes to for a seed; one without values where something wasn't measured."""
-        try:
-            return Claim(what, [quantity(seed) for seed in self.seeds])
-        except LookupError:
-            return Claim(what, [])
-
-    def bar(self, manipulation: str, seed: int) -> float:
-        """Return the corrected accuracy from which on a method has recovered."""
-        return PART * self.value(manipulation, "gold", None, seed)
-
-    def mean(self, manipulation: str, method: str) -> str:
-        """Return a method's mean curve, for people to read."""
-        texts = []
-        for alpha in self.fractions:
-            found = [self.records.get((manipulation, method, alpha, seed)) for seed in self.seeds]
-            values = [record["metrics"][CORRECTED] for record in found if record]
-            texts.append(f"{statistics.fmean(values):.2f}" if len(values) == len(self.seeds) else "–")
-        return " ".join(texts)
+Statement = Callable[[Results], Iterator[Claim]]
 
 
 def c1(r: Results) -> Iterator[Claim]:
     """Poisoning: RewoD stays flat until at least 80 % is identified, and is best at α = 1."""
     others = [method for method in r.methods if method != "rewod"]
+    rewod = r.over("rewod")
 
     def flat(seed: int) -> float:
-        highest = max(r.curve(POISONING, "rewod", seed, below=BEFORE_MOST))
+        highest = max(rewod.curve(POISONING, "rewod", seed, below=BEFORE_MOST))
         return r.value(POISONING, "original", None, seed) + 2 * MARGIN - highest
 
     def best(seed: int) -> float:
         last = {method: r.value(POISONING, method, 1.0, seed) for method in r.methods}
         return last["rewod"] - max(last[method] for method in others)
 
-    yield r.each(f"original + {2 * MARGIN:g} − RewoD's highest below 0.8", flat)
+    yield rewod.each(f"original + {2 * MARGIN:g} − RewoD's highest below 0.8", flat)
     yield r.each("RewoD − best other at α = 1", best)
 
 
@@ -154,38 +66,41 @@ def c2(r: Results) -> Iterator[Claim]:
 def c3(r: Results) -> Iterator[Claim]:
     """Poisoning: CF and BadT do not recover below 80 %; SCRUB does better than CF."""
     for method in ("cf", "badt"):
-        yield r.each(
+        part = r.over(method)
+        yield part.each(
             f"0.9 · gold − {method}'s highest below 0.8",
-            lambda s, m=method: r.bar(POISONING, s) - max(r.curve(POISONING, m, s, below=BEFORE_MOST)),
+            lambda s, m=method, part=part: r.bar(POISONING, s) - max(part.curve(POISONING, m, s, below=BEFORE_MOST)),
         )
     yield from _better(r, POISONING, SCRUBS, "cf")
 
 
 def _better(r: Results, manipulation: str, these: tuple[str, ...], other: str, sign: int = 1) -> Iterator[Claim]:
     for method in (one for one in these if one in r.methods):
-        names = (method, other) if sign > 0 else (other, method)
-        yield r.each(
-            f"{names[0]} − {names[1]}, mean over α",
-            lambda s, m=method: (
-                sign
-                * (statistics.fmean(r.curve(manipulation, m, s)) - statistics.fmean(r.curve(manipulation, other, s)))
+        first, second = (method, other) if sign > 0 else (other, method)
+        part = r.over(method, other)
+        yield part.each(
+            f"{first} − {second}, mean over α",
+            lambda s, first=first, second=second, part=part: (
+                statistics.fmean(part.curve(manipulation, first, s))
+                - statistics.fmean(part.curve(manipulation, second, s))
             ),
         )
 
 
 def c4(r: Results) -> Iterator[Claim]:
     """IC: RewoD improves steadily with α."""
+    rewod = r.over("rewod")
 
     def steps(seed: int) -> list[float]:
-        if len(r.alphas) < 3:
+        if len(rewod.alphas) < 3:
             raise LookupError
-        return r.curve(CONFUSION, "rewod", seed)
+        return rewod.curve(CONFUSION, "rewod", seed)
 
-    yield r.each(
+    yield rewod.each(
         "RewoD's rank correlation with α − 0.8",
-        lambda s: float(stats.spearmanr(r.alphas, steps(s)).statistic) - 0.8,
+        lambda s: float(stats.spearmanr(rewod.alphas, steps(s)).statistic) - 0.8,
     )
-    yield r.each(
+    yield rewod.each(
         "RewoD at the largest α − at the smallest",
         lambda s: steps(s)[-1] - steps(s)[0],
     )
@@ -193,52 +108,49 @@ def c4(r: Results) -> Iterator[Claim]:
 
 def c5(r: Results) -> Iterator[Claim]:
     """IC: SSD gives no improvement at any α."""
-    yield r.each(
+    ssd = r.over("ssd")
+    yield ssd.each(
         f"original + {MARGIN:g} − SSD's highest",
-        lambda s: r.value(CONFUSION, "original", None, s) + MARGIN - max(r.curve(CONFUSION, "ssd", s)),
+        lambda s: r.value(CONFUSION, "original", None, s) + MARGIN - max(ssd.curve(CONFUSION, "ssd", s)),
     )
 
 
 def c6(r: Results) -> Iterator[Claim]:
     """IC: CF does better than SCRUB; BadT is poor in both settings."""
     yield from _better(r, CONFUSION, SCRUBS, "cf", sign=-1)
+    badt = r.over("badt")
     for manipulation in (POISONING, CONFUSION):
-        yield r.each(
+        yield badt.each(
             f"0.9 · gold − badt's highest up to 0.8, {manipulation}",
-            lambda s, m=manipulation: r.bar(m, s) - max(r.curve(m, "badt", s, below=BEFORE_MOST + 1e-6)),
+            lambda s, m=manipulation: r.bar(m, s) - max(badt.curve(m, "badt", s, below=BEFORE_MOST + 1e-6)),
         )
 
 
 def c7(r: Results) -> Iterator[Claim]:
     """No method corrects both manipulations while α ≤ 0.8."""
 
-    def short(method: str, seed: int) -> float:
+    def short(part: Results, method: str, seed: int) -> float:
         return max(
-            r.bar(m, seed) - max(r.curve(m, method, seed, below=BEFORE_MOST + 1e-6)) for m in (POISONING, CONFUSION)
+            r.bar(m, seed) - max(part.curve(m, method, seed, below=BEFORE_MOST + 1e-6)) for m in (POISONING, CONFUSION)
         )
 
     for method in r.methods:
-        yield r.each(f"what {method} lacks to 0.9 · gold in the worse of the two", lambda s, m=method: short(m, s))
+        yield (part := r.over(method)).each(
+            f"what {method} lacks to 0.9 · gold in the worse of the two",
+            lambda s, m=method, part=part: short(part, m, s),
+        )
 
 
 def c8(r: Results) -> Iterator[Claim]:
     """SSD costs retain accuracy, the others keep it."""
-
-    def change(method: str, manipulation: str, seed: int) -> float:
-        after = statistics.fmean(r.curve(manipulation, method, seed, RETAIN))
-        return after - r.value(manipulation, "original", None, seed, RETAIN)
-
     for manipulation in (POISONING, CONFUSION):
         for method in r.methods:
-            if method == "ssd":
-                yield r.each(
-                    f"what ssd loses − {KEPT:g}, {manipulation}", lambda s, x=manipulation: -change("ssd", x, s) - KEPT
-                )
-            else:
-                yield r.each(
-                    f"{KEPT:g} − what {method} loses, {manipulation}",
-                    lambda s, m=method, x=manipulation: change(m, x, s) + KEPT,
-                )
+            sign = -1 if method == "ssd" else 1
+            what = f"what ssd loses − {KEPT:g}" if method == "ssd" else f"{KEPT:g} − what {method} loses"
+            yield (part := r.over(method)).each(
+                f"{what}, {manipulation}",
+                lambda s, m=method, x=manipulation, part=part, sign=sign: sign * (part.retained(x, m, s) + KEPT),
+            )
 
 
 def exceeded(counts: dict[str, float], part: float) -> float:
@@ -253,14 +165,14 @@ def exceeded(counts: dict[str, float], part: float) -> float:
 
 def c9(r: Results) -> Iterator[Claim]:
     """Importance ratios: a few outliers far higher for poisoning than for IC."""
-    seed = r.seeds[0]
+    ssd = r.over("ssd")
 
     def identified(manipulation: str, alpha: float) -> int:
-        return int(r.records[manipulation, "ssd", alpha, seed]["identified"])
+        return int(r.records[manipulation, "ssd", alpha, ssd.seeds[0]]["identified"])
 
     # The ratio depends on how many samples S_f has, so equally many are compared.
     what = "ratio that 0.1 % of the parameters exceed: poisoning / (2 · IC) − 1"
-    sizes = {(p, c): (identified(POISONING, p), identified(CONFUSION, c)) for p in r.alphas for c in r.alphas}
+    sizes = {(p, c): (identified(POISONING, p), identified(CONFUSION, c)) for p in ssd.alphas for c in ssd.alphas}
     alike = [pair for pair, (one, other) in sizes.items() if max(one, other) <= 2 * min(one, other)]
     if not alike:
         yield Claim(what, [])
@@ -301,29 +213,30 @@ STATEMENTS = (c1, c2, c3, c4, c5, c6, c7, c8, c9)
 OF_SEAL = (s1, s2)
 
 
-def judged(claim: Claim) -> tuple[str, str]:
-    """Return the word for a claim, and the numbers that it rests on."""
+def judged(claim: Claim, usual: int = 0) -> tuple[str, str]:
+    """Return the word for a claim, and the numbers that it rests on, with how many if they aren't the usual."""
     n = len(claim.values)
     if not n:
         return "not measured", f"{claim.what}: not measured"
     mean = statistics.fmean(claim.values)
+    seeds = f", n = {n}" if usual not in (0, n) else ""
     if n == 1:
-        return "undecided", f"{claim.what}: {mean:+.3f}"
+        return "undecided", f"{claim.what}: {mean:+.3f}{seeds}"
     half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(claim.values) / n**0.5
     word = "holds" if mean - half > 0 else "does not hold" if mean + half < 0 else "undecided"
-    return word, f"{claim.what}: {mean:+.3f} ±{half:.3f}"
+    return word, f"{claim.what}: {mean:+.3f} ±{half:.3f}{seeds}"
 
 
 def table(results: Results) -> str:
     """Return the statements as a Markdown table."""
-    seeds, alphas = len(results.seeds), ", ".join(f"{alpha:g}" for alpha in results.fractions)
-    how = f"mean ± 95 % over {seeds} seeds" if seeds > 1 else f"seed {results.seeds[0]} alone"
-    lines = _judgements(results, STATEMENTS, "the paper's statement", how)
+    usual, alphas = len(results.core.seeds), ", ".join(f"{alpha:g}" for alpha in results.fractions)
+    what = f"mean over {usual} seeds" if usual > 1 else f"seed {results.core.seeds[0]}"
+    lines = _judgements(results, STATEMENTS, "the paper's statement", usual)
     if any(name in results.others for name in SEALS):
-        lines += ["", *_judgements(results, OF_SEAL, "what `seal` is asked for", how)]
+        lines += ["", *_judgements(results, OF_SEAL, "what `seal` is asked for", usual)]
+    lines += ["", *beside(results), ""]
     lines += [
-        "",
-        f"| corrected accuracy, mean at α = {alphas} | " + " | ".join((POISONING, CONFUSION)) + " |",
+        f"| corrected accuracy, {what}, at α = {alphas} | " + " | ".join((POISONING, CONFUSION)) + " |",
         "| --- | --- | --- |",
     ]
     for method in (*results.methods, *results.others):
@@ -331,10 +244,12 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _judgements(results: Results, statements: Sequence[Statement], what: str, how: str) -> list[str]:
+def _judgements(results: Results, statements: Sequence[Statement], what: str, usual: int) -> list[str]:
+    how = f"mean ± 95 % over {usual} seeds" if usual > 1 else f"seed {results.core.seeds[0]} alone"
+    how += " if nothing else is said" if set(results.seeds) - set(results.core.seeds) else ""
     lines = [f"| | {what} | here | measured: {how} |", "| --- | --- | --- | --- |"]
     for statement in statements:
-        words, numbers = zip(*map(judged, statement(results)), strict=True)
+        words, numbers = zip(*(judged(claim, usual) for claim in statement(results)), strict=True)
         all_of = set(words)
         word = words[0] if len(all_of) == 1 else "does not hold" if "does not hold" in all_of else "undecided"
         told = [f"{number} ({w})" if len(words) > 1 else number for w, number in zip(words, numbers, strict=True)]

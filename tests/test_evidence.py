@@ -24,7 +24,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def evidence():
-    """The script, with its neighbour ``statements``."""
+    """The script, with its neighbours."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
         spec = importlib.util.spec_from_file_location("evidence", BENCHMARKS / "evidence.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -11,8 +12,14 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "statements.py"
-MODULE = runpy.run_path(str(SCRIPT))
-Claim, judged, Results, table = (MODULE[name] for name in ("Claim", "judged", "Results", "table"))
+sys.path.insert(0, str(SCRIPT.parent))
+try:
+    MODULE = runpy.run_path(str(SCRIPT))
+    measured = importlib.import_module("measured")
+finally:
+    sys.path.remove(str(SCRIPT.parent))
+Claim, Results, METHODS = measured.Claim, measured.Results, measured.METHODS
+judged, table = MODULE["judged"], MODULE["table"]
 ALPHAS = (0.1, 0.5, 0.8, 1.0)
 
 
@@ -23,7 +30,7 @@ def records(corrected, *, seeds=5, spread=0.0):
         for seed in range(seeds):
             off = spread * (seed - (seeds - 1) / 2)
             rows = [("original", None, None), ("gold", None, None)]
-            rows += [("unlearned", method, alpha) for method in MODULE["METHODS"] for alpha in ALPHAS]
+            rows += [("unlearned", method, alpha) for method in METHODS for alpha in ALPHAS]
             for role, unlearner, alpha in rows:
                 value = corrected(manipulation, unlearner or role, alpha) + off * (role == "unlearned")
                 counts = {"0": 1000.0, "100": 2.0, "1000": 2.0 if manipulation == "badnet" else 0.0}
@@ -36,7 +43,11 @@ def records(corrected, *, seeds=5, spread=0.0):
                         "seed": seed,
                         "selected": True,
                         "identified": None if alpha is None else round(100 * alpha),
-                        "metrics": {"corrected_accuracy": value, "retain_accuracy": 0.9 - 0.1 * (unlearner == "ssd")},
+                        "metrics": {
+                            "corrected_accuracy": value,
+                            "retain_accuracy": 0.9 - 0.1 * (unlearner == "ssd"),
+                            "unlearn_seconds": 60.0 if unlearner == "rewod" else 15.0,
+                        },
                         "breakdowns": {"importance_ratio": counts},
                     }
                 )
@@ -54,7 +65,7 @@ def as_in_the_paper(manipulation, method, alpha):
 
 
 def words(made):
-    return [line.split("**")[1] for line in table(Results(made)).splitlines() if "**" in line]
+    return [line.split("**")[1] for line in table(Results(measured.selected(made))).splitlines() if "**" in line]
 
 
 def test_results_like_the_papers_make_every_statement_hold():
@@ -92,6 +103,42 @@ def test_the_interval_is_students(values, word):
     assert found == word
     if len(values) == 3:
         assert "±2.484" in told
+
+
+def without(made, **lacks):
+    """Leave out the records of a method, fraction or seed."""
+    return [record for record in made if any(record[key] != value for key, value in lacks.items())]
+
+
+def told(made, number):
+    lines = table(Results(measured.selected(made))).splitlines()
+    return next(line for line in lines if line.startswith(f"| C{number} |"))
+
+
+def test_a_seed_counts_for_what_it_has():
+    made = records(as_in_the_paper, seeds=3)
+    for alpha in (0.5, 0.8, 1.0):
+        made = without(made, seed=2, alpha=alpha)
+    assert "C2 | Poisoning: SSD recovers Acc_corr at α = 0.1. | **holds**" in told(made, 2)
+    assert told(made, 2).endswith(": +0.050 ±0.000, n = 3 |")
+    assert told(made, 5).endswith(": +0.050 ±0.000 |")  # over the two seeds that have whole curves
+    assert words(made) == ["holds"] * 9
+
+
+def test_one_method_that_lacks_a_fraction_takes_it_from_no_other():
+    made = without(records(as_in_the_paper), unlearner="scrub", alpha=0.8)
+    assert "0.9 · gold − badt's highest up to 0.8, badnet: +0.700 ±0.000 (holds)" in told(made, 6)
+    assert "what scrub lacks" in told(made, 7)
+    assert "not measured" in told(made, 7)
+    whole, part = (Results(measured.selected(some)) for some in (records(as_in_the_paper), made))
+    assert (whole.core.alphas, part.core.alphas) == ([0.1, 0.5, 0.8, 1.0], [0.1, 0.5, 1.0])
+    assert part.over("cf").alphas == part.over("cf", "ssd").alphas == [0.1, 0.5, 0.8, 1.0]
+
+
+def test_published_figures_stand_beside_what_was_measured():
+    rows = [line.split(" | ") for line in table(Results(measured.selected(records(as_in_the_paper)))).splitlines()]
+    (ssd,) = (row for row in rows if row[0] == "| ssd" and len(row) == 7)
+    assert ssd[1:] == ["-8.94", "-10.00", "-1.63", "-10.00", "0.04", "0.25 |"]
 
 
 def test_the_script_reads_what_bench_prints(tmp_path):
