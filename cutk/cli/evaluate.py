@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,15 +132,9 @@ def _evaluated(
 
     weights = read_weights(options["weights"].expanduser())
     setup, (registry, model_options) = _setup(ctx, options)
-
-    class AsTrained(Worker):
-        """Has the data as they reach the model."""
-
-        def _load_data(self, *, or_blank: bool = False) -> Splits:
-            return _as_trained(super()._load_data(or_blank=or_blank), options, weights.note)
-
+    prepare = partial(_as_trained, options=options, note=weights.note)
     with tempfile.TemporaryDirectory(prefix="cutk-") as folder:
-        worker = AsTrained(setup, Store(Path(folder)))
+        worker = Worker(setup, Store(Path(folder)), prepare=prepare)
         (composed,) = setup.manipulations
         scenario = worker.scenario(composed.name, options["seed"])
         samples = worker.splits.train

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ from cutk.run.observer import Observer, tell_put_back
 from cutk.run.records import Environment, Trained, Unlearned
 from cutk.run.setup import Setup
 
-__all__ = ["Opened"]
+__all__ = ["Opened", "Prepare"]
 
 _log = logging.getLogger(__name__)
 # Surrogates of so many scenarios are kept: one of large models, made anew for each of many seeds, wouldn't fit.
@@ -39,17 +39,22 @@ _SURROGATES = 32
 # Kinds that are called for every cell; built-in ones are quick, and needn't be watched for what takes longer.
 _QUICK = ("manipulation", "identification")
 
+Prepare = Callable[[Splits], Splits]
+
 
 class Opened:
     """The data of a plan in this process, opened once, and what is made of them for each manipulation and seed.
 
-    With ``blank``, it goes without the data where they aren't there and their sizes are known.
+    With ``blank``, it goes without the data where they aren't there and their sizes are known. ``prepare`` makes of the
+    data what this plan is about, where that isn't what the dataset loads.
 
     Raises:
         UsageError: if data, device and precision can't be had.
     """
 
-    def __init__(self, setup: Setup, observer: Observer, *, blank: bool = False) -> None:
+    def __init__(
+        self, setup: Setup, observer: Observer, *, blank: bool = False, prepare: Prepare | None = None
+    ) -> None:
         self.setup, self.observer = setup, observer
         device = choose_device(setup.plan.device)
         self.recipe: Recipe = setup.recipe.make().on(device, choose_precision(setup.plan.precision, device))
@@ -62,7 +67,8 @@ class Opened:
         self._found: dict[Unlearning, str] = {}
         self.blank = False
         began = time.monotonic()
-        self.splits = self._load_data(or_blank=blank)
+        splits = self._load_data(or_blank=blank)
+        self.splits = splits if prepare is None else prepare(splits)
         self._fingerprint = self.splits.fingerprint()
         _log.info(
             "Opened the dataset '%s' in %.1f s: %d training and %d test samples, fingerprint %s",

@@ -25,7 +25,7 @@ from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.memo import Memo
 from cutk.run.method import Logged, Method
 from cutk.run.observer import Observer, PutBack, tell_put_back
-from cutk.run.opened import Opened
+from cutk.run.opened import Opened, Prepare
 from cutk.run.parcels import Parcels
 from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars
 from cutk.run.search import Search, Working, within
@@ -53,7 +53,8 @@ class Worker(Opened):
 
     Everything that the user could have got wrong is checked on construction, before anything is written. With
     ``blank``, it goes without the data where they aren't there and their sizes are known, which is enough to tell a
-    cost. ``inline`` are the files of plugins that aren't installed, for processes of methods.
+    cost. ``inline`` are the files of plugins that aren't installed, for processes of methods. ``prepare`` makes of the
+    data what the plan is about.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
@@ -67,8 +68,9 @@ class Worker(Opened):
         *,
         inline: Sequence[Path] = (),
         blank: bool = False,
+        prepare: Prepare | None = None,
     ) -> None:
-        super().__init__(setup, observer or Observer(), blank=blank)
+        super().__init__(setup, observer or Observer(), blank=blank, prepare=prepare)
         self.store, self._inline = store, inline
         # What is measured of a cell's models: each metric, and on each part of a composition by itself.
         self.measurements = {composed.name: _measurements(composed, setup.metrics) for composed in setup.manipulations}
