@@ -31,16 +31,6 @@ class Claim(NamedTuple):
     values: list[float]
 
 
-Records = dict[tuple[str, str, float | None, int], dict[str, Any]]
-
-
-def selected(records: Iterable[dict[str, Any]]) -> Records:
-    """Return the records of what each method chose, by manipulation, method or role, α and seed."""
-    return {
-        (r["manipulation"], r["unlearner"] or r["role"], r["alpha"], r["seed"]): r for r in records if r["selected"]
-    }
-
-
 class Results:
     """The selected records of a benchmark, looked up by manipulation, method, α and seed.
 
@@ -48,11 +38,12 @@ class Results:
     ``seeds`` all that there are. Of a part (:meth:`over`) ``alphas`` and ``seeds`` are those at which all was measured.
     """
 
-    def __init__(self, records: Records) -> None:
-        self.records = records
-        self.fractions = self.alphas = sorted({alpha for _, _, alpha, _ in records if alpha is not None})
-        self.seeds = sorted({seed for *_, seed in records})
-        names = {record["unlearner"] for record in records.values() if record["unlearner"]}
+    def __init__(self, records: Iterable[dict[str, Any]]) -> None:
+        chosen = [record for record in records if record["selected"]]
+        self.records = {(r["manipulation"], r["unlearner"] or r["role"], r["alpha"], r["seed"]): r for r in chosen}
+        self.fractions = self.alphas = sorted({r["alpha"] for r in chosen if r["alpha"] is not None})
+        self.seeds = sorted({r["seed"] for r in chosen})
+        names = {r["unlearner"] for r in chosen if r["unlearner"]}
         needed = [method for method in METHODS if method in names and method not in VARIANTS]
         self.others = sorted(names - set(METHODS))
         self.methods = needed
@@ -75,8 +66,8 @@ class Results:
     def of(cls, path: Path) -> Results:
         """Read a runs folder, or what ``cutk bench --json`` printed."""
         if path.is_dir():
-            return cls(selected(run.record.model_dump() for run in Store(path).runs()))
-        return cls(selected(json.loads(path.read_text(encoding="utf-8"))["records"]))
+            return cls(run.record.model_dump() for run in Store(path).runs())
+        return cls(json.loads(path.read_text(encoding="utf-8"))["records"])
 
     def has(self, method: str, alpha: float, seed: int) -> bool:
         """Say whether a method was measured under both manipulations."""

@@ -203,5 +203,5 @@ def test_an_unfinished_seed_does_not_count(evidence):
     runs = [run.record.model_dump() for run in Store(BENCHMARKS / "results" / "digits" / "runs").runs()]
     whole = evidence.Results(runs)
     cut = [r for r in runs if not (r["seed"] == whole.seeds[-1] and r["unlearner"] == "badt")]
-    assert evidence.Results(cut).seeds == whole.seeds[:-1]
-    assert evidence.Results(cut).alphas == whole.alphas
+    assert evidence.Results(cut).core.seeds == whole.core.seeds[:-1]
+    assert evidence.Results(cut).core.alphas == whole.core.alphas

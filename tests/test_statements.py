@@ -65,7 +65,7 @@ def as_in_the_paper(manipulation, method, alpha):
 
 
 def words(made):
-    return [line.split("**")[1] for line in table(Results(measured.selected(made))).splitlines() if "**" in line]
+    return [line.split("**")[1] for line in table(Results(made)).splitlines() if "**" in line]
 
 
 def test_results_like_the_papers_make_every_statement_hold():
@@ -111,7 +111,7 @@ def without(made, **lacks):
 
 
 def told(made, number):
-    lines = table(Results(measured.selected(made))).splitlines()
+    lines = table(Results(made)).splitlines()
     return next(line for line in lines if line.startswith(f"| C{number} |"))
 
 
@@ -130,13 +130,13 @@ def test_one_method_that_lacks_a_fraction_takes_it_from_no_other():
     assert "0.9 · gold − badt's highest up to 0.8, badnet: +0.700 ±0.000 (holds)" in told(made, 6)
     assert "what scrub lacks" in told(made, 7)
     assert "not measured" in told(made, 7)
-    whole, part = (Results(measured.selected(some)) for some in (records(as_in_the_paper), made))
+    whole, part = (Results(some) for some in (records(as_in_the_paper), made))
     assert (whole.core.alphas, part.core.alphas) == ([0.1, 0.5, 0.8, 1.0], [0.1, 0.5, 1.0])
     assert part.over("cf").alphas == part.over("cf", "ssd").alphas == [0.1, 0.5, 0.8, 1.0]
 
 
 def test_published_figures_stand_beside_what_was_measured():
-    rows = [line.split(" | ") for line in table(Results(measured.selected(records(as_in_the_paper)))).splitlines()]
+    rows = [line.split(" | ") for line in table(Results(records(as_in_the_paper))).splitlines()]
     (ssd,) = (row for row in rows if row[0] == "| ssd" and len(row) == 7)
     assert ssd[1:] == ["-8.94", "-10.00", "-1.63", "-10.00", "0.04", "0.25 |"]
 
