@@ -24,7 +24,8 @@ Progress = Callable[[int, int], None]
 class RecipeOptions(Options):
     """What every recipe can be told: how long, how much at a time, how fast, and how images are augmented.
 
-    The defaults are the paper's for CIFAR-10 (appendix A.1). A recipe with options of its own derives them from these.
+    The defaults are the paper's for CIFAR-10 (appendix A.1), and where it says nothing its published code's. A recipe
+    with options of its own derives them from these.
     """
 
     steps: int = option(4000, ge=1, le=10**9, help="training steps, one batch each")

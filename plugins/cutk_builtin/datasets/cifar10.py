@@ -21,6 +21,7 @@ class Cifar10(cutk.Dataset):
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     )
     model = "resnet9"
+    suggests = {"interclass-confusion": {"classes": ("cat", "dog")}}
 
     class Options(cutk.Options):
         """Where the files lie."""

@@ -41,7 +41,9 @@ def test_cifar10_is_read_with_its_batches_in_order(cifar10, load, tmp_path):
 
 
 def test_cats_and_dogs_are_classes_of_cifar10():
-    assert [Cifar10.published.classes.index(name) for name in ("cat", "dog")] == [3, 5]
+    suggested = Cifar10.suggests["interclass-confusion"]["classes"]
+    assert suggested == ("cat", "dog")
+    assert [Cifar10.published.classes.index(name) for name in suggested] == [3, 5]
 
 
 def test_damaged_cifar10_is_refused(cifar10, message, tmp_path):
