@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Callable
 
 from measured import CONFUSION, POISONING, SECONDS, Results
 
@@ -25,22 +27,31 @@ def beside(results: Results) -> list[str]:
         "| time, part of RewoD's: paper | here |",
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
+    whole = _seconds(core, "rewod")
     for method, (poisoning, confusion, minutes) in PUBLISHED.items():
         if method not in results.methods:
             continue
         here = [
-            statistics.fmean(100 * core.retained(manipulation, method, seed) for seed in core.seeds)
+            _mean(core, lambda seed, of=manipulation, who=method: 100 * core.retained(of, who, seed))
             for manipulation in (POISONING, CONFUSION)
         ]
-        part = _seconds(core, method) / _seconds(core, "rewod") if "rewod" in results.methods else float("nan")
         lines.append(
-            f"| {method} | {poisoning:+.2f} | {here[0]:+.2f} | {confusion:+.2f} | {here[1]:+.2f} "
-            f"| {minutes / PUBLISHED['rewod'][2]:.2f} | {part:.2f} |"
+            f"| {method} | {poisoning:+.2f} | {_shown(here[0], '+.2f')} | {confusion:+.2f} | {_shown(here[1], '+.2f')} "
+            f"| {minutes / PUBLISHED['rewod'][2]:.2f} | {_shown(_seconds(core, method) / whole, '.2f')} |"
         )
     return lines
 
 
+def _mean(part: Results, quantity: Callable[[int], float]) -> float:
+    """Return the mean over the seeds for which all that it takes was measured; NaN of none."""
+    values = part.each("", quantity).values
+    return statistics.fmean(values) if values else math.nan
+
+
 def _seconds(part: Results, method: str) -> float:
-    return statistics.fmean(
-        statistics.fmean(part.curve(m, method, seed, SECONDS)) for m in (POISONING, CONFUSION) for seed in part.seeds
-    )
+    each = (POISONING, CONFUSION)
+    return _mean(part, lambda seed: statistics.fmean(s for m in each for s in part.curve(m, method, seed, SECONDS)))
+
+
+def _shown(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else f"{value:{form}}"

@@ -141,6 +141,15 @@ def test_published_figures_stand_beside_what_was_measured():
     assert ssd[1:] == ["-8.94", "-10.00", "-1.63", "-10.00", "0.04", "0.25 |"]
 
 
+def test_a_published_figure_stands_alone_where_nothing_was_measured():
+    made = records(as_in_the_paper)
+    of_one = table(Results([record for record in made if record["manipulation"] == "badnet"]))
+    assert "| ssd | -8.94 | – | -1.63 | – | 0.04 | – |" in of_one.splitlines()
+    for record in made:
+        del record["metrics"]["unlearn_seconds"]
+    assert "| ssd | -8.94 | -10.00 | -1.63 | -10.00 | 0.04 | – |" in table(Results(made)).splitlines()
+
+
 def test_the_script_reads_what_bench_prints(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"records": records(as_in_the_paper)}))
     done = subprocess.run(
