@@ -47,7 +47,7 @@ class Results:
         needed = [method for method in METHODS if method in names and method not in VARIANTS]
         self.others = sorted(names - set(METHODS))
         self.methods = needed
-        self.core = self.over(*needed) if needed else self
+        self.core = self.over(*needed)
         cells = [(alpha, seed) for alpha in self.core.alphas for seed in self.core.seeds]
         self.methods = needed + [m for m in VARIANTS if m in names and all(self.has(m, *cell) for cell in cells)]
 
