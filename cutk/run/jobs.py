@@ -27,7 +27,7 @@ class Job(NamedTuple):
     """One cell and all that another process needs to compute it.
 
     Where ``runs`` is None, the process doesn't see the runs folder: it says which runs it would read from there, and
-    is asked again with those that there are.
+    the job is given again, maybe to another process, with those that there are.
     """
 
     plan: Plan
@@ -36,7 +36,8 @@ class Job(NamedTuple):
     providers: dict[str, str]  # the version of each distribution that takes part
     cell: Cell
     log_level: int = logging.WARNING  # the lowest that is logged
-    parcels: tuple[Parcel, ...] | None = None
+    asked: tuple[tuple[Kind, str], ...] = ()  # the runs that were looked for
+    parcels: tuple[Parcel, ...] = ()  # those of them that there are
 
 
 class Failed(NamedTuple):
@@ -125,10 +126,14 @@ def work(job: Job, send: Send | None = None) -> Done | Failed | Lacking:
 def _work_apart(worker: Worker, store: Parcels, job: Job) -> Done | Lacking:
     """Compute a cell from what was sent, and send back what came of it."""
     needed = job.cell if job.cell.needs is None else job.cell.needs
-    if job.parcels is None:
-        read = [(cell.kind, worker.key(cell)) for cell in dict.fromkeys((job.cell, needed))]
-        return Lacking(tuple(each for each in read if store.read(*each) is None))
+    # The next job goes where there is room: whoever asked before may hold what this process doesn't.
+    read = [(cell.kind, worker.key(cell)) for cell in dict.fromkeys((job.cell, needed))]
+    lacking = [each for each in read if each not in job.asked and (each is read[0] or store.read(*each) is None)]
+    if lacking:
+        return Lacking(tuple(lacking))
     store.take(job.parcels)
+    if not any(parcel.run.key == worker.key(job.cell) for parcel in job.parcels):
+        store.owe(worker.key(job.cell))  # which isn't there any more, or not yet
     try:
         done = worker.work(job.cell)
     finally:

@@ -32,6 +32,11 @@ class Parcels:
         """Hold what was sent."""
         self._held.update((parcel.run.key, parcel) for parcel in parcels)
 
+    def owe(self, key: str) -> None:
+        """Let a run leave with the others if it is held: it was asked for, and didn't come."""
+        if key in self._held:
+            self._new.add(key)
+
     def hand_over(self, keep: str) -> tuple[Parcel, ...]:
         """Return what was written, and hold nothing but the run whose key is ``keep``."""
         new = tuple(parcel for key, parcel in self._held.items() if key in self._new)

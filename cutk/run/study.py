@@ -21,6 +21,7 @@ from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.executor import Executor, Pool
 from cutk.run.files import Damaged
 from cutk.run.jobs import Failed, Job, Lacking, adopt, work
+from cutk.run.keys import Kind
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
 from cutk.run.ready import Ready
@@ -186,13 +187,13 @@ class Study:
                 ready.add(position)
             else:
                 dependents.setdefault(cell.needs, []).append(position)
-        running: dict[Future[Done | Failed | Lacking], tuple[Cell, float]] = {}  # and since when
+        running: dict[Future[Done | Failed | Lacking], tuple[Job, float]] = {}  # and since when
         # Waiting for any of many futures takes time for each of them, whichever it is that ends.
         ended: SimpleQueue[Future[Done | Failed | Lacking]] = SimpleQueue()
 
         def submit(given: Job, since: float) -> None:
             future = pool.submit(work, given)
-            running[future] = given.cell, since
+            running[future] = given, since
             future.add_done_callback(ended.put)
 
         while ready or running:
@@ -201,12 +202,14 @@ class Study:
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
                 submit(job._replace(cell=cell), time.monotonic())
             future = _next(ended)
-            (cell, since), lost = running.pop(future), future.exception()
+            (given, since), lost = running.pop(future), future.exception()
+            cell = given.cell
             outcome: Done | Failed | Lacking
             outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))
             if isinstance(outcome, Lacking):
                 with Caught() as caught:
-                    again = job._replace(cell=cell, parcels=self._parcels(outcome))
+                    asked = (*given.asked, *outcome.runs)
+                    again = given._replace(asked=asked, parcels=self._parcels(asked))
                 if caught.error is None:
                     submit(again, since)
                     continue
@@ -222,10 +225,10 @@ class Study:
                 else:
                     yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
 
-    def _parcels(self, lacking: Lacking) -> tuple[Parcel, ...]:
+    def _parcels(self, asked: tuple[tuple[Kind, str], ...]) -> tuple[Parcel, ...]:
         """Return what there is of the runs that a worker elsewhere would read."""
         found: list[Parcel] = []
-        for kind, key in lacking.runs:
+        for kind, key in asked:
             try:
                 parcel = self.store.parcel(kind, key)
             except Damaged as damage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -116,11 +117,13 @@ class Away(cutk.Executor):
     """Does each job at once, as a process elsewhere would that doesn't see the runs folder, or sees another one."""
 
     name = "away"
+    alive = ()
 
     class Options(cutk.Options):
         """What it sees."""
 
         sees: bool = cutk.option(False, help="whether it is another folder of this name")
+        workers: int = cutk.option(0, help="how many take turns, and outlive the study; else one")
 
     @property
     def sees_runs(self):
@@ -128,13 +131,16 @@ class Away(cutk.Executor):
 
     @contextmanager
     def open(self, hear):
-        worker, elsewhere = [], self.options.sees
+        elsewhere, workers = self.options.sees, [[]]
+        if self.options.workers:
+            Away.alive = workers = Away.alive or [[] for _ in range(self.options.workers)]
 
         class Pool:
             slots = 1
 
             def submit(self, function, job, /):
-                here, jobs._OPEN = jobs._OPEN, worker
+                workers.append(workers.pop(0))
+                here, jobs._OPEN = jobs._OPEN, workers[0]
                 future = Future()
                 try:
                     job = pickle.loads(pickle.dumps(job))  # noqa: S301
@@ -154,12 +160,13 @@ class Away(cutk.Executor):
 def away(setup_of, having, tmp_path, watcher_class, monkeypatch):
     """Run a study elsewhere."""
     monkeypatch.setenv("CUTK_PLUGINS", "")
+    monkeypatch.setattr(Away, "alive", [])
 
-    def run(sees=False, runs="runs", **over):
-        setup = setup_of(unlearners=["none"], options={}, recipe={"steps": 3}, **over)
-        setup = replace(setup, executor=having(setup, selector=(Away, {"sees": sees})).selector)
+    def run(**options):
+        setup = setup_of(unlearners=["none"], options={}, recipe={"steps": 3})
+        setup = replace(setup, executor=having(setup, selector=(Away, options)).selector)
         watcher = watcher_class()
-        return Study(setup, Store(tmp_path / runs), watcher).run(), watcher
+        return Study(setup, Store(tmp_path / "runs"), watcher).run(), watcher
 
     return run
 
@@ -177,6 +184,26 @@ def test_runs_that_travel_lie_where_they_would_lie_otherwise(away, study, stripp
     assert len(weights("runs")) == 4
     results, watcher = away()
     assert (results.computed, len(watcher.read)) == (0, 4)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_in_turns_train_each_model_once(away, study, stripped, workers):
+    here = study(runs="here")[0].run()
+    results, watcher = away(workers=workers)
+    assert stripped(results.records) == stripped(here.records)
+    assert sorted(watcher.computed) == sorted(watcher.trained)
+    assert len(watcher.trained) == 4
+    again, _ = away(workers=workers)
+    assert again.records == results.records  # to the second: what is told is what is stored
+
+
+def test_workers_give_again_what_they_hold_and_the_folder_has_lost(away, tmp_path):
+    results, _ = away(workers=2)
+    shutil.rmtree(tmp_path / "runs")
+    again, _ = away(workers=2)
+    assert again.failures == []
+    assert [record.key for record in again.records] == [record.key for record in results.records]
+    assert len(list((tmp_path / "runs").glob("*/*/weights.safetensors"))) == 4
 
 
 def test_a_damaged_run_is_set_aside_here_and_computed_there(away, tmp_path):

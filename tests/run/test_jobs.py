@@ -31,6 +31,12 @@ def job_of(setup_of, tmp_path, monkeypatch):
     return make
 
 
+@pytest.fixture
+def answered():
+    """Do a job that is sent the runs that it asks for."""
+    return lambda job, *parcels: work(job._replace(asked=work(job).runs, parcels=parcels))
+
+
 def test_a_plan_is_opened_once_and_what_happens_is_sent(job_of, tmp_path):
     sent = []
     Store(tmp_path / "runs").open()
@@ -74,23 +80,22 @@ def test_a_worker_that_does_not_see_the_runs_folder_says_so(job_of, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_runs_come_with_a_job_and_leave_with_its_result(job_of, tmp_path):
+def test_runs_come_with_a_job_and_leave_with_its_result(job_of, answered, tmp_path):
     away, store = {"runs": None}, Store(tmp_path / "runs")
     lacking = work(job_of()._replace(**away))
     (asked,) = lacking.runs
     assert asked[0] == "train"
-    done = work(job_of()._replace(**away, parcels=()))
+    done = answered(job_of()._replace(**away))
     (original,) = done.parcels
     assert (done.read, original.run, original.run.key) == (False, done.run, asked[1])
     assert not store.root.exists()
     # An original is kept, where unlearning follows, until another one is.
-    assert work(job_of()._replace(**away)).runs == ()
     assert [kind for kind, _ in work(job_of(LAST)._replace(**away)).runs] == ["unlearn"]
-    assert len(work(job_of(LAST)._replace(**away, parcels=())).parcels) == 1
-    work(job_of(replace(ORIGINAL, role="gold"))._replace(**away, parcels=()))
+    assert len(answered(job_of(LAST)._replace(**away)).parcels) == 1
+    answered(job_of(replace(ORIGINAL, role="gold"))._replace(**away))
     assert [kind for kind, _ in work(job_of(LAST)._replace(**away)).runs] == ["unlearn", "train"]
     # What was sent is read, and what is read isn't sent back.
-    again = work(job_of()._replace(**away, parcels=(original,)))
+    again = answered(job_of()._replace(**away), original)
     assert (again.read, again.parcels, again.run) == (True, (), original.run)
     # It is what a worker would have written that sees the folder.
     store.open()
@@ -99,11 +104,30 @@ def test_runs_come_with_a_job_and_leave_with_its_result(job_of, tmp_path):
     assert there.weights_sha256 == original.run.weights_sha256
 
 
-def test_a_record_that_is_completed_leaves_with_its_weights(job_of):
-    away = {"runs": None, "parcels": ()}
-    (original,) = work(job_of(metrics=["corrected_accuracy"])._replace(**away)).parcels
+def test_a_worker_that_was_not_asked_before_asks_for_what_it_lacks(job_of, answered, monkeypatch):
+    away = {"runs": None}
+    (original,) = answered(job_of()._replace(**away)).parcels
+    asked = work(job_of(LAST)._replace(**away)).runs
+    job = job_of(LAST)._replace(runs=None, asked=asked)
+    monkeypatch.setattr(jobs, "_OPEN", [])  # another worker
+    (missing,) = work(job).runs
+    assert missing == ("train", original.run.key)
+    done = work(job._replace(asked=(*asked, missing), parcels=(original,)))
+    assert [parcel.run.key for parcel in done.parcels] == [done.run.key]  # the original wasn't trained anew
+
+
+def test_a_run_that_is_held_and_was_lost_elsewhere_is_sent_again(job_of, answered):
+    away = {"runs": None}
+    (original,) = answered(job_of()._replace(**away)).parcels
+    again = answered(job_of()._replace(**away))
+    assert (again.read, again.parcels) == (True, (original,))
+    assert answered(job_of()._replace(**away), original).parcels == ()
+
+
+def test_a_record_that_is_completed_leaves_with_its_weights(job_of, answered):
+    (original,) = answered(job_of(metrics=["corrected_accuracy"])._replace(runs=None)).parcels
     more = job_of(metrics=["corrected_accuracy", "retain_class_accuracy"])
-    done = work(more._replace(runs=None, parcels=(original,)))
+    done = answered(more._replace(runs=None), original)
     (parcel,) = done.parcels
     assert done.read
     assert parcel.weights == original.weights
