@@ -418,6 +418,48 @@ def test_the_last_training_asks_the_model_what_suspects_are(task):
     assert all(torch.equal(before(logits, everything), before(logits, everything)) for _ in range(4))
 
 
+def two_classes():
+    """A task of two classes in which nothing is bad under label 0: forty samples of class 0 are labelled 1."""
+    generator = seeded()
+    truth = torch.arange(400) % 2
+    x = torch.randn(400, 8, generator=generator)
+    x[:, 0] += (truth * 2 - 1) * 3
+    bad = (truth == 0).nonzero().flatten()[:40]
+    labels = truth.index_fill(0, bad, 1)
+    samples = cutk.Samples(x, labels, ("a", "b"))
+    train = ResidentTrainSet(samples, cutk.Normalisation.of(samples))
+    recipe = Sgd(Sgd.Options(steps=60, batch_size=64, lr=0.05)).on("cpu")
+
+    def build():
+        return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    torch.manual_seed(0)
+    return cutk.Task(recipe.train(build(), train), train, bad[:20], recipe, build=build), truth
+
+
+@pytest.mark.parametrize(("final", "rounds"), [("restart", 1), ("retrain", 2)])
+def test_of_two_classes_nobody_is_suspected_under_a_label_that_nobody_known_has(final, rounds):
+    task, truth = two_classes()
+    call, clean = task.private(seed=3), task.train.labels == 0
+    model = Seal(Seal.Options(final=final, rounds=rounds)).unlearn(call)
+    assert not call.log.suspected[clean].any()
+    assert call.log.suspected[~clean].any()
+    wrong = (task.recipe.predict(model, task.train) != truth)[clean]
+    assert wrong.float().mean() < 0.02
+
+
+def test_nor_does_the_last_training_suspect_them():
+    task, _ = two_classes()
+    labels, q, w = task.train.labels, torch.zeros(400), torch.tensor([[0.0, 1], [1, 0]])
+    loss, logits = Seal()._loss(task, q, w, last=2), torch.randn(400, 2, generator=seeded())
+    batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
+    loss(logits, batch)  # from the half on, those of label 1 are what the model said here
+    asked = (labels == 1).index_fill(0, task.identified, False)
+    q = torch.where(asked, otherwise(logits, labels, w[labels]), q)
+    expected = task.recipe.loss(weighted(logits, 1 - q), batch) + (q * complementary_loss(logits, w[labels])).mean()
+    assert torch.allclose(loss(logits, batch), expected)
+
+
 def test_seal_may_retrain_without_a_round(task):
     call = task.private(seed=3)
     Seal(Seal.Options(final="retrain", rounds=0)).unlearn(call)

@@ -243,6 +243,13 @@ def test_schedule_by_hand():
     # Whole passes: two batches of S_f, three of the rest; after five steps nothing is forgotten any more.
     assert shown(12, 5, forget_run=2, preserve_run=3) == "ffpppppppppp"
     assert shown(12, 6, forget_run=2, preserve_run=3) == "ffpppffppppp"
+    assert shown(4, 2, forget_run=1, preserve_run=0) == "fppp"  # it ends
+
+
+@pytest.mark.parametrize("alternate", ["pass", "step"])
+def test_scrub_needs_a_rest(linear_task, alternate):
+    with pytest.raises(cutk.CellError, match="there is no rest"):
+        Scrub(Scrub.Options(alternate=alternate)).unlearn(linear_task.knowing(torch.arange(6)))
 
 
 @pytest.mark.parametrize(

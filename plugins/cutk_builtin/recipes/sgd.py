@@ -14,8 +14,8 @@ def linear_rate(step: int, steps: int, t_mult: float = 1.25, warmup: float = 0.0
     """Return the learning rate of a step, counted from 0, as a factor on its peak.
 
     With ``w = int(warmup · steps)`` and ``T = t_mult · steps``, the factor is ``(step + 1) / (w + 1)`` before step
-    ``w`` and ``1 − (step − w) / T`` from there on. The paper (appendix A.1) gives T and the warm-up; where the decay
-    starts it leaves open, and this is what its published code does.
+    ``w`` and ``1 − (step − w) / T`` from there on. The paper (appendix A.1) gives ``t_mult`` and the warm-up; what T is
+    and where the decay starts it leaves open, and this is what its published code does.
 
     >>> [round(linear_rate(s, 4, warmup=0.25), 3) for s in range(4)]
     [0.5, 1.0, 0.8, 0.6]

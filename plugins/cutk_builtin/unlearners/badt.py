@@ -48,7 +48,7 @@ class BadT(cutk.Unlearner):
     steps of A's own schedule over all of S_tr (paper, appendix A.2 (4)). By default the mean over the batch is
     divided by the number of classes as well (``reduction=mean``), as in both published codes, Chundawat et al.'s and
     the benchmark's, so that the steps are smaller by that factor; ``batchmean`` is the divergence itself. Costs
-    steps · batch size / |S_tr| passes and as many forward passes of the original.
+    steps · batch size / |S_tr| passes, as many forward passes of the original, and those of the bad teacher for S_f.
     """
 
     name = "badt"

@@ -19,7 +19,7 @@ def schedule(steps: int, forget_steps: int, forget_run: int = 1, preserve_run: i
 
     Runs of ``forget_run`` forget steps and ``preserve_run`` preserve steps alternate, forget first. A run of forget
     steps begins only while fewer than ``forget_steps`` steps are done, and goes on to its end; from then on all are
-    preserve steps.
+    preserve steps. Of each run at least one step is made.
 
     >>> schedule(6, 3)
     [True, False, True, False, False, False]
@@ -29,8 +29,8 @@ def schedule(steps: int, forget_steps: int, forget_run: int = 1, preserve_run: i
     plan: list[bool] = []
     while len(plan) < steps:
         if len(plan) < forget_steps:
-            plan += [True] * forget_run
-        plan += [False] * preserve_run
+            plan += [True] * max(1, forget_run)
+        plan += [False] * max(1, preserve_run)
     return plan[:steps]
 
 
@@ -54,8 +54,8 @@ class Scrub(cutk.Unlearner):
       ``task`` climbs CE alone, as the paper's appendix says; ``distillation`` climbs KL alone, as Kurmanji et al. and
       the paper's section 3.2 do.
 
-    The learning rate is a tenth of the training's, as in the paper (0.0025 and 0.025): a number alone would mean
-    something else for every optimiser.
+    The learning rate is a tenth of the training's: the paper's 0.0025 is that of the 0.025 with which its code trains,
+    and a number alone would mean something else for every optimiser.
 
     Costs steps · batch size / |S_tr| passes, and the teacher's forward passes.
     """
@@ -88,6 +88,8 @@ class Scrub(cutk.Unlearner):
     def unlearn(self, task: cutk.Task, state: cutk.Teacher | None = None) -> nn.Module:
         """Return the student, which starts as the original."""
         o = self.options
+        if len(task.retained) == 0:
+            raise cutk.CellError("SCRUB keeps what the rest of the training set says, and there is no rest.")
         teacher = self.prepare(task) if state is None else state
         size = task.recipe.options.batch_size
         runs = (1, 1)

@@ -213,8 +213,13 @@ class Seal(cutk.Unlearner):
         return task.recipe.fit(model, batches, loss, steps=steps, lr=lr)
 
     def _asked(self, task: cutk.Task, weights: Tensor) -> Tensor:
-        """Return of which samples a model that has learned what suspects are is asked: bool ``[N]``."""
-        asked = _settled(weights, task.num_classes)[task.train.labels.to(weights.device)]
+        """Return of which samples a model that has learned what suspects are is asked: bool ``[N]``.
+
+        None of S_f, which are known, and none under a label that S_f hasn't, where of two classes W is settled, too.
+        """
+        asked = torch.zeros(len(task.train), dtype=torch.bool, device=weights.device)
+        among = concerned(task).to(weights.device)
+        asked[among] = _settled(weights, task.num_classes)[task.train.labels.to(weights.device)[among]]
         asked[task.identified.to(weights.device)] = False
         return asked
 

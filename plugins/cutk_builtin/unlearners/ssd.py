@@ -145,7 +145,7 @@ class SSD(cutk.Unlearner):
 
     The exact diagonal (``fisher=per-sample``) is measured on samples as they are, without augmentation: so it is a mean
     over samples, and I_r follows from the one of S_tr, which all S_f share, and that of S_f. That costs one pass over
-    S_tr and one over S_f for all of an original's S_f together.
+    S_tr for all of an original's S_f together, and one over each S_f.
 
     Of a model that is sure of S_f nothing is left of these gradients: with margins of 50 logits, as large networks
     reach on few samples, their squares are 10⁻³¹ in sum, and no α finds what matters. ``temperature`` divides the
