@@ -55,7 +55,7 @@ class Log:
 
     def scalar(self, name: str, value: float | Tensor) -> None:
         """Keep one value of a named curve; a tensor of one element will do."""
-        number = value.item() if isinstance(value, Tensor) else float(value)
+        number = float(value.item() if isinstance(value, Tensor) else value)
         curve = self.scalars.setdefault(name, [])
         curve.append(number)
         if self._listener is not None:

@@ -23,7 +23,7 @@ from cutk.repair.judging import Seen, attacked, judged, seen, taught
 from cutk.repair.records import Judged, Limits, Sanity
 from cutk.repair.sanity import checked
 from cutk.repair.verdict import Proportion
-from cutk.run.chosen import Chosen
+from cutk.run.chosen import Chosen, providers_of
 from cutk.run.plan import Plan, layer, read_preset
 from cutk.run.setup import choose
 
@@ -48,8 +48,7 @@ class Methods:
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        chosen = (*self.unlearners, self.selector, self.recipe, *([self.detector] if self.detector else []))
-        return dict(sorted((c.entry.provider.distribution, c.entry.provider.version) for c in chosen))
+        return providers_of((*self.unlearners, self.selector, self.recipe, *([self.detector] if self.detector else [])))
 
 
 def methods_of(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cutk.options import Options
@@ -12,7 +15,7 @@ from cutk.plugins.registry import Entry
 from cutk.plugins.sources import source_of
 from cutk.run.records import Identity
 
-__all__ = ["Chosen"]
+__all__ = ["Chosen", "providers_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,3 +59,17 @@ class Chosen:
         """The options as they are used: one point, or a list of those that are searched."""
         points = self.identity.options
         return points[0] if len(points) == 1 else points
+
+
+def providers_of(those: Iterable[Chosen]) -> dict[str, str]:
+    """Return the version of each distribution that takes part, and of each library that a component names.
+
+    Files of plugins that aren't installed are one distribution, whose version tells of all of them.
+    """
+    found: dict[str, set[str]] = {}
+    for entry in (entry for chosen in those for entry in chosen.entries):
+        found.setdefault(entry.provider.distribution, set()).add(entry.provider.version)
+        for module in entry.component.libraries:
+            with suppress(PackageNotFoundError):  # a module that isn't called as its distribution is
+                found.setdefault(module, set()).add(version(module))
+    return {name: "+".join(sorted(versions)) for name, versions in sorted(found.items())}

@@ -270,12 +270,15 @@ class Isolated(AbstractContextManager["Isolated"]):
 
 
 def _named(part: Chosen) -> dict[str, Any]:
-    """Return a component so that it can be looked up elsewhere."""
+    """Return a component so that it can be looked up elsewhere; files are named so that they are found there."""
+    plain = [point.model_dump(mode="json") for point in part.points]
+    for point, options in zip(plain, part.points, strict=True):
+        point |= {name: os.path.abspath(value) for name, value in options if isinstance(value, Path)}
     return {
         "kind": part.entry.kind,
         "name": part.name,
         "provider": part.entry.provider.requirement,
-        "points": part.identity.options,
+        "points": plain,
     }
 
 

@@ -16,6 +16,7 @@ from cutk.run.logs import sent
 from cutk.run.observer import Observer, Relay, Send
 from cutk.run.parcels import Parcels
 from cutk.run.plan import Plan
+from cutk.run.records import Trained
 from cutk.run.setup import Setup, resolve
 from cutk.run.store import Parcel, Store
 from cutk.run.worker import Done, Worker
@@ -35,6 +36,7 @@ class Job(NamedTuple):
     runs: Path | None  # the runs folder, absolute
     providers: dict[str, str]  # the version of each distribution that takes part
     cell: Cell
+    original: Trained | None = None  # the M_o that an unlearner is to begin with
     log_level: int = logging.WARNING  # the lowest that is logged
     asked: tuple[tuple[Kind, str], ...] = ()  # the runs that were looked for
     parcels: tuple[Parcel, ...] = ()  # those of them that there are
@@ -117,7 +119,7 @@ def work(job: Job, send: Send | None = None) -> Done | Failed | Lacking:
         observer = worker.observer
         if isinstance(worker.store, Parcels):
             return _work_apart(worker, worker.store, job)
-        return worker.work(job.cell)
+        return worker.work(job.cell, job.original)
     if observer is not None and caught.error is not None:
         observer.error(caught.error)
     return Failed(caught.reason, caught.traceback)
@@ -135,7 +137,7 @@ def _work_apart(worker: Worker, store: Parcels, job: Job) -> Done | Lacking:
     if not any(parcel.run.key == worker.key(job.cell) for parcel in job.parcels):
         store.owe(worker.key(job.cell))  # which isn't there any more, or not yet
     try:
-        done = worker.work(job.cell)
+        done = worker.work(job.cell, job.original)
     finally:
         new = store.hand_over(keep=worker.key(needed))
     return done._replace(parcels=new)

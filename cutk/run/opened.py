@@ -66,9 +66,9 @@ class Opened:
         self._trained: dict[Training, Trained] = {}
         self._found: dict[Unlearning, str] = {}
         self.blank = False
+        self._prepare = prepare
         began = time.monotonic()
-        splits = self._load_data(or_blank=blank)
-        self.splits = splits if prepare is None else prepare(splits)
+        self.splits = self._load_data(or_blank=blank)
         self._fingerprint = self.splits.fingerprint()
         _log.info(
             "Opened the dataset '%s' in %.1f s: %d training and %d test samples, fingerprint %s",
@@ -89,6 +89,10 @@ class Opened:
         )
 
     def _load_data(self, *, or_blank: bool = False) -> Splits:
+        splits = self._loaded(or_blank=or_blank)
+        return splits if self._prepare is None else self._prepare(splits)
+
+    def _loaded(self, *, or_blank: bool) -> Splits:
         dataset = self.setup.dataset.make()
         try:
             with self._calling(self.setup.dataset):

@@ -12,7 +12,7 @@ from cutk.options import alternatives, parse_options
 from cutk.plugins.checks import require_libraries
 from cutk.plugins.registry import Entry, Registry
 from cutk.problem.expansion import OF_DETECTOR
-from cutk.run.chosen import Chosen
+from cutk.run.chosen import Chosen, providers_of
 from cutk.run.plan import Plan
 from cutk.run.search import search_points
 
@@ -62,8 +62,7 @@ class Setup:
 
     def providers(self) -> dict[str, str]:
         """Return the version of each distribution that takes part."""
-        entries = [entry for chosen in self._chosen for entry in chosen.entries]
-        return dict(sorted((entry.provider.distribution, entry.provider.version) for entry in entries))
+        return providers_of(self._chosen)
 
     def as_run(self) -> dict[str, Any]:
         """Return the plan as it is run, with every option settled."""
@@ -141,7 +140,7 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
     ones: dict[str, Any] = {kind: of(kind)[0] for kind in kinds}
     return Setup(
         plan=plan,
-        manipulations=tuple(composed(name) for name in dict.fromkeys(plan.manipulations)),
+        manipulations=tuple({each.name: each for each in map(composed, plan.manipulations)}.values()),
         unlearners=of("unlearner"),
         metrics=of("metric"),
         summaries=of("summary"),

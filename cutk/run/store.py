@@ -224,9 +224,13 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             write_over(path, failure, beside=path.parent)
 
+    def notes_failures(self) -> bool:
+        """Say whether a failure may have been kept, which is asked for every cell, and is seldom so."""
+        return os.path.isdir(self.root / "failed")
+
     def forget_failure(self, key: str) -> None:
         """Drop what ``note_failure`` kept, if anything."""
-        if os.path.isdir(self.root / "failed"):  # which is asked for every cell, and is seldom there
+        if self.notes_failures():
             with contextlib.suppress(OSError):
                 self._failed(key).unlink(missing_ok=True)
 

@@ -25,7 +25,7 @@ from cutk.run.keys import Kind
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
 from cutk.run.ready import Ready
-from cutk.run.records import SCHEMA, Environment, Failure, Record, Run
+from cutk.run.records import SCHEMA, Environment, Failure, Record, Run, Trained
 from cutk.run.setup import Setup
 from cutk.run.store import Parcel, Store
 from cutk.run.summary import Summarised, best_on_test, summarise
@@ -157,7 +157,7 @@ class Study:
                     if isinstance(outcome, Done):
                         came_of[cell] = outcome
                         self.observer.cell_finished(cell, outcome.run, outcome.read)
-                        self.store.forget_failure(outcome.run.key)
+                        self._forget_failure(cell, outcome, elsewhere=not executor.here)
                         continue
                     labels = {"dataset": self.setup.dataset.name, "model": self.setup.model.name, **cell.labels}
                     failure = Failure(what="cell", **labels, reason=outcome.reason, traceback=outcome.traceback)
@@ -173,6 +173,13 @@ class Study:
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
 
+    def _forget_failure(self, cell: Cell, outcome: Done, *, elsewhere: bool) -> None:
+        self.store.forget_failure(outcome.run.key)
+        # It was noted under the name that the cell has here; a worker on another machine may have another one for it.
+        if elsewhere and not outcome.read and self.store.notes_failures():
+            with Caught():  # what has no name here was never noted
+                self.store.forget_failure(self.worker.key(cell))
+
     def _outcomes(self, executor: Executor, pool: Pool) -> Iterator[tuple[Cell, Done | Failed]]:
         """Start each cell as soon as what it needs is there, and yield what came of each."""
         # Workers elsewhere use as many threads as this process would, for the same last bits.
@@ -187,6 +194,7 @@ class Study:
                 ready.add(position)
             else:
                 dependents.setdefault(cell.needs, []).append(position)
+        originals: dict[Cell | None, Trained] = {}  # as they came out
         running: dict[Future[Done | Failed | Lacking], tuple[Job, float]] = {}  # and since when
         # Waiting for any of many futures takes time for each of them, whichever it is that ends.
         ended: SimpleQueue[Future[Done | Failed | Lacking]] = SimpleQueue()
@@ -200,7 +208,7 @@ class Study:
             while ready and len(running) < pool.slots:
                 cell = self.cells[ready.pop()]
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
-                submit(job._replace(cell=cell), time.monotonic())
+                submit(job._replace(cell=cell, original=originals.get(cell.needs)), time.monotonic())
             future = _next(ended)
             (given, since), lost = running.pop(future), future.exception()
             cell = given.cell
@@ -221,6 +229,8 @@ class Study:
             yield cell, outcome
             for position in dependents.pop(cell, ()):
                 if isinstance(outcome, Done):
+                    if not executor.here:  # this process can't have another one
+                        originals[cell] = outcome.run.trained
                     ready.add(position)
                 else:
                     yield self.cells[position], Failed(f"There is no original model: {outcome.reason}")
@@ -279,9 +289,14 @@ class Study:
         results.summaries, failures = summarise(summaries, results.records, measured.values(), self.observer)
         results.failures += failures
         if len(results.environments) > 1:
+            how = sorted({f"{each.precision} on {each.device}" for each in results.environments})
+            apart = "may differ in their last digits."
+            if len(how) > 1:
+                apart = (
+                    f"compute differently ({', '.join(how)}). Give --device and --precision to compare like with like."
+                )
             self.observer.warning(
-                f"The runs in '{self.store.root}' were computed in {len(results.environments)} environments, which may "
-                "differ in their last digits."
+                f"The runs in '{self.store.root}' were computed in {len(results.environments)} environments, which {apart}"
             )
         return results
 

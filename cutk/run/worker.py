@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,13 +22,14 @@ from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.chosen import Chosen
 from cutk.run.files import Damaged, Unreadable
 from cutk.run.isolation import Isolated
+from cutk.run.keys import key_of
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.memo import Memo
 from cutk.run.method import Logged, Method
 from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.opened import Opened, Prepare
 from cutk.run.parcels import Parcels
-from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars
+from cutk.run.records import Attempt, Attempts, Environment, Labels, Run, Scalars, Trained
 from cutk.run.search import Search, Working, within
 from cutk.run.setup import Composed, Setup
 from cutk.run.store import Parcel, Store
@@ -38,6 +40,26 @@ _log = logging.getLogger(__name__)
 Computed = tuple[
     list[Attempt], int, nn.Module, dict[str, Scalars]
 ]  # as ``Run`` calls them; the model is the selected one
+
+
+# What of an original model another machine may decide otherwise.
+_OF_MACHINES = ("device", "precision", "threads", "data", "corruption")
+
+
+def require_same(here: Trained, there: Trained | None) -> None:
+    """Refuse to begin with another original model than the study has: the results would be set beside that one's.
+
+    Raises:
+        CellError: if what decides it isn't the same.
+    """
+    if there is None or key_of(here) == key_of(there):
+        return
+    found = ((name, getattr(here, name), getattr(there, name)) for name in _OF_MACHINES)
+    differ = "; ".join(f"{name} {mine}, there {theirs}" for name, mine, theirs in found if mine != theirs)
+    raise CellError(
+        f"The worker on '{platform.node() or 'this machine'}' would begin with another original model than the study's "
+        f"({differ or 'of other code'}). Give --device and --precision, and let all workers have the same data."
+    )
 
 
 class Done(NamedTuple):
@@ -143,23 +165,29 @@ class Worker(Opened):
         run = self.store.peek(cell.kind, self.key(cell))
         return run is not None and not self._lacks_kept(cell, run)
 
-    def work(self, cell: Cell) -> Done:
+    def work(self, cell: Cell, original: Trained | None = None) -> Done:
         """Return a cell's run: as stored, with what this plan measures besides, or computed now.
 
+        ``original`` is the M_o that an unlearner is to begin with, where another process trained it.
+
         Raises:
-            CellError: if it gives none. Any other error is a component's, or the machine's.
+            CellError: if it gives none, or this process would begin with another M_o. Any other error is a component's,
+                or the machine's.
         """
         try:
-            return self._obtain(cell)
+            return self._obtain(cell, original)
         except BaseException:
             self._restored()
             raise
 
-    def _obtain(self, cell: Cell) -> Done:
+    def _obtain(self, cell: Cell, original: Trained | None = None) -> Done:
         began = time.monotonic()
         if (noted := self._noted(cell)) is not None:
+            require_same(noted.trained, original)
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, noted.key)
             return Done(noted, True)
+        if cell.needs is not None:
+            require_same(self._decides_training(cell.needs), original)
         run = self._read(cell)
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, run.key)

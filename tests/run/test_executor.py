@@ -124,6 +124,7 @@ class Away(cutk.Executor):
 
         sees: bool = cutk.option(False, help="whether it is another folder of this name")
         workers: int = cutk.option(0, help="how many take turns, and outlive the study; else one")
+        bf16: str = cutk.option("", help="what the names of cells hold that come to workers which choose bf16")
 
     @property
     def sees_runs(self):
@@ -131,7 +132,7 @@ class Away(cutk.Executor):
 
     @contextmanager
     def open(self, hear):
-        elsewhere, workers = self.options.sees, [[]]
+        elsewhere, workers, bf16 = self.options.sees, [[]], self.options.bf16
         if self.options.workers:
             Away.alive = workers = Away.alive or [[] for _ in range(self.options.workers)]
 
@@ -144,6 +145,8 @@ class Away(cutk.Executor):
                 future = Future()
                 try:
                     job = pickle.loads(pickle.dumps(job))  # noqa: S301
+                    if bf16 and bf16 in str(job.cell):
+                        job = job._replace(plan=job.plan.model_copy(update={"precision": "bf16"}))
                     if elsewhere:
                         there = job.runs.parent / "elsewhere"
                         there.mkdir(exist_ok=True)
@@ -204,6 +207,24 @@ def test_workers_give_again_what_they_hold_and_the_folder_has_lost(away, tmp_pat
     assert again.failures == []
     assert [record.key for record in again.records] == [record.key for record in results.records]
     assert len(list((tmp_path / "runs").glob("*/*/weights.safetensors"))) == 4
+
+
+def test_workers_that_compute_differently_are_not_mixed(away):
+    results, _ = away(bf16="α = 1")
+    assert [(run.labels.role, run.labels.alpha) for run in results.runs] == [
+        *(("original", None), ("gold", None), ("unlearned", 0.5)),
+    ]
+    (failure,) = results.failures
+    assert "would begin with another original model than the study's (precision bf16, there fp32)" in failure.reason
+
+
+def test_a_failure_is_forgotten_whatever_the_cell_is_called_elsewhere(away, study, tmp_path):
+    failed, _ = study(loses="original")
+    failed.run()
+    assert Store(tmp_path / "runs").failures()
+    results, _ = away(bf16="seed")
+    assert results.failures == []
+    assert Store(tmp_path / "runs").failures() == []
 
 
 def test_a_damaged_run_is_set_aside_here_and_computed_there(away, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ from cutk.run.worker import Worker
 SEED = 987654321
 PLUGIN = '''
 import gc, os, pickle, signal, sys, time
+from pathlib import Path
 import cutk
 import torch
 
@@ -84,9 +86,22 @@ class Dying(cutk.Unlearner):
         return task.original
 
 
+class Reading(cutk.Unlearner):
+    """Reads a file."""
+
+    name = "reading"
+
+    class Options(cutk.Options):
+        file: Path = cutk.option(Path("there.txt"), help="which")
+
+    def unlearn(self, task, state=None):
+        task.log.scalar("found", torch.tensor(self.options.file.read_text() == "there"))
+        return task.original
+
+
 @cutk.hookimpl
 def cutk_unlearners():
-    return [Spy, Dying]
+    return [Spy, Dying, Reading]
 '''
 TINY = {
     "dataset": "fake",
@@ -215,6 +230,16 @@ def test_a_method_whose_process_ends_fails_alone(bench, capfd):
     out, err = capfd.readouterr()
     assert "printed by the method" in err
     assert "printed by the method" not in out
+
+
+def test_a_file_that_is_named_from_here_is_found_there(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.txt").write_text("there")
+    report = bench(["reading"], isolate=True)
+    assert report.failures == []
+    (path,) = (tmp_path / "runs" / "unlearn").glob("*/record.json")
+    (attempt,) = json.loads(path.read_text())["attempts"]
+    assert attempt["scalars"] == {"found": [1.0]}  # a number, though the method has told a truth
 
 
 def test_a_method_that_writes_to_the_samples_fails(bench):

@@ -116,6 +116,21 @@ def test_a_worker_that_was_not_asked_before_asks_for_what_it_lacks(job_of, answe
     assert [parcel.run.key for parcel in done.parcels] == [done.run.key]  # the original wasn't trained anew
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_worker_that_would_begin_with_another_original_does_nothing(job_of, answered, kept):
+    runs = {} if kept else {"runs": None}
+    if kept:
+        Store(job_of().runs).open()
+    there = (work if kept else answered)(job_of()._replace(**runs)).run.trained
+    assert (work if kept else answered)(job_of(LAST)._replace(original=there, **runs)).run.trained == there
+    for _ in range(2):  # whether or not it has noted what its own would be
+        other = there.model_copy(update={"precision": "bf16", "data": "others"})
+        failed = (work if kept else answered)(job_of(LAST)._replace(original=other, **runs))
+        assert isinstance(failed, Failed)
+        assert f"(precision fp32, there bf16; data {there.data}, there others)" in failed.reason
+        assert failed.reason.endswith("Give --device and --precision, and let all workers have the same data.")
+
+
 def test_a_run_that_is_held_and_was_lost_elsewhere_is_sent_again(job_of, answered):
     away = {"runs": None}
     (original,) = answered(job_of()._replace(**away)).parcels

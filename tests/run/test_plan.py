@@ -1,10 +1,30 @@
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 
 import cutk
+from cutk.plugins.registry import load_registry
 from cutk.run.plan import Plan, layer, read_preset
 from cutk.run.setup import resolve
+
+INLINE = """
+import cutk
+
+
+class NAME(cutk.Unlearner):
+    name = "NAME"
+    libraries = {"numpy": "numpy"}
+
+    def unlearn(self, task, state=None):
+        return task.original
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [NAME]
+"""
 
 
 def test_options_of_what_the_plan_drops_go_with_it():
@@ -97,6 +117,24 @@ def test_what_a_dataset_suggests_goes_to_the_recipe_that_has_it(setup_of):
     options = setup_of(dataset="digits", recipe={"name": "adamw"}).recipe.points[0]
     assert (options.batch_size, options.flip) == (32, False)
     assert options.lr == type(options)().lr
+
+
+def test_two_spellings_of_a_manipulation_are_one(setup_of):
+    composed = setup_of(
+        manipulations=["badnet", "cutk:badnet", "badnet+label-swap", "cutk:badnet+label-swap"]
+    ).manipulations
+    assert [each.name for each in composed] == ["badnet", "badnet+label-swap"]
+
+
+def test_who_takes_part_is_told_with_all_files_and_libraries(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text(INLINE.replace("NAME", name))
+    found = load_registry(inline=[tmp_path / "a.py", tmp_path / "b.py"])
+    plan = {"dataset": "fake", "unlearners": ["a", "b"]}
+    setup = resolve(Plan.parse(layer(read_preset("default", found), plan)), found)
+    versions = sorted(each.entry.provider.version for each in setup.unlearners)
+    assert versions[0] != versions[1]
+    assert setup.providers() == {"cutk": version("cutk"), "inline": "+".join(versions), "numpy": version("numpy")}
 
 
 def test_options_of_a_family_stay_with_its_variants():

@@ -19,6 +19,7 @@ import cutk
 import cutk.run.keys
 from cutk.run.store import Store
 from cutk.run.study import Study
+from cutk.run.worker import Worker
 
 
 class Meddling(cutk.Unlearner):
@@ -264,6 +265,18 @@ def test_a_manipulation_that_reads_another_file_is_another_run(bench, setup_of, 
         assert len(watcher.computed) == 3, shift
     _, watcher = bench(setup)
     assert len(watcher.read) == 3
+
+
+def test_data_that_were_prepared_are_so_after_they_were_read_again(setup_of, tmp_path):
+    def half(splits):
+        return replace(splits, train=splits.train.select(torch.arange(100)))
+
+    worker = Worker(setup_of(), Store(tmp_path), prepare=half)
+    worker.scenario("badnet", 0).corruption.train.x.add_(0)
+    worker._note_content()
+    worker.scenario("badnet", 0).corruption.train.x.add_(1)
+    assert worker._restored()
+    assert len(worker.splits.train) == 100
 
 
 def test_threads_decide_a_key(setup_of, tmp_path):
