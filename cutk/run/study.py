@@ -290,14 +290,11 @@ class Study:
         results.failures += failures
         if len(results.environments) > 1:
             how = sorted({f"{each.precision} on {each.device}" for each in results.environments})
-            apart = "may differ in their last digits."
+            differ = "may differ in their last digits."
             if len(how) > 1:
-                apart = (
-                    f"compute differently ({', '.join(how)}). Give --device and --precision to compare like with like."
-                )
-            self.observer.warning(
-                f"The runs in '{self.store.root}' were computed in {len(results.environments)} environments, which {apart}"
-            )
+                differ = f"compute otherwise ({', '.join(how)}). To compare them, give --device and --precision."
+            where = f"The runs in '{self.store.root}' were computed in {len(results.environments)} environments"
+            self.observer.warning(f"{where}, which {differ}")
         return results
 
     def _records(self, run: Run, names: dict[str, str]) -> Iterator[Record]:
