@@ -23,10 +23,11 @@ import tempfile
 import textwrap
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bars import bars
 from measured import CONFUSION, METHODS, POISONING, Results
 from statements import TENTH, table
 
@@ -56,18 +57,22 @@ def described(folder: Path) -> dict[str, Any]:
 def setups(about: dict[str, Any]) -> list[Setup]:
     """Return the plans behind a folder, settled."""
     registry = load_registry()
-    asked = {name: about[name] for name in ("unlearners", "alphas", "seeds")}
+    asked = {name: about[name] for name in ("unlearners", "alphas", "seeds", "precision") if name in about}
     return [resolve(Plan.parse(layer(over_default(name, registry), asked)), registry) for name in about["presets"]]
 
 
-def _same(one: Identity, other: Identity) -> bool:
-    """Say whether two components do the same; who provides them in which version may differ."""
-    return (one.name, one.source, one.options) == (other.name, other.source, other.options)
+def lacking(run: Run, setup: Setup, alike: Mapping[str, Sequence[str]]) -> str:
+    """Say why a run isn't part of a plan, nothing if it is.
 
-
-def lacking(run: Run, setup: Setup) -> str:
-    """Say why a run isn't part of a plan, nothing if it is."""
+    Who provides a component in which version may differ. ``alike`` lists, by a component's name, the code of it that
+    gives the same results in this plan as the code that is installed.
+    """
     trained, plan = run.trained, setup.plan
+
+    def same(one: Identity, other: Identity) -> bool:
+        code = one.source == other.source or one.source in alike.get(one.name, ())
+        return code and (one.name, one.options) == (other.name, other.options)
+
     at = (run.labels.seed in plan.seed_list, run.labels.alpha is None or run.labels.alpha in plan.alphas)
     if run.labels.dataset != setup.dataset.name or not all(at):
         return "of other data, seeds or fractions"
@@ -84,9 +89,11 @@ def lacking(run: Run, setup: Setup) -> str:
         pairs.append((run.decided_by.identification, setup.identification.identity))
         pairs.append((run.decided_by.selector, setup.selector.identity))
     for there, wanted in pairs:
-        if not _same(there, wanted):
+        if not same(there, wanted):
             what = "code" if there.options == wanted.options else "options"
             return f"computed with other {what} of {run.labels.unlearner or there.name}"
+    if plan.precision not in ("auto", trained.precision):
+        return "of another precision"
     return "" if trained.validation_fraction == plan.validation_fraction else "of another validation fraction"
 
 
@@ -121,9 +128,9 @@ def place(run: Run) -> tuple[Any, ...]:
 
 def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
     """Yield the runs of a folder as they are published, or with why they aren't evidence."""
-    plans = setups(about)
+    plans, alike = setups(about), about.get("alike", {})
     for run in Store(runs).runs(lambda text: print(text, file=sys.stderr)):
-        reasons = [lacking(run, setup) for setup in plans]
+        reasons = [lacking(run, setup, alike) for setup in plans]
         if all(reasons):
             yield run, max(reasons, key=lambda reason: reason != OTHER)
         else:
@@ -191,8 +198,9 @@ def replace(page: Path, mark: str, content: str) -> None:
 
 
 def statements(folder: Path) -> str:
-    """Return the paper's statements beside what the records give."""
-    return table(Results.of(folder / "runs"))
+    """Return the paper's statements, and what is asked of ``seal``, beside what the records give."""
+    results, asked = Results.of(folder / "runs"), described(folder).get("bars", [])
+    return "\n".join([table(results), *(["", *bars(results, asked)] if asked else [])])
 
 
 def opening(folder: Path) -> str:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from cutk.run.store import Store
 
 POISONING, CONFUSION = "badnet", "interclass-confusion"
-METHODS = ("rewod", "cf", "ssd", "badt", "scrub", "scrub:step")
-# Counted only where they lack nothing.
+METHODS = ("rewod", "cf", "ssd", "badt", "scrub")
+# What is said of a method is said of these as well, where they were measured.
 VARIANTS = ("scrub:step",)
-CORRECTED, RETAIN, SECONDS = "corrected_accuracy", "retain_accuracy", "unlearn_seconds"
+CORRECTED, RETAIN, PASSES = "corrected_accuracy", "retain_accuracy", "passes"
 # A method has recovered where its corrected accuracy is at least this part of gold's (paper, section 2.2).
 PART = 0.9
 BEFORE_MOST = 0.8
@@ -34,8 +34,9 @@ class Claim(NamedTuple):
 class Results:
     """The selected records of a benchmark, looked up by manipulation, method, α and seed.
 
-    ``methods`` are those of the paper that are there, ``others`` those of no paper's statement, and ``fractions`` and
-    ``seeds`` all that there are. Of a part (:meth:`over`) ``alphas`` and ``seeds`` are those at which all was measured.
+    ``methods`` are the paper's, measured or not, and variants of them that were measured, ``others`` those of no
+    paper's statement, and ``fractions`` and ``seeds`` all that there are. Of a part (:meth:`over`) ``alphas`` and
+    ``seeds`` are those at which all was measured.
     """
 
     def __init__(self, records: Iterable[dict[str, Any]]) -> None:
@@ -44,12 +45,9 @@ class Results:
         self.fractions = self.alphas = sorted({r["alpha"] for r in chosen if r["alpha"] is not None})
         self.seeds = sorted({r["seed"] for r in chosen})
         names = {r["unlearner"] for r in chosen if r["unlearner"]}
-        needed = [method for method in METHODS if method in names and method not in VARIANTS]
-        self.others = sorted(names - set(METHODS))
-        self.methods = needed
-        self.core = self.over(*needed)
-        cells = [(alpha, seed) for alpha in self.core.alphas for seed in self.core.seeds]
-        self.methods = needed + [m for m in VARIANTS if m in names and all(self.has(m, *cell) for cell in cells)]
+        self.others = sorted(names - {*METHODS, *VARIANTS})
+        self.methods = [*METHODS, *(variant for variant in VARIANTS if variant in names)]
+        self.core = self.over(*(method for method in METHODS if method in names))
 
     def over(self, *methods: str) -> Results:
         """Return the seeds with the most fractions for all of these methods, at the fractions that all of them have."""
@@ -72,6 +70,10 @@ class Results:
     def has(self, method: str, alpha: float, seed: int) -> bool:
         """Say whether a method was measured under both manipulations."""
         return all((m, method, alpha, seed) in self.records for m in (POISONING, CONFUSION))
+
+    def has_any(self, method: str) -> bool:
+        """Say whether there is any record of a method."""
+        return any(name == method for _, name, *_ in self.records)
 
     def value(self, manipulation: str, method: str, alpha: float | None, seed: int, metric: str = CORRECTED) -> float:
         """Return one measured value."""

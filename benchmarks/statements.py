@@ -6,11 +6,12 @@
 or of what ``cutk bench --json`` printed: ``python benchmarks/statements.py results.json``.
 
 The criteria stand here, in code, so that a verdict can be argued with. Each statement comes down to quantities that are
-positive where it is true, one value for each seed. It **holds** where the 95 % interval of each mean (Student's
-t over the seeds) lies above zero, **does not hold** where one of them lies below, and is **undecided** otherwise, as it
-always is of one seed. A statement counts every seed that has all of what it compares; where it is about curves, those
-seeds that have most fractions for its methods, at the fractions that all of them have. What is said of all fractions up
-to 0.8 asks for 0.8 itself, what is said of those below for 0.5, and neither is judged before they are there.
+positive where it is true, one value for each seed. It **holds** where the 95 % interval of each mean (Student's t over
+the seeds) lies above zero, **does not hold** where one of them lies below, and is **undecided** otherwise, as it always
+is of fewer than three seeds, and where one of the methods that it is about wasn't measured. A statement counts every
+seed that has all of what it compares; where it is about curves, those seeds that have most fractions for its methods,
+at the fractions that all of them have. What is said of all fractions up to 0.8 asks for 0.8 itself, what is said of
+those below for 0.5, and neither is judged before they are there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from measured import BEFORE_MOST, CONFUSION, POISONING, RETAIN, Claim, Results
+from bars import half_width
+from measured import BEFORE_MOST, CONFUSION, METHODS, POISONING, RETAIN, Claim, Results
 from published import beside
 from scipy import stats
 
@@ -34,6 +36,8 @@ OUTLIERS = 0.001
 TENTH = 0.1
 
 SCRUBS = ("scrub", "scrub:step")
+# Of fewer nothing is decided: two seeds may agree by chance.
+ENOUGH = 3
 # What seal may lose of its retain accuracy.
 POINT = 0.01
 SEALS = ("seal", "seal:retrain")
@@ -43,7 +47,6 @@ Statement = Callable[[Results], Iterator[Claim]]
 
 def c1(r: Results) -> Iterator[Claim]:
     """Poisoning: RewoD stays flat until at least 80 % is identified, and is best at α = 1."""
-    others = [method for method in r.methods if method != "rewod"]
     rewod = r.over("rewod")
 
     def flat(seed: int) -> float:
@@ -51,8 +54,8 @@ def c1(r: Results) -> Iterator[Claim]:
         return r.value(POISONING, "original", None, seed) + 2 * MARGIN - highest
 
     def best(seed: int) -> float:
-        last = {method: r.value(POISONING, method, 1.0, seed) for method in r.methods}
-        return last["rewod"] - max(last[method] for method in others)
+        last = {method: r.value(POISONING, method, 1.0, seed) for method in METHODS}
+        return last.pop("rewod") - max(last.values())
 
     yield rewod.each(f"original + {2 * MARGIN:g} − RewoD's highest below 0.8", flat)
     yield r.each("RewoD − best other at α = 1", best)
@@ -74,12 +77,16 @@ def c3(r: Results) -> Iterator[Claim]:
     yield from _better(r, POISONING, SCRUBS, "cf")
 
 
+def _listed(alphas: Sequence[float]) -> str:
+    return ", ".join(f"{alpha:g}" for alpha in alphas) or "any"
+
+
 def _better(r: Results, manipulation: str, these: tuple[str, ...], other: str, sign: int = 1) -> Iterator[Claim]:
     for method in (one for one in these if one in r.methods):
         first, second = (method, other) if sign > 0 else (other, method)
         part = r.over(method, other)
         yield part.each(
-            f"{first} − {second}, mean over α",
+            f"{first} − {second}, mean over α = {_listed(part.alphas)}",
             lambda s, first=first, second=second, part=part: (
                 statistics.fmean(part.curve(manipulation, first, s))
                 - statistics.fmean(part.curve(manipulation, second, s))
@@ -222,8 +229,9 @@ def judged(claim: Claim, usual: int = 0) -> tuple[str, str]:
     seeds = f", n = {n}" if usual not in (0, n) else ""
     if n == 1:
         return "undecided", f"{claim.what}: {mean:+.3f}{seeds}"
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(claim.values) / n**0.5
+    half = half_width(claim.values)
     word = "holds" if mean - half > 0 else "does not hold" if mean + half < 0 else "undecided"
+    word = word if n >= ENOUGH else "undecided"
     return word, f"{claim.what}: {mean:+.3f} ±{half:.3f}{seeds}"
 
 
@@ -231,6 +239,7 @@ def table(results: Results) -> str:
     """Return the statements as a Markdown table."""
     usual, alphas = len(results.core.seeds), ", ".join(f"{alpha:g}" for alpha in results.fractions)
     what = f"mean over {usual} seeds" if usual > 1 else f"seed {results.core.seeds[0]}"
+    shown = [method for method in (*results.methods, *results.others) if results.has_any(method)]
     lines = _judgements(results, STATEMENTS, "the paper's statement", usual)
     if any(name in results.others for name in SEALS):
         lines += ["", *_judgements(results, OF_SEAL, "what `seal` is asked for", usual)]
@@ -239,7 +248,7 @@ def table(results: Results) -> str:
         f"| corrected accuracy, {what}, at α = {alphas} | " + " | ".join((POISONING, CONFUSION)) + " |",
         "| --- | --- | --- |",
     ]
-    for method in (*results.methods, *results.others):
+    for method in shown:
         lines.append(f"| {method} | {results.mean(POISONING, method)} | {results.mean(CONFUSION, method)} |")
     return "\n".join(lines)
 

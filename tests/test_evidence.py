@@ -97,6 +97,18 @@ def test_records_are_whole_and_tell_of_no_machine(folder, evidence):
     assert not any(attempt.traceback for run in runs for attempt in run.attempts.failed())
 
 
+def test_every_record_is_what_the_plan_gives_with_the_options_and_code_of_today(folder, evidence):
+    about = evidence.described(folder)
+    assert {reason for _, reason in evidence.evidence_of(folder / "runs", about)} == {""}
+    # Code that is said to do the same is another, and was used.
+    sources = {run.unlearner.name: set() for run in Store(folder / "runs").runs() if run.unlearner}
+    for run in Store(folder / "runs").runs():
+        if run.unlearner:
+            sources[run.unlearner.name].add(run.unlearner.source)
+    for name, those in about.get("alike", {}).items():
+        assert set(those) <= sources[name], name
+
+
 # How it is collected.
 
 PLAN = """
