@@ -222,6 +222,8 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
     from cutk.run.files import uncollected
 
     with uncollected():  # until a cell is computed
+        if options["dry_run"] and options["as_json"]:
+            raise UsageError("--json prints results, and --dry-run has none. Leave one out.")
         study, results = _carry_out(ctx, _setup(ctx, options), options)
         if results is None:
             _print_costs(study)
@@ -278,10 +280,11 @@ def _carry_out(ctx: click.Context, setup: Setup, options: dict[str, Any]) -> tup
 
     debugger = None
     if options["pdb"]:
+        here = "--pdb needs the error in this process"
         if setup.plan.isolate:
-            raise UsageError("--pdb needs the error in this process, and --isolate has methods work in others.")
+            raise UsageError(f"{here}, and --isolate has methods work in others. Leave one out.")
         if not setup.computes_here:
-            raise UsageError(f"--pdb needs the error in this process, and '{setup.executor.name}' computes in others.")
+            raise UsageError(f"{here}, and '{setup.executor.name}' computes in others. Give --executor serial.")
         from cutk.cli.debugging import PostMortem
 
         debugger = PostMortem()

@@ -74,8 +74,9 @@ def _opened(job: Job) -> Worker:
         setup = _here(job)
         if job.runs is not None and not job.runs.is_dir():
             raise CellError(
-                f"The worker on '{_host()}' doesn't see the runs folder '{job.runs}'. Choose one with --runs that it "
-                "sees under this path, or an executor's option that sends runs back."
+                f"The worker on '{_host()}' doesn't see the runs folder '{job.runs}'. If it was removed, give the "
+                "command again; otherwise choose one with --runs that workers see under this path, or an executor's "
+                "option that sends runs back."
             )
         store = Parcels() if job.runs is None else Store(job.runs)
         adopt(Worker(setup, store, inline=job.inline), job)

@@ -120,6 +120,11 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
             raise UsageError(
                 f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
             )
+    for part in parts:
+        family = plan.options.get(part.family, {}) if part.name != part.family else {}
+        twice = next((option for option in part.given if option in family), None)
+        if twice and part.family not in {each.name for each in parts}:
+            raise UsageError(f"Option '{part.family}.{twice}': '{part.name}' says it already. Leave one out.")
     for name in plan.suggests:
         registry.find(name)  # a name that nobody has is refused, whether or not it is used
     # Two spellings may mean one component.

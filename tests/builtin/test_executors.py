@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -122,6 +123,24 @@ def test_a_worker_that_is_killed_is_replaced_and_a_method_that_does_it_every_tim
     assert (tmp_path / "killed once").exists()
     assert [record["alpha"] for record in records(done).values() if record["unlearner"]] == [1.0]
     assert len(records(done)) == 3
+
+
+SCRIPT = """
+import cutk
+
+plan = {"dataset": "fake", "unlearners": ["none"], "seeds": 1, "recipe": {"steps": 3}}
+found = cutk.bench(**plan, executor="processes:2", runs="runs")
+print(found.failures[0]["reason"])
+"""
+
+
+def test_a_script_that_every_worker_would_start_again_is_told_how_to_begin(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command, env = [sys.executable, "script.py"], os.environ | ENV
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env, timeout=600, check=False)
+    assert done.stdout.splitlines()[-1] == (
+        'No worker process could begin. In a script, what runs a study has to stand below if __name__ == "__main__":'
+    )
 
 
 def is_there(process):

@@ -244,8 +244,10 @@ BAD = {
     "workers no number": ((*SSD, "--executor", "processes:x"), "got 'x'."),
     "no threads": ((*SSD, "--threads", "0"), "Invalid value for '--threads': 0 is not in the range"),
     "threads no number": ((*SSD, "--threads", "many"), "Invalid value for '--threads'"),
-    "a debugger elsewhere": ((*SSD, "--pdb", "--executor", "processes:2"), "--pdb needs the error in this process, and 'processes:2' computes in others."),
-    "a debugger and isolation": ((*SSD, "--pdb", "--isolate"), "--pdb needs the error in this process, and --isolate has methods work in others."),
+    "a debugger elsewhere": ((*SSD, "--pdb", "--executor", "processes:2"), "--pdb needs the error in this process, and 'processes:2' computes in others. Give --executor serial."),
+    "a debugger and isolation": ((*SSD, "--pdb", "--isolate"), "--pdb needs the error in this process, and --isolate has methods work in others. Leave one out."),
+    "a document of costs": ((*SSD, "--dry-run", "--json"), "--json prints results, and --dry-run has none. Leave one out."),
+    "a number twice": ((*SSD, "--executor", "processes:2", "-o", "processes.workers=1"), "Option 'processes.workers': 'processes:2' says it already. Leave one out."),
     "unreadable plan": ((*SSD, "--preset", "nowhere.toml"), "Plan 'nowhere.toml' cannot be read"),
 }  # fmt: skip
 # Another model has no use for the tiny plan's option of convnet-small, and without --recipe "more" is a stray.

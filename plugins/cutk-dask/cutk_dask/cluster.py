@@ -25,6 +25,8 @@ from cutk_dask.job import do
 
 # Seconds that a worker process may take to end by itself.
 GRACE = 1.0
+# No process of a study's takes less: torch alone takes that.
+LEAST = "512MiB"
 # How often it is asked, in seconds, how many workers there are.
 OFTEN = 1.0
 # After how many seconds without a worker it is said that cells wait for one, and how often that is looked at.
@@ -42,10 +44,13 @@ class Jobs:
         hear: called with what workers send.
         needs: what a job needs of a worker's resources.
         limit: how many jobs it is given at once; as many as there are workers if not given.
+        ours: whether it is a cluster that was started here, to which nobody else adds workers.
     """
 
-    def __init__(self, client: Client, hear: cutk.Send, needs: dict[str, float], limit: int | None) -> None:
-        self._client, self._hear, self._needs, self._limit = client, hear, needs, limit
+    def __init__(
+        self, client: Client, hear: cutk.Send, needs: dict[str, float], limit: int | None, *, ours: bool = False
+    ) -> None:
+        self._client, self._hear, self._needs, self._limit, self._ours = client, hear, needs, limit, ours
         self._address = client.scheduler.address
         self._futures: dict[str, Any] = {}
         self._lost = self._closed = False
@@ -69,12 +74,19 @@ class Jobs:
                     since, told = time.monotonic(), False
                 elif not told and time.monotonic() - since > ALONE:
                     told = True
-                    text = (
-                        f"No worker of the scheduler at '{self._address}' can take a cell since {ALONE:g} s, and "
-                        f"{len(self._futures)} wait. Start some with: dask worker {self._address} --nthreads 1; "
-                        "Ctrl-C stops, and what is finished is kept."
-                    )
-                    self._turn.submit(self._hear, "warning", (text,))
+                    self._turn.submit(self._hear, "warning", (self._alone(),))
+
+    def _alone(self) -> str:
+        """Say that there is no worker, and what to do."""
+        what = f"Start some with: dask worker {self._address} --nthreads 1"
+        if self._ours:
+            what = (
+                "Its processes end as soon as they begin, most often for want of memory: try fewer, or more dask.memory"
+            )
+        return (
+            f"No worker of the scheduler at '{self._address}' can take a cell since {ALONE:g} s, and "
+            f"{len(self._futures)} wait. {what}. Ctrl-C stops, and what is finished is kept."
+        )
 
     def _count(self, workers: dict[str, Any]) -> int:
         """Note how many jobs are to be given at once; return how many workers can do one."""
@@ -155,7 +167,7 @@ def opened(options: Any, workers: int, hear: cutk.Send) -> Iterator[Jobs]:
     with _put_back(), silence_logging_cmgr(logging.CRITICAL), _client(options, workers) as client:
         if not ours:
             _require_fit(client, needs, any_number=bool(options.jobs))
-        jobs = Jobs(client, hear, needs, options.jobs)
+        jobs = Jobs(client, hear, needs, options.jobs, ours=ours)
         try:
             yield jobs
         finally:
@@ -167,8 +179,13 @@ def _put_back() -> Iterator[None]:
     """Put back what Dask changes in this process: it draws from Python's generator, and sets variables for workers."""
     state, before = random.getstate(), {name: os.environ.get(name) for name in _VARIABLES}
     try:
-        # Workers get the variables that there are, as other processes do; threads are counted by cutk.
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+        settings = {
+            # Workers get the variables that there are, as other processes do; threads are counted by cutk.
+            "distributed.nanny.pre-spawn-environ": {},
+            # Seconds after which a cluster gives up a worker that was lost, though it may be about to begin again.
+            "distributed.deploy.lost-worker-timeout": 10**9,
+        }
+        with dask.config.set(settings):
             yield
     finally:
         random.setstate(state)
@@ -205,11 +222,7 @@ def _needs(text: str) -> dict[str, float]:
 @contextmanager
 def _started(options: Any, workers: int) -> Iterator[Client]:
     """Start a cluster that ends with the block."""
-    try:
-        memory = options.memory if options.memory == "auto" else parse_bytes(options.memory)
-    except ValueError:
-        expected = "expected auto, 0, or a number with a unit, such as 4GiB"
-        raise cutk.UsageError(f"Option 'dask.memory': {expected}, got '{options.memory}'.") from None
+    memory = _memory(options.memory)
     with ExitStack() as stack:
         try:
             cluster = stack.enter_context(
@@ -232,6 +245,22 @@ def _started(options: Any, workers: int) -> Iterator[Client]:
         finally:
             # Whatever they are at: what is wanted has come back.
             cluster.sync(_end, list(cluster.workers.values()))
+
+
+def _memory(text: str) -> str | int:
+    """Return how many bytes a process may take: ``auto``, 0 for any number, or enough to begin.
+
+    Raises:
+        UsageError: if it is none of these.
+    """
+    if text == "auto":
+        return text
+    with suppress(ValueError):
+        found = int(parse_bytes(text))
+        if text == "0" or found >= parse_bytes(LEAST):
+            return found
+    expected = f"expected auto, 0, or at least {LEAST}, such as 4GiB"
+    raise cutk.UsageError(f"Option 'dask.memory': {expected}, got '{text}'.")
 
 
 async def _end(nannies: list[Any]) -> None:

@@ -12,10 +12,12 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import pytest
 from cutk_dask import Dask
-from cutk_dask.cluster import Jobs, _require_fit, at_once
+from cutk_dask.cluster import Jobs, _require_fit, at_once, opened
 from dask.distributed import Client, LocalCluster
+from dask.utils import parse_timedelta
 
 import cutk
 from cutk.testing import check_executor
@@ -154,9 +156,21 @@ def test_cells_that_wait_for_a_worker_are_told_of_once(monkeypatch):
     at = empty.scheduler_address
     text = (
         f"No worker of the scheduler at '{at}' can take a cell since 0.2 s, and 1 wait. Start some with: dask worker "
-        f"{at} --nthreads 1; Ctrl-C stops, and what is finished is kept."
+        f"{at} --nthreads 1. Ctrl-C stops, and what is finished is kept."
     )
     assert heard == [("warning", (text,))]
+
+
+def test_a_cluster_of_its_own_gives_up_no_worker_and_says_what_its_own_lack():
+    options = Dask.Options(workers=1)
+    before = dask.config.get("distributed.deploy.lost-worker-timeout")
+    with opened(options, 1, print) as jobs:
+        # Dask would close for ever what isn't there again after so many seconds, importing torch say.
+        assert parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout")) > 10**6
+        jobs._futures["waiting"] = None
+        assert "most often for want of memory: try fewer, or more dask.memory. Ctrl-C stops" in jobs._alone()
+        jobs._futures.clear()
+    assert dask.config.get("distributed.deploy.lost-worker-timeout") == before
 
 
 def test_it_keeps_to_what_cutk_expects(address):
@@ -212,7 +226,13 @@ def test_what_a_running_cluster_cannot_do_is_refused(options, expected, bench, a
     [
         ({"workers": 0}, "Option 'dask.workers': expected an integer ≥ 1 and ≤ 1024 or none, got 0."),
         ({"jobs": 3}, "Option 'dask.jobs' is for a running scheduler. Leave it out."),
-        ({"memory": "lots"}, "Option 'dask.memory': expected auto, 0, or a number with a unit, such as 4GiB, got"),
+        *(
+            (
+                {"memory": text},
+                f"Option 'dask.memory': expected auto, 0, or at least 512MiB, such as 4GiB, got '{text}'.",
+            )
+            for text in ("lots", "-1GiB", "1MiB", "0.5")
+        ),
         ({"folder": "/proc/none"}, "A Dask cluster can't be started here: "),
     ],
 )

@@ -41,7 +41,7 @@ class Ear:
         self._listener = Listener(authkey=self.key)
         self.address = self._listener.address
         self._processes: set[int] = set()
-        self._closed = self._killing = False
+        self._closed = self._killing = self.heard = False
         self._threads: list[threading.Thread] = []
         self._begin(self._accept)
 
@@ -60,6 +60,7 @@ class Ear:
     def _listen(self, connection: Connection) -> None:
         with contextlib.suppress(EOFError, OSError), connection:
             process = connection.recv()
+            self.heard = True
             self._processes.add(process)
             if self._killing:
                 self.kill()
@@ -202,6 +203,9 @@ class Workers:
             self._start(outer, function, job, tries + 1)
         else:
             said = f"Its worker process was killed {TRIES} times, most often for want of memory. Try fewer workers."
+            if not self._ear.heard:  # a process imports the script that started it
+                guard = 'if __name__ == "__main__":'
+                said = f"No worker process could begin. In a script, what runs a study has to stand below {guard}"
             outer.set_exception(cutk.CellError(said))
 
     def close(self, *, kill: bool) -> None:
