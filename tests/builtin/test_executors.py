@@ -126,11 +126,10 @@ def test_a_worker_that_is_killed_is_replaced_and_a_method_that_does_it_every_tim
 
 
 SCRIPT = """
-import cutk
+from cutk_builtin.executors.processes import Processes
 
-plan = {"dataset": "fake", "unlearners": ["none"], "seeds": 1, "recipe": {"steps": 3}}
-found = cutk.bench(**plan, executor="processes:2", runs="runs")
-print(found.failures[0]["reason"])
+with Processes(Processes.Options(workers=1)).open(print) as workers:
+    print(workers.submit(max, 1).exception())
 """
 
 
