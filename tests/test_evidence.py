@@ -179,9 +179,10 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
     (run,) = (run for run in Store(kept / "runs").runs() if run.unlearner is not None)
     changed = run.decided_by.model_copy(update={"unlearner": run.unlearner.model_copy(update={"source": "older"})})
     setups = evidence.setups(evidence.described(kept))
-    assert evidence.lacking(run, setups[0]) == ""
+    assert evidence.lacking(run, setups[0], {}) == ""
     older = run.model_copy(update={"decided_by": changed, "key": "0" * 64})
-    assert evidence.lacking(older, setups[0]) == "computed with other code of cf"
+    assert evidence.lacking(older, setups[0], {"rewod": ["older"]}) == "computed with other code of cf"
+    assert evidence.lacking(older, setups[0], {"cf": ["older"]}) == ""  # which does the same
     evidence.write_record(old / "record.json", older)
     old.rename(old.with_name("0" * 64))
     evidence.collect(computed / "runs", kept)
