@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -90,7 +89,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     from cutk.repair.sources import builder, sample_shape
     from cutk.repair.training import training_task
     from cutk.repair.verdict import percent
-    from cutk.repair.weights import NOTE
+    from cutk.repair.weights import noted
     from cutk.repair.writing import require_room, save_weights, why_unwritten
     from cutk.run.files import apart
 
@@ -126,11 +125,10 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         raise UsageError(f"The model tells {outputs} classes apart, and the data have {len(given.classes)}.")
     task = training_task(samples, made, build, options["seed"], lambda done, total: tell("training", done, total))
     model = task.retrain(torch.arange(len(samples)))
-    note = {"model": name, "classes": list(given.classes), "mean": list(norm.mean), "std": list(norm.std)}
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{os.getpid()}-{out.name}")  # whose ending decides its form
     try:
-        save_weights(temporary, apart(model.state_dict()), {NOTE: json.dumps(note)})
+        save_weights(temporary, apart(model.state_dict()), noted(given.classes, norm, {"model": name}))
         temporary.replace(out)
     except (OSError, RuntimeError, SafetensorError) as error:
         why = why_unwritten(error, out.parent)

@@ -227,6 +227,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     from cutk.repair.suspects import as_csv
     from cutk.repair.triggers import read_trigger
     from cutk.repair.unlearning import posed
+    from cutk.repair.weights import noted
     from cutk.repair.writing import require_room, save_weights, written
 
     registry = load_plugins(ctx)
@@ -272,10 +273,13 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     pictures = thumbnails(problem.task.train, found.moved, options["channels"] == "bgr")
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
+    norm = problem.task.train.normalisation
+    note = noted(problem.classes, norm, {**own.weights.note, "model": options["model"]})
 
     def save(folder: Path) -> None:
         if tensors is not None:
-            save_weights(folder / f"model.{form}", tensors if form == "safetensors" else own.weights.put_back(tensors))
+            content = tensors if form == "safetensors" else own.weights.put_back(tensors)
+            save_weights(folder / f"model.{form}", content, {**own.weights.metadata, **note})
         if material is not None:
             from cutk.repair.bundle.writing import write_bundle
 

@@ -31,6 +31,7 @@ from cutk.repair.repairing import repair
 from cutk.repair.result import Repair, handed_over
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
+from cutk.repair.weights import noted
 from cutk.run.observer import Observer
 
 __all__ = ["posed", "unlearn"]
@@ -259,7 +260,9 @@ def unlearn(
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model
     material = handed_over(model, problem, methods, given, held_out)
-    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material)
+    # Samples of a shape of their own were normalised by whoever hands them over.
+    metadata = noted(problem.classes, None if inner.shape else problem.task.train.normalisation, {})
+    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material, metadata)
 
 
 def _apart(given: Given, held_out: Given, named: bool) -> Given:

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
@@ -89,6 +90,7 @@ ARGS = {
     "-u": "ssd",
     "--device": "cpu",
 }
+MINE = ("--model", "net.py:build", "--device", "cpu")
 POINTS = ("-o", "ssd.selection_weight=0.1", "-o", "ssd.dampening=0.01")
 
 
@@ -300,6 +302,39 @@ def test_without_validation_samples_training_samples_stand_in(run, case):
 def test_the_weights_may_be_written_in_another_format(run, case):
     assert run(*given("--format", "pt")).code == 0
     assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
+
+
+def test_what_is_noted_with_the_weights_comes_back_with_them(run, case):
+    order, mean, std = [2, 0, 1], 0.4, 0.25
+    state = weights()
+    weight, classes = state["1.weight"][order], [CLASSES[i] for i in order]
+    state = {"1.weight": weight * std, "1.bias": state["1.bias"] + weight.sum(1) * mean}
+    note = {"model": "net.py:build", "classes": classes, "mean": [mean] * 3, "std": [std] * 3, "steps": 7}
+    metadata = {"cutk": json.dumps(note), "author": "somebody"}
+    safetensors.torch.save_file(state, case / "model.safetensors", metadata)
+    ran = run(*given())
+    assert ran.code == 0, ran.err
+    repaired = "repaired/model.safetensors"
+    with safetensors.safe_open(case / repaired, framework="pt") as file:
+        found = file.metadata()
+    assert json.loads(found["cutk"]) == note
+    assert found["author"] == "somebody"
+    for file in ("model.safetensors", repaired):
+        ran = run("predict", *MINE, "--weights", file, "--data", "folder:clean", "--out", "p.csv", "--force")
+        assert "100.0 % of 36 samples are predicted as labelled" in ran.out
+
+
+def test_what_was_said_of_the_weights_is_noted_with_the_repaired_ones(run, case):
+    state = {name: value[[2, 0, 1]] for name, value in weights().items()}
+    torch.save({"state_dict": state}, case / "model.pt")
+    extra = ("--format", "safetensors", "--classes", "red,blue,green", "--mean", "0", "--std", "0.5")
+    ran = run(*given(*extra, weights="model.pt"))
+    assert ran.code == 0, ran.err
+    ran = run("predict", *MINE, "--weights", "repaired/model.safetensors", "--data", "folder:clean", "--out", "p.csv")
+    assert "100.0 % of 36 samples are predicted as labelled" in ran.out
+    with safetensors.safe_open(case / "repaired/model.safetensors", framework="pt") as file:
+        note = json.loads(file.metadata()["cutk"])
+    assert note == {"model": "net.py:build", "classes": ["red", "blue", "green"], "mean": [0] * 3, "std": [0.5] * 3}
 
 
 def test_a_list_from_windows_is_read(run, case):
