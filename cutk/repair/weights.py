@@ -221,7 +221,7 @@ def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None
         if theirs[1:] == ours[1:] and ours[0] == classes:
             raise UsageError(
                 f"'{file}' tells {theirs[0]} classes apart ('{wrong[0]}'), and the data have {classes}: expected as "
-                "many of both. Are all classes among the data?"
+                "many of both. Where the data lack some, name all in the order of the model's outputs, with --classes."
             )
         raise UsageError(
             f"'{file}': expected '{wrong[0]}' as {list(ours)}, got {list(theirs)}"

@@ -299,6 +299,69 @@ def test_without_validation_samples_training_samples_stand_in(run, case):
     assert json.loads((case / "repaired" / "report.json").read_text())["stands_in"]
 
 
+def test_where_nothing_scores_enough_detect_says_so(run, case):
+    for i in (4, 5):
+        (case / f"photos/blue/bad{i}.png").unlink()
+    ran = run(*detect())
+    assert ran.code == 0, ran.err
+    assert ran.out.count("\n") == 1
+    assert "None reached the score of 0.1, from which on samples are listed." in ran.err
+
+
+def test_predict_and_detect_leave_out_what_is_unreadable_if_asked(run, case):
+    (case / "photos" / "blue" / "00.png").write_bytes(b"no image")
+    predict = ("predict", *MINE, "--weights", "model.safetensors", "--data", "folder:photos")
+    for command in (predict, detect()):
+        ran = run(*command)
+        assert ran.code == 2
+        assert "Replace it, or remove it. --skip-unreadable leaves such images out." in ran.err
+    ran = run(*predict, "--skip-unreadable")
+    assert ran.code == 0, ran.err
+    assert "Warning: 1 of 42 images can't be read; left out" in ran.err
+    first = next(csv.DictReader(io.StringIO(ran.out)))
+    assert (first["index"], first["name"]) == ("1", "blue/01.png")
+    ran = run(*detect("--skip-unreadable"))
+    assert ran.code == 0, ran.err
+    found = {row["name"]: int(row["index"]) for row in csv.DictReader(io.StringIO(ran.out))}
+    assert (found["blue/bad4.png"], found["blue/bad5.png"]) == (COUNT + 4, COUNT + 5)
+
+
+def test_a_network_for_grey_images_is_recognised(run, case):
+    (case / "grey.py").write_text("""
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3))
+""")
+    args = ("train", "--model", "grey.py:build", "--data", "folder:clean", "--device", "cpu", "--out", "g.pt")
+    ran = run(*args)
+    assert ran.code == 2
+    assert ran.err.endswith(". It takes grey images: give --channels grey.\n")
+    assert run(*args, "--recipe", "steps=1", "--channels", "grey").code == 0
+    measured = ("evaluate", *args[1:3], "--weights", "g.pt", "-d", "folder:photos", "-m", "badnet", "--device", "cpu")
+    ran = run(*measured, "-o", "badnet.count=3")
+    assert ran.code == 2
+    assert ran.err.endswith(". It takes grey images: give --channels grey.\n")
+
+
+def test_classes_that_the_data_lack_can_be_named(run, case):
+    shutil.rmtree(case / "clean" / "green")
+    predict = ("predict", *MINE, "--weights", "model.safetensors", "--data", "folder:clean", "--out", "p.csv")
+    ran = run(*predict)
+    assert ran.code == 2
+    assert "tells 3 classes apart, and the data have 2 (blue, red): expected as many of both." in ran.err
+    assert ran.err.endswith("name all in the order of the model's outputs: --classes blue,red,…\n")
+    assert "100.0 % of 24 samples" in run(*predict, "--classes", "blue,green,red").out
+
+
+def test_what_a_state_dict_cannot_say_is_printed(run, case):
+    note = json.dumps({"classes": CLASSES, "mean": [0.0] * 3, "std": [1.0] * 3})
+    safetensors.torch.save_file(weights(), case / "model.safetensors", {"cutk": note})
+    ran = run(*given("--format", "pt"))
+    assert ran.code == 0, ran.err
+    assert "Give others --mean 0 --std 1 --classes blue,green,red\n" in ran.err
+
+
 def test_the_weights_may_be_written_in_another_format(run, case):
     assert run(*given("--format", "pt")).code == 0
     assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
