@@ -29,8 +29,6 @@ from cutk.plugins.discovery import HOME, INLINE, Provider, kinds_of, normalised,
 _log = logging.getLogger(__name__)
 # The first number of the oldest API that plugins may be written for.
 _OLDEST_API = 1
-# Which dataset reads the user's own files, by how they end.
-_READERS = {".csv": "csv", ".npz": "arrays", ".safetensors": "arrays"}
 _HOOKS = {**{kind.hook: kind.name for kind in KINDS.values()}, "cutk_presets": "preset"}
 
 
@@ -169,19 +167,22 @@ class Registry:
                 variants += [f"{entry.name}:{value}" for value in entry.component.variants()]
         if meant := [variant for variant in variants if variant.partition(":")[2] == name.casefold()]:
             return f"{said} Did you mean {' or '.join(repr(variant) for variant in meant)}?"
-        if kinds == ["dataset"] and (reader := _reader_of(name)) in known:
-            return f"{said} Did you mean '{reader}:{name}'?"
+        if kinds == ["dataset"] and (readers := _readers_of(name, ours)):
+            return f"{said} Did you mean {' or '.join(repr(f'{reader}:{name}') for reader in readers)}?"
         return f"{said}{suggestion(name, sorted(known) + variants)} See: cutk plugins list"
 
 
-def _reader_of(path: str) -> str | None:
-    """Return the dataset that reads what lies at a path, by its kind and ending; None if nothing does."""
-    try:
-        if os.path.isdir(path):
-            return "folder"
-        return _READERS.get(Path(path).suffix.lower()) if os.path.isfile(path) else None
-    except ValueError:  # a name that no file can have
-        return None
+def _readers_of(path: str, entries: Iterable[Entry]) -> list[str]:
+    """Return the datasets that read what lies at a path: their variant is a folder, or a file that ends so."""
+    found = []
+    for entry in entries:
+        component: Any = entry.component
+        field = component.Options.model_fields.get(component.variant)
+        if field is not None and isinstance(field.default, Path):
+            there = os.path.isfile(path) if field.default.suffix else os.path.isdir(path)
+            if there and field.default.suffix in ("", Path(path).suffix.lower()):
+                found.append(entry.name)
+    return found
 
 
 def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any], bool]]:
