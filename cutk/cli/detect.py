@@ -29,6 +29,7 @@ from cutk.cli.own import (
     seed_option,
     workers_for,
 )
+from cutk.cli.unreadable import advising, readable, skip_option
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @recipe_option
 @machine_options
 @seed_option
+@skip_option
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, in place of the terminal."
 )
@@ -60,7 +62,8 @@ if TYPE_CHECKING:
 def detect(ctx: click.Context, /, **options: Any) -> int:
     """Rank training samples by how likely they are bad, as those are that are known to be.
 
-    Writes a table (CSV), the most suspicious first, of samples that aren't on the list.
+    Writes a table (CSV), the most suspicious first, of samples that aren't on the list: those that score 0.1 or more,
+    at most 1000.
 
     \b
     cutk detect --model my_net.py:build --weights model.pt --data folder:photos --bad bad.txt --detector seeded-probe
@@ -71,7 +74,7 @@ def detect(ctx: click.Context, /, **options: Any) -> int:
     if out is not None:
         require_new(out, options["force"])
     # What a plugin or the user's own module prints is no result.
-    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+    with telling() as tell, contextlib.redirect_stdout(sys.stderr), advising(options["skip_unreadable"]):
         text, said = _detected(ctx, options, tell)
     hand_over(text, out, said)
     if out is None:
@@ -84,7 +87,7 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
     from cutk.repair.sources import bad_in
-    from cutk.repair.suspects import as_csv, detected
+    from cutk.repair.suspects import LEAST, as_csv, detected
     from cutk.repair.unlearning import posed
 
     dataset: Any
@@ -94,6 +97,7 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     wanted = registry.get("detector", options["detector"])
     own = checkpoint_from(registry, options, nested)
     bad, _ = bad_in(options["bad"].expanduser(), own.given, own.root)
+    given, bad, positions = readable(own.given, bad, options["skip_unreadable"], tell)
     dataset = own.entry.component
     drop_used(nested, options["model"], own.entry)
     for name in nested:
@@ -111,13 +115,14 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
         wanted.name,
     )
     problem = posed(
-        *(own.model, own.given, bad, None, methods),
-        normalisation=normalisation_of(options, own.given, own.weights.note),
+        *(own.model, given, bad, None, methods),
+        normalisation=normalisation_of(options, given, own.weights.note),
         bgr=options["channels"] == "bgr",
-        workers=workers_for(options, own.given),
+        workers=workers_for(options, given),
         build=own.build,
         tell=tell,
     )
+    problem.positions = positions
     say(problem.sanity.line)
     if problem.sanity.near_chance:
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
@@ -125,4 +130,6 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     found = [] if asked is None else detected(problem, asked, methods.seed, tell=partial(tell, asked.name))
     likely = sum(one.score > 0.5 for one in found)
     said = f"{likely} of {len(problem.task.retained)} further samples are more likely bad than not."
+    if not found:
+        said += f" None reached the score of {LEAST}, from which on samples are listed."
     return as_csv(found, repaired=False), said

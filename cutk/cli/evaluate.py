@@ -27,8 +27,10 @@ from cutk.cli.own import (
     recipe_option,
     seed_option,
 )
+from cutk.errors import UsageError
 
 if TYPE_CHECKING:
+    from cutk.components import Dataset
     from cutk.data.samples import Samples, Splits
     from cutk.run.records import Attempt
     from cutk.run.setup import Setup
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--metric", multiple=True, metavar="NAME", shell_complete=completion.names("--metric"), help="Measure this, too."
 )
-@preparing_options
+@preparing_options("what is noted with the weights, or what cutk bench takes")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie.")
 @click.option("--download", is_flag=True, help="Allow the dataset to be fetched.")
 @recipe_option
@@ -121,7 +123,7 @@ def _evaluated(
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
     from cutk.data.given import Given
     from cutk.problem.truth import Evaluation, accuracy
-    from cutk.repair.inputs import set_of
+    from cutk.repair.inputs import class_counts, require_logits, set_of
     from cutk.repair.sources import builder
     from cutk.repair.weights import fitted, read_weights
     from cutk.run.measuring import measure
@@ -138,19 +140,33 @@ def _evaluated(
         (composed,) = setup.manipulations
         scenario = worker.scenario(composed.name, options["seed"])
         samples = worker.splits.train
+        _told_of_the_split(setup.dataset.make(), options["dataset"])
         model = builder(options["model"], registry, model_options, samples.shape, len(samples.classes))()
         fitted(weights, model, options["weights"], len(samples.classes))
-        attempt = Attempt()
-        measurements = worker.measurements[composed.name]
         placed = worker.recipe.place(model.float()).eval()
-        measure(measurements, Evaluation(scenario.truth, placed, worker.recipe), attempt, Observer())
         # Unseen samples as they are, whatever a manipulation is about.
         test, norm, device = worker.splits.test, worker.splits.scale, worker.recipe.device
         unseen = set_of(Given.of_samples(test, norm), None, None, device, num_classes=len(test.classes))
+        if (outputs := require_logits(placed, unseen)) != len(test.classes):
+            raise UsageError(class_counts(outputs, test.classes))
+        attempt = Attempt()
+        measurements = worker.measurements[composed.name]
+        measure(measurements, Evaluation(scenario.truth, placed, worker.recipe), attempt, Observer())
         clean = accuracy(worker.recipe.predict(placed, unseen), test.labels)
     names = {measurement.identity: measurement.name for measurement in measurements}
     values, breakdowns, failed = _split(attempt, names)
     return ({} if clean is None else {"clean_accuracy": clean}) | values, breakdowns, failed
+
+
+def _told_of_the_split(dataset: Dataset, name: str) -> None:
+    """Warn where there are no test samples but those that a checkpoint of one's own was trained on, too."""
+    given = dataset.given()
+    if given is not None and given.validation is None:
+        warn(
+            f"'{name}' holds no test samples: what is measured on here was split off at random, and a checkpoint that "
+            "was trained on all of it has seen that. Give data with test samples of their own, such as ROOT/train and "
+            "ROOT/test of folder:ROOT."
+        )
 
 
 def _as_trained(splits: Splits, options: dict[str, Any], note: dict[str, Any]) -> Splits:

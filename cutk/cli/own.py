@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ __all__ = [
     *("Checkpoint", "bad_option", "checkpoint_from", "data_options", "dataset_options", "drop_used", "given_from"),
     *("hand_over", "machine_options", "model_options", "near_chance", "normalisation_of", "ordered"),
     *("preparing_options", "recipe_option"),
-    *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "workers_for"),
+    *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "unsaid", "workers_for"),
 ]
 
 # From so many samples on, others read ahead.
@@ -55,12 +56,17 @@ def _several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-def preparing_options(function: F) -> F:
-    """Give a command the options that say how samples reach the model."""
+_NOTED = "what is noted with the weights, or the data's own, or 0 and 1"
+
+
+def preparing_options(neither: str = _NOTED) -> Callable[[F], F]:
+    """Give a command the options that say how samples reach the model; ``neither`` --mean nor --std: what holds."""
+    mean = f"What is subtracted; 0 with --std alone. With neither, {neither}."
+    std = "What it is divided by; 1 with --mean alone."
     return _several(
         [
-            click.option("--mean", callback=numbers, metavar="A,…", help="What is subtracted; 0 if not given."),
-            click.option("--std", callback=numbers, metavar="A,…", help="What it is divided by; 1 if not given."),
+            click.option("--mean", callback=numbers, metavar="A,…", help=mean),
+            click.option("--std", callback=numbers, metavar="A,…", help=std),
             click.option("--normalise", is_flag=True, help="Measure both on the training data instead."),
             click.option("--size", type=click.IntRange(1), metavar="N", help="Scale and crop images to N×N pixels."),
             click.option(
@@ -68,21 +74,21 @@ def preparing_options(function: F) -> F:
             ),
             click.option("--classes", metavar="NAME,…", help="Classes in the order of the model's outputs."),
         ]
-    )(function)
+    )
 
 
-def data_options(required: bool = True) -> Callable[[F], F]:
-    """Give a command the options that say where the data are and how they reach the model."""
+def data_options(neither: str = _NOTED) -> Callable[[F], F]:
+    """Give a command the options that say where the data are and how they reach the model, as ``preparing_options``."""
     return _several(
         [
             click.option(
                 "--data",
-                required=required,
+                required=True,
                 metavar="NAME",
                 shell_complete=completion.names("--dataset"),
                 help="The training data: folder:DIR, arrays:FILE, csv:FILE, or another dataset.",
             ),
-            preparing_options,
+            preparing_options(neither),
             click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data lie."),
             click.option("--download", is_flag=True, help="Allow the dataset to be fetched."),
             click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Processes that read images."),
@@ -323,9 +329,26 @@ def saying() -> Observer:
     return Saying()
 
 
-def near_chance(tried: str, fits: str, force: bool) -> None:
-    """Say what may be wrong with weights that are near chance, and stop unless it is to go on."""
-    said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
+def unsaid(file: Path, normalisation: Normalisation | None, classes: Sequence[str]) -> str:
+    """Return the options that say how samples reach the model, which a file that holds tensors alone can't; or none."""
+    words: list[str] = []
+    if normalisation is not None and normalisation.mean:
+        for flag, values in (("--mean", normalisation.mean), ("--std", normalisation.std)):
+            texts = [f"{value:.6g}" for value in values]
+            words += [flag, texts[0] if len(set(texts)) == 1 else ",".join(texts)]
+    if classes:
+        words += ["--classes", ",".join(classes)]
+    if not words:
+        return ""
+    return f"'{file}' can't say how samples reach the model, as .safetensors does. Give others {shlex.join(words)}"
+
+
+def near_chance(tried: str, fits: str, force: bool, about: str = "") -> None:
+    """Say what may be wrong with weights that are near chance, and stop unless it is to go on.
+
+    ``about`` says what is near chance, where nothing has said it before.
+    """
+    said = f"{about}That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
     said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
     if not force:
         raise UsageError(f"{said} {'Give what training used, or go' if fits else 'Go'} on with --force.")

@@ -19,10 +19,12 @@ from cutk.cli.own import (
     hand_over,
     machine_options,
     model_options,
+    near_chance,
     normalisation_of,
     require_new,
     workers_for,
 )
+from cutk.cli.unreadable import advising, readable, skip_option
 from cutk.errors import UsageError, printable
 
 
@@ -31,6 +33,7 @@ from cutk.errors import UsageError, printable
 @model_options
 @data_options()
 @machine_options
+@skip_option
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, in place of the terminal."
 )
@@ -48,24 +51,29 @@ def predict(ctx: click.Context, /, **options: Any) -> int:
     out = None if options["out"] is None else options["out"].expanduser()
     if out is not None:
         require_new(out, options["force"])
-    with telling() as tell, contextlib.redirect_stdout(sys.stderr):
+    with telling() as tell, contextlib.redirect_stdout(sys.stderr), advising(options["skip_unreadable"]):
         text, reached = _predicted(ctx, options, tell)
     hand_over(text, out, reached)
     return 0
 
 
 def _predicted(ctx: click.Context, options: dict[str, Any], tell: Any) -> tuple[str, str]:
+    import torch
+
     from cutk.machine import choose_device
     from cutk.problem.truth import accuracy
-    from cutk.repair.inputs import Adapted, require_logits, set_of
+    from cutk.repair.inputs import Adapted, class_counts, require_logits, set_of
     from cutk.repair.judging import outputs
     from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
+    from cutk.repair.sanity import balanced_accuracy, fitting, tried_with
+    from cutk.repair.sanity import near_chance as chance
     from cutk.repair.verdict import percent
 
     registry = load_plugins(ctx)
     own = checkpoint_from(registry, options, settings(options["option"]))
-    given, device = own.given, choose_device(options["device"] or "auto")
+    given, _, which = readable(own.given, torch.zeros(0, dtype=torch.int64), options["skip_unreadable"], tell)
+    device = choose_device(options["device"] or "auto")
     plan = {"precision": options["precision"]} if options["precision"] else {}
     recipe = methods_of(registry, plan, Limits(max_accuracy_loss=0)).recipe.make()
     recipe = recipe.on(device, options["precision"] or "fp32")
@@ -77,7 +85,7 @@ def _predicted(ctx: click.Context, options: dict[str, Any], tell: Any) -> tuple[
     )
     model = recipe.place(Adapted(own.model.float())).eval()
     if (came := require_logits(model, samples)) != len(given.classes):
-        raise UsageError(f"The model tells {came} classes apart, and the data have {len(given.classes)}.")
+        raise UsageError(class_counts(came, given.classes))
     says = outputs(model, samples, recipe, lambda done, total: tell("predicting", done, total))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -86,6 +94,11 @@ def _predicted(ctx: click.Context, options: dict[str, Any], tell: Any) -> tuple[
         name = given.names[index] if given.names else ""
         label, now = int(given.labels[index]), int(says.predicted[index])
         probability = f"{float(says.of_label[index]):.4f}"
-        writer.writerow([index, name, given.classes[label], given.classes[now], probability])
+        position = index if which is None else int(which[index])
+        writer.writerow([position, name, given.classes[label], given.classes[now], probability])
     reached = percent(accuracy(says.predicted, given.labels) or 0.0)
-    return printable(table.getvalue()), f"{reached} of {len(given)} samples are predicted as labelled."
+    said = f"{reached} of {len(given)} samples are predicted as labelled."
+    if chance(balanced_accuracy(says.predicted, given.labels), len(torch.unique(given.labels))):
+        fits = fitting(model, samples, recipe, given.classes, options["channels"] == "bgr")
+        near_chance(tried_with(samples.normalisation, given.classes), fits, force=True, about=f"{said} ")
+    return printable(table.getvalue()), said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from cutk.cli.own import (
     require_new,
     same_classes,
     seed_option,
+    unsaid,
     workers_for,
 )
 from cutk.errors import UsageError
@@ -39,7 +39,7 @@ from cutk.errors import UsageError
     shell_complete=completion.names("--model"),
     help="A network by name, package.module:function or file.py:function; by default the one that suits the data.",
 )
-@data_options()
+@data_options(neither="the data's own, or what is measured on those to train on")
 @recipe_option
 @machine_options
 @seed_option
@@ -59,8 +59,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     """Train a network by a recipe on given data, and write its weights.
 
     Trains as cutk bench trains an original. Of a .safetensors file the metadata hold the order of the classes and the
-    normalisation, which cutk unlearn, evaluate and predict take from there. Without --mean and --std both are measured
-    on the training data.
+    normalisation, which cutk unlearn, detect, evaluate and predict take from there; of another file the options that
+    say it are printed. Without --mean and --std both are measured on the training data, where these don't say them.
 
     \b
     cutk train --model resnet9 --data folder:photos --size 32 --recipe steps=2000 lr=0.1 --out model.safetensors
@@ -71,26 +71,29 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     require_new(out, options["force"])
     try:
         with telling() as tell, contextlib.redirect_stdout(sys.stderr):
-            line = _trained(ctx, options, out, tell)
+            line, options_left = _trained(ctx, options, out, tell)
     except KeyboardInterrupt:
         say("Interrupted. Nothing was written, and a training begins anew.")
         raise click.exceptions.Abort from None
     click.echo(line)
+    if options_left:
+        say(options_left)
     return 0
 
 
-def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) -> str:
+def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) -> tuple[str, str]:
+    """Write the weights; return how good they are, and how samples reach them, where the file can't say that."""
     import torch
     from safetensors import SafetensorError
 
     from cutk.problem.truth import accuracy
-    from cutk.repair.inputs import measured_on, require_logits, set_of
+    from cutk.repair.inputs import class_counts, measured_on, require_logits, set_of
     from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
     from cutk.repair.sources import builder, sample_shape
     from cutk.repair.training import training_task
     from cutk.repair.verdict import percent
-    from cutk.repair.weights import NOTE
+    from cutk.repair.weights import noted
     from cutk.repair.writing import require_room, save_weights, why_unwritten
     from cutk.run.files import apart
 
@@ -123,14 +126,13 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     require_room(out, sum(tensor.nbytes for tensor in network.state_dict().values()))
     outputs = require_logits(made.place(network), samples)
     if outputs != len(given.classes):
-        raise UsageError(f"The model tells {outputs} classes apart, and the data have {len(given.classes)}.")
+        raise UsageError(class_counts(outputs, given.classes))
     task = training_task(samples, made, build, options["seed"], lambda done, total: tell("training", done, total))
     model = task.retrain(torch.arange(len(samples)))
-    note = {"model": name, "classes": list(given.classes), "mean": list(norm.mean), "std": list(norm.std)}
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{os.getpid()}-{out.name}")  # whose ending decides its form
     try:
-        save_weights(temporary, apart(model.state_dict()), {NOTE: json.dumps(note)})
+        save_weights(temporary, apart(model.state_dict()), noted(given.classes, norm, {"model": name}))
         temporary.replace(out)
     except (OSError, RuntimeError, SafetensorError) as error:
         why = why_unwritten(error, out.parent)
@@ -143,4 +145,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         held_out = set_of(same_classes(given.validation, given.classes), norm, None, methods.device, **more)
         right = accuracy(made.predict(model, held_out), held_out.labels) or 0.0
         reached = f"{percent(right)} of the samples that weren't trained on, {reached}"
-    return f"Wrote '{out}': right on {reached}."
+    options_left = ""
+    if out.suffix != ".safetensors":
+        options_left = unsaid(out, norm, given.classes if options["classes"] else ())
+    return f"Wrote '{out}': right on {reached}.", options_left

@@ -32,9 +32,11 @@ from cutk.cli.own import (
     saying,
     seconds_in,
     seed_option,
+    unsaid,
     workers_for,
 )
 from cutk.cli.resuming import kept_beside, take_up
+from cutk.cli.unreadable import advising, readable
 from cutk.errors import UsageError, conjoined, printable
 
 if TYPE_CHECKING:
@@ -146,7 +148,6 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
                  --bad bad.json -u ssd -u scrub --budget 10min --max-accuracy-loss 0.01 --out repaired
     """  # noqa: D301  # click looks for the character itself
     from cutk.cli.progress import telling
-    from cutk.data.images import DAMAGED
     from cutk.repair.terminal import print_repair
     from cutk.repair.writing import require_free
 
@@ -157,13 +158,9 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
 
         require_libraries("--bundle")
     # What a plugin or the user's own module prints is no result.
-    with telling() as tell, kept_beside(options["out"]) as kept, contextlib.redirect_stdout(sys.stderr):
-        try:
-            found = _carried_out(ctx, options, tell, kept)
-        except UsageError as error:
-            if DAMAGED in error.message and not options["skip_unreadable"]:
-                raise UsageError(f"{error.message} --skip-unreadable leaves such images out.") from None
-            raise
+    quiet = contextlib.redirect_stdout(sys.stderr)
+    with telling() as tell, kept_beside(options["out"]) as kept, quiet, advising(options["skip_unreadable"]):
+        found = _carried_out(ctx, options, tell, kept)
     print_repair(found.report, found.suspects, options["out"])
     if options["bundle"]:
         print_bundle(options["out"])
@@ -187,7 +184,7 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
 
     own = checkpoint_from(registry, options, nested)
     bad, bad_sha256 = bad_in(options["bad"].expanduser(), own.given, own.root)
-    given, bad, positions = _readable(own.given, bad, options["skip_unreadable"], tell)
+    given, bad, positions = readable(own.given, bad, options["skip_unreadable"], tell)
     held_out, entries = given.validation, [own.entry]
     if options["validation"]:
         held_out, beside, _ = given_from(registry, options["validation"], options, nested)
@@ -196,7 +193,7 @@ def _read(registry: Registry, options: dict[str, Any], nested: dict[str, dict[st
     if held_out is not None:
         held_out = same_classes(held_out, given.classes)
         if options["skip_unreadable"]:
-            held_out, _, _ = _readable(held_out, bad[:0], True, tell)
+            held_out, _, _ = readable(held_out, bad[:0], True, tell)
         _require_apart(given, held_out, options["force"])
     return _Opened(own, given, held_out, bad, positions, {"weights": own.weights.sha256, "bad list": bad_sha256})
 
@@ -227,6 +224,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     from cutk.repair.suspects import as_csv
     from cutk.repair.triggers import read_trigger
     from cutk.repair.unlearning import posed
+    from cutk.repair.weights import noted
     from cutk.repair.writing import require_room, save_weights, written
 
     registry = load_plugins(ctx)
@@ -272,10 +270,13 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     pictures = thumbnails(problem.task.train, found.moved, options["channels"] == "bgr")
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
+    norm = problem.task.train.normalisation
+    note = noted(problem.classes, norm, {**own.weights.note, "model": options["model"]})
 
     def save(folder: Path) -> None:
         if tensors is not None:
-            save_weights(folder / f"model.{form}", tensors if form == "safetensors" else own.weights.put_back(tensors))
+            content = tensors if form == "safetensors" else own.weights.put_back(tensors)
+            save_weights(folder / f"model.{form}", content, {**own.weights.metadata, **note})
         if material is not None:
             from cutk.repair.bundle.writing import write_bundle
 
@@ -283,6 +284,8 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
             write_bundle(folder, material, report, model, f"model.{form}", tell)
 
     written(options["out"], report, texts, save)
+    if tensors is not None and form == "pt" and own.weights.note:
+        say(unsaid(options["out"] / "model.pt", norm, problem.classes))
     return found
 
 
@@ -297,29 +300,6 @@ def _told_of_the_rest(weights: Weights, file: Path, form: str) -> None:
         say(f"{there}. What is written holds the rest as it was: {conjoined(beside)}.")
     if copies:
         warn(f"'{file}' holds other weights, too, and these aren't repaired: {conjoined(copies)}. Don't use them.")
-
-
-def _readable(
-    given: Given, bad: torch.Tensor, skip: bool, tell: Tell
-) -> tuple[Given, torch.Tensor, torch.Tensor | None]:
-    """Leave out what can't be read, if that is asked for; return what is left, and where it stood among all."""
-    from cutk.repair.sources import readable
-
-    if not skip:
-        return given, bad, None
-    import torch
-
-    kept, which = readable(given, lambda done, total: tell("looking for unreadable images", done, total))
-    left_out = len(given) - len(kept)
-    if not len(kept):
-        raise UsageError("--skip-unreadable: none of the images can be read.")
-    still = torch.isin(which, bad).nonzero().flatten()
-    if len(bad) and not len(still):
-        raise UsageError("--bad: none of the bad samples can be read.")
-    if left_out:
-        among = f"{len(bad) - len(still)} of the bad ones among them"
-        warn(f"{left_out} of {len(given)} images can't be read, {among}; left out")
-    return kept, still, which
 
 
 def _require_apart(given: Given, held_out: Given, force: bool) -> None:

@@ -167,7 +167,22 @@ class Registry:
                 variants += [f"{entry.name}:{value}" for value in entry.component.variants()]
         if meant := [variant for variant in variants if variant.partition(":")[2] == name.casefold()]:
             return f"{said} Did you mean {' or '.join(repr(variant) for variant in meant)}?"
+        if kinds == ["dataset"] and (readers := _readers_of(name, ours)):
+            return f"{said} Did you mean {' or '.join(repr(f'{reader}:{name}') for reader in readers)}?"
         return f"{said}{suggestion(name, sorted(known) + variants)} See: cutk plugins list"
+
+
+def _readers_of(path: str, entries: Iterable[Entry]) -> list[str]:
+    """Return the datasets that read what lies at a path: their variant is a folder, or a file that ends so."""
+    found = []
+    for entry in entries:
+        component: Any = entry.component
+        field = component.Options.model_fields.get(component.variant)
+        if field is not None and isinstance(field.default, Path):
+            there = os.path.isfile(path) if field.default.suffix else os.path.isdir(path)
+            if there and field.default.suffix in ("", Path(path).suffix.lower()):
+                found.append(entry.name)
+    return found
 
 
 def _inline(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Provider, Callable[[], Any], bool]]:

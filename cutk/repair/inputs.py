@@ -26,6 +26,7 @@ __all__ = [
     "Adapted",
     "bad_indices",
     "channels_in_order",
+    "class_counts",
     "given_by",
     "reinitialised",
     "require_logits",
@@ -301,6 +302,30 @@ def _few(texts: Iterable[str], most: int = 10) -> str:
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
+def class_counts(outputs: int, classes: Sequence[str]) -> str:
+    """Return what to say of a model that tells another number of classes apart than the data have."""
+    named = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
+    said = (
+        f"The model tells {outputs} classes apart, and the data have {len(classes)} ({named}): expected as many of both"
+    )
+    if outputs < len(classes):
+        return f"{said}."
+    listed = ",".join((*classes[:8], "…"))
+    return f"{said}. Where the data lack some, name all in the order of the model's outputs: --classes {listed}"
+
+
+def _takes_grey(model: nn.Module, train: TrainSet, x: Tensor) -> bool:
+    """Say whether a model that refuses coloured images takes grey ones."""
+    if train.form != "images" or train.shape[0] != 3:
+        return False
+    try:
+        with torch.inference_mode():
+            model(x[:, :1])
+    except Exception:  # whatever the user's own module raises
+        return False
+    return True
+
+
 def require_logits(model: nn.Module, train: TrainSet) -> int:
     """Return how many classes a model tells apart; a ``UsageError`` says that it doesn't take the samples."""
     batch = next(train.batches(torch.arange(min(2, len(train)))))
@@ -310,8 +335,9 @@ def require_logits(model: nn.Module, train: TrainSet) -> int:
     except CutkError:
         raise
     except Exception as error:  # whatever the user's own module raises
+        advice = " It takes grey images: give --channels grey." if _takes_grey(model, train, batch.x) else ""
         raise UsageError(
-            f"The model can't take samples of the shape {list(train.shape)}: {one_line(error).rstrip('.')}."
+            f"The model can't take samples of the shape {list(train.shape)}: {one_line(error).rstrip('.')}.{advice}"
         ) from error
     if logits.ndim != 2 or len(logits) != len(batch.x) or not logits.is_floating_point():
         raise UsageError(f"The model: expected logits float [{len(batch.x)}, classes], got {told(logits)}.")

@@ -46,6 +46,7 @@ class Repair:
     suspects: list[Suspect]
     pictures: list[tuple[str, str]]
     _material: Material | str = field(default="nothing is known of it", repr=False)  # of which a bundle is made
+    _metadata: dict[str, str] = field(default_factory=dict, repr=False)  # of the weights' file
 
     def save(self, folder: str | os.PathLike[str], *, bundle: bool = False, force: bool = False) -> None:
         """Write what ``cutk unlearn`` writes: ``model.safetensors`` if it was repaired, the report, the suspects.
@@ -90,7 +91,7 @@ def _save(repair: Repair, folder: Path, bundle: bool, force: bool) -> None:
 
         def write(inside: Path) -> None:
             if model is not None:
-                save_weights(inside / _MODEL, apart(model.state_dict()))
+                save_weights(inside / _MODEL, apart(model.state_dict()), repair._metadata)
             if bundle and isinstance(repair._material, Material):
                 write_bundle(inside, repair._material, repair.report, model, _MODEL)
 

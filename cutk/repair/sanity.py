@@ -14,7 +14,7 @@ from cutk.learning.recipe import Recipe, classes_of
 from cutk.repair.records import Judged, Sanity
 from cutk.repair.verdict import percent
 
-__all__ = ["balanced_accuracy", "checked", "class_order", "near_chance"]
+__all__ = ["balanced_accuracy", "checked", "class_order", "fitting", "near_chance", "tried_with"]
 
 # Accuracy counts as chance up to this part of the way from chance to certainty.
 _NEAR = 0.2
@@ -116,7 +116,7 @@ def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
     ]
 
 
-def _fitting(
+def fitting(
     model: nn.Module, samples: TrainSet, recipe: Recipe, names: tuple[str, ...], bgr: bool, weak: bool = False
 ) -> str:
     """Return what would suit the weights better than what was tried, as options of the command; empty if nothing.
@@ -180,14 +180,18 @@ def checked(
         f"The weights reach {reached} on {'training samples that are not listed' if stands_in else 'validation'}; "
         f"{original.as_labelled.percent} of the bad samples get their given label."
     )
-    norm = samples.normalisation
-    tried = f"mean {_listed(norm.mean)}, std {_listed(norm.std)}" if norm.mean else "no normalisation"
-    tried += ", classes " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    tried = tried_with(samples.normalisation, names)
     reaches = balanced_accuracy(predicted, samples.labels)
     if not near_chance(reaches, len(torch.unique(samples.labels))):
-        fits = _fitting(model, samples, recipe, names, bgr, weak=True) if reaches < _WEAK else ""
+        fits = fitting(model, samples, recipe, names, bgr, weak=True) if reaches < _WEAK else ""
         return Sanity(line=line, near_chance=False, tried=tried, fits=fits)
-    return Sanity(line=line, near_chance=True, tried=tried, fits=_fitting(model, samples, recipe, names, bgr))
+    return Sanity(line=line, near_chance=True, tried=tried, fits=fitting(model, samples, recipe, names, bgr))
+
+
+def tried_with(norm: Normalisation, names: tuple[str, ...]) -> str:
+    """Return in words how samples reached the model: normalised with what, and the classes in which order."""
+    tried = f"mean {_listed(norm.mean)}, std {_listed(norm.std)}" if norm.mean else "no normalisation"
+    return tried + ", classes " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
 def _listed(values: tuple[float, ...]) -> str:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from cutk.repair.problem import Problem
     from cutk.run.chosen import Chosen
 
-__all__ = ["LIKELY", "as_csv", "detected", "suspects_of"]
+__all__ = ["LEAST", "LIKELY", "as_csv", "detected", "suspects_of"]
 
 # A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
 # probability; so many are listed at most.
-_LEAST, _MOST = 0.1, 1000
+LEAST, _MOST = 0.1, 1000
 LIKELY = "probability of being bad, by "
 _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
@@ -63,7 +63,7 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
     mine = score[rest]
     found = []
     for at in mine.argsort(descending=True, stable=True)[:_MOST].tolist():
-        if float(mine[at]) < _LEAST:
+        if float(mine[at]) < LEAST:
             break
         index = int(rest[at])
         label = int(problem.task.train.labels[index])

@@ -23,7 +23,7 @@ from cutk.learning.recipe import Recipe
 from cutk.machine import cudnn_put_back
 from cutk.plugins.registry import load_registry
 from cutk.repair.calibrating import ALPHA, calibrated
-from cutk.repair.inputs import Adapted, bad_indices, given_by, require_logits, set_of, shape_of
+from cutk.repair.inputs import Adapted, bad_indices, class_counts, given_by, require_logits, set_of, shape_of
 from cutk.repair.page import thumbnails
 from cutk.repair.problem import Methods, Problem, methods_of, opened
 from cutk.repair.records import limits_of
@@ -31,6 +31,7 @@ from cutk.repair.repairing import repair
 from cutk.repair.result import Repair, handed_over
 from cutk.repair.sources import in_order, overlap
 from cutk.repair.triggers import read_trigger
+from cutk.repair.weights import noted
 from cutk.run.observer import Observer
 
 __all__ = ["posed", "unlearn"]
@@ -112,10 +113,7 @@ def posed(
     working = working_copy(model, shape).to(methods.device)
     outputs = require_logits(working, train)
     if outputs != len(given.classes):
-        raise UsageError(
-            f"The model tells {outputs} classes apart, and the data have {len(given.classes)} "
-            f"({', '.join(given.classes[:8])}{', …' if len(given.classes) > 8 else ''}): expected as many of both."
-        )
+        raise UsageError(class_counts(outputs, given.classes))
     made_anew = None if build is None else (lambda: Adapted(build(), shape))
     return opened(
         *(working, train, bad, None if validation is None else samples_of(validation), methods, given.classes),
@@ -259,7 +257,9 @@ def unlearn(
     pictures = thumbnails(problem.task.train, found.moved)
     inner: Any = found.model
     material = handed_over(model, problem, methods, given, held_out)
-    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material)
+    # Samples of a shape of their own were normalised by whoever hands them over.
+    metadata = noted(problem.classes, None if inner.shape else problem.task.train.normalisation, {})
+    return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material, metadata)
 
 
 def _apart(given: Given, held_out: Given, named: bool) -> Given:

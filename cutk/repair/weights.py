@@ -17,15 +17,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from cutk.data.samples import Normalisation
 from cutk.errors import UsageError, one_line
 from cutk.repair.pickles import NESTED, few, unpickled
 from cutk.run.files import apart
 
-__all__ = ["Weights", "fitted", "matched", "read_weights"]
+__all__ = ["Weights", "fitted", "matched", "noted", "read_weights"]
 
 # Counts the batches that a layer has seen; old files lack it, and nobody misses it.
 _COUNTER = "num_batches_tracked"
-# Of what cutk train notes in a file.
+# Of what is noted in a .safetensors file that cutk writes.
 NOTE = "cutk"
 
 
@@ -36,7 +37,8 @@ class Weights:
     Attributes:
         tensors: as they lie in the file.
         sha256: of the file.
-        note: what ``cutk train`` noted beside them: classes, normalisation.
+        note: what cutk noted beside them: model, classes, normalisation.
+        metadata: all that a .safetensors file says beside them, the note as it lies there among it.
         keys: the model's key for each of the user's, once they are ``fitted``.
         within: under which name the file kept them beside other things; empty if it held nothing else.
         content: all that ``torch.save`` wrote: a mapping that is the state dict, or holds it; None of .safetensors.
@@ -45,6 +47,7 @@ class Weights:
     tensors: dict[str, Tensor]
     sha256: str
     note: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     within: str = ""
     content: Any = field(default=None, repr=False)
@@ -99,11 +102,11 @@ def read_weights(file: Path) -> Weights:
     try:
         with file.open("rb") as opened:
             sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-        note: dict[str, Any] = {}
+        metadata: dict[str, str] = {}
         within, content = "", None
         if file.suffix == ".safetensors":
             with safetensors.safe_open(file, framework="pt") as archive:
-                note = _note(archive.metadata())
+                metadata = archive.metadata() or {}
             tensors: Any = safetensors.torch.load_file(file)
         else:
             content = unpickled(file)
@@ -117,12 +120,24 @@ def read_weights(file: Path) -> Weights:
     broken = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
         raise UsageError(f"'{file}': expected finite weights, got others in {few(broken)}. Did training diverge?")
-    return Weights(tensors, sha256, note, within=within, content=content)
+    return Weights(tensors, sha256, _note(metadata), metadata, within=within, content=content)
 
 
-def _note(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+def noted(classes: Iterable[str], normalisation: Normalisation | None, note: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of a .safetensors file that say how samples reach the model, and what else ``note`` holds.
+
+    ``classes`` are in the order of its outputs. Tokens have no normalisation, and of some samples nobody knows it.
+    """
+    said = {name: value for name, value in note.items() if name not in ("classes", "mean", "std")}
+    said["classes"] = list(classes)
+    if normalisation is not None and normalisation.mean:
+        said |= {"mean": list(normalisation.mean), "std": list(normalisation.std)}
+    return {NOTE: json.dumps(said)}
+
+
+def _note(metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        found = json.loads((metadata or {}).get(NOTE, "{}"))
+        found = json.loads(metadata.get(NOTE, "{}"))
     except ValueError:
         found = {}
     return found if isinstance(found, dict) else {}
@@ -206,7 +221,7 @@ def fitted(weights: Weights, model: nn.Module, file: Path, classes: int) -> None
         if theirs[1:] == ours[1:] and ours[0] == classes:
             raise UsageError(
                 f"'{file}' tells {theirs[0]} classes apart ('{wrong[0]}'), and the data have {classes}: expected as "
-                "many of both. Are all classes among the data?"
+                "many of both. Where the data lack some, name all in the order of the model's outputs, with --classes."
             )
         raise UsageError(
             f"'{file}': expected '{wrong[0]}' as {list(ours)}, got {list(theirs)}"

@@ -117,6 +117,76 @@ def test_an_evaluation_takes_order_and_normalisation_from_the_weights(run, tmp_p
     assert clean(*classes, *scaled, weights="model.pt") == clean()
 
 
+def test_of_a_file_that_says_nothing_the_options_are_printed(run):
+    quick = (
+        "--data",
+        "fake",
+        *SMALL,
+        "--recipe",
+        "steps=60",
+        "batch_size=32",
+        "--classes",
+        "class-2,class-0,class-3,class-1",
+    )
+    ran = run("train", *quick, "--out", "model.pt")
+    assert ran.code == 0, ran.err
+    assert "'model.pt' can't say how samples reach the model" in ran.err
+    given = re.search(r"--mean \S+ --std \S+ --classes \S+", ran.err)[0].split()
+    predict = ("predict", *MODEL[:2], "--weights", "model.pt", "--data", "fake", *SMALL, "--out", "p.csv", "--force")
+    assert "100.0 % of 400 samples" in run(*predict, *given).out
+
+
+def test_predictions_near_chance_are_warned_of(run, trained, tmp_path):
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "model.pt")
+    predict = ("predict", *MODEL[:2], "--data", "fake", *SMALL, "--out", "p.csv", "--force")
+    ran = run(*predict, "--weights", "model.safetensors")
+    assert (ran.code, ran.err) == (0, "")
+    ran = run(*predict, "--weights", "model.pt", "--mean", "30")
+    assert ran.code == 0, ran.err
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("Warning: ")]
+    assert re.search(
+        r"\d % of 400 samples are predicted as labelled\. That is near chance: .* What would fit: --mean", line
+    )
+
+
+def test_test_samples_that_were_trained_on_are_warned_of(run, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (60, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    parts = {"images": x, "labels": torch.arange(60) % 3}
+    safetensors.torch.save_file(parts, tmp_path / "all.safetensors")
+    split = {f"{part}_{name}": value.clone() for part in ("train", "test") for name, value in parts.items()}
+    safetensors.torch.save_file(split, tmp_path / "split.safetensors")
+    ran = run("train", *MODEL[:2], "--data", "arrays:all.safetensors", *SMALL, "--recipe", "steps=1")
+    assert ran.code == 0, ran.err
+    few = ("-o", "badnet.count=3")
+    for name, warned in (("all", 1), ("split", 0)):
+        ran = run("evaluate", *MODEL, "-d", f"arrays:{name}.safetensors", "-m", "badnet", *SMALL, *few)
+        assert ran.code == 0, ran.err
+        said = [line for line in ran.err.splitlines() if "a checkpoint that was trained on all of it" in line]
+        assert len(said) == warned, ran.err
+
+
+@pytest.mark.parametrize(("name", "reader"), [("photos", "folder"), ("t.csv", "csv"), ("x.npz", "arrays")])
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_of_a_path_the_dataset_that_reads_it_is_named(run, tmp_path, error_of, command, name, reader):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / name).touch()
+    torch.save({"w": torch.ones(1)}, tmp_path / "m.pt")
+    args = {"train": ("--data", name), "evaluate": ("--model", "mlp", "--weights", "m.pt", "-d", name, "-m", "badnet")}
+    assert error_of(run(command, *args[command])) == f"Unknown dataset '{name}'. Did you mean '{reader}:{name}'?"
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "detect", "unlearn", "evaluate"])
+def test_the_help_says_what_is_subtracted_where_nothing_is_said(run, command):
+    text = " ".join(run(command, "--help").out.split())
+    taken = {
+        "train": "the data's own, or what is measured on those to train on",
+        "evaluate": "what is noted with the weights, or what cutk bench takes",
+    }
+    noted = "what is noted with the weights, or the data's own, or 0 and 1"
+    assert f"With neither, {taken.get(command, noted)}." in text
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
@@ -89,6 +90,7 @@ ARGS = {
     "-u": "ssd",
     "--device": "cpu",
 }
+MINE = ("--model", "net.py:build", "--device", "cpu")
 POINTS = ("-o", "ssd.selection_weight=0.1", "-o", "ssd.dampening=0.01")
 
 
@@ -297,9 +299,105 @@ def test_without_validation_samples_training_samples_stand_in(run, case):
     assert json.loads((case / "repaired" / "report.json").read_text())["stands_in"]
 
 
+def test_where_nothing_scores_enough_detect_says_so(run, case):
+    for i in (4, 5):
+        (case / f"photos/blue/bad{i}.png").unlink()
+    ran = run(*detect())
+    assert ran.code == 0, ran.err
+    assert ran.out.count("\n") == 1
+    assert "None reached the score of 0.1, from which on samples are listed." in ran.err
+
+
+def test_predict_and_detect_leave_out_what_is_unreadable_if_asked(run, case):
+    (case / "photos" / "blue" / "00.png").write_bytes(b"no image")
+    predict = ("predict", *MINE, "--weights", "model.safetensors", "--data", "folder:photos")
+    for command in (predict, detect()):
+        ran = run(*command)
+        assert ran.code == 2
+        assert "Replace it, or remove it. --skip-unreadable leaves such images out." in ran.err
+    ran = run(*predict, "--skip-unreadable")
+    assert ran.code == 0, ran.err
+    assert "Warning: 1 of 42 images can't be read; left out" in ran.err
+    first = next(csv.DictReader(io.StringIO(ran.out)))
+    assert (first["index"], first["name"]) == ("1", "blue/01.png")
+    ran = run(*detect("--skip-unreadable"))
+    assert ran.code == 0, ran.err
+    found = {row["name"]: int(row["index"]) for row in csv.DictReader(io.StringIO(ran.out))}
+    assert (found["blue/bad4.png"], found["blue/bad5.png"]) == (COUNT + 4, COUNT + 5)
+
+
+def test_a_network_for_grey_images_is_recognised(run, case):
+    (case / "grey.py").write_text("""
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3))
+""")
+    args = ("train", "--model", "grey.py:build", "--data", "folder:clean", "--device", "cpu", "--out", "g.pt")
+    ran = run(*args)
+    assert ran.code == 2
+    assert ran.err.endswith(". It takes grey images: give --channels grey.\n")
+    assert run(*args, "--recipe", "steps=1", "--channels", "grey").code == 0
+    measured = ("evaluate", *args[1:3], "--weights", "g.pt", "-d", "folder:photos", "-m", "badnet", "--device", "cpu")
+    ran = run(*measured, "-o", "badnet.count=3")
+    assert ran.code == 2
+    assert ran.err.endswith(". It takes grey images: give --channels grey.\n")
+
+
+def test_classes_that_the_data_lack_can_be_named(run, case):
+    shutil.rmtree(case / "clean" / "green")
+    predict = ("predict", *MINE, "--weights", "model.safetensors", "--data", "folder:clean", "--out", "p.csv")
+    ran = run(*predict)
+    assert ran.code == 2
+    assert "tells 3 classes apart, and the data have 2 (blue, red): expected as many of both." in ran.err
+    assert ran.err.endswith("name all in the order of the model's outputs: --classes blue,red,…\n")
+    assert "100.0 % of 24 samples" in run(*predict, "--classes", "blue,green,red").out
+
+
+def test_what_a_state_dict_cannot_say_is_printed(run, case):
+    note = json.dumps({"classes": CLASSES, "mean": [0.0] * 3, "std": [1.0] * 3})
+    safetensors.torch.save_file(weights(), case / "model.safetensors", {"cutk": note})
+    ran = run(*given("--format", "pt"))
+    assert ran.code == 0, ran.err
+    assert "Give others --mean 0 --std 1 --classes blue,green,red\n" in ran.err
+
+
 def test_the_weights_may_be_written_in_another_format(run, case):
     assert run(*given("--format", "pt")).code == 0
     assert torch.load(case / "repaired" / "model.pt", weights_only=True).keys() == weights().keys()
+
+
+def test_what_is_noted_with_the_weights_comes_back_with_them(run, case):
+    order, mean, std = [2, 0, 1], 0.4, 0.25
+    state = weights()
+    weight, classes = state["1.weight"][order], [CLASSES[i] for i in order]
+    state = {"1.weight": weight * std, "1.bias": state["1.bias"] + weight.sum(1) * mean}
+    note = {"model": "net.py:build", "classes": classes, "mean": [mean] * 3, "std": [std] * 3, "steps": 7}
+    metadata = {"cutk": json.dumps(note), "author": "somebody"}
+    safetensors.torch.save_file(state, case / "model.safetensors", metadata)
+    ran = run(*given())
+    assert ran.code == 0, ran.err
+    repaired = "repaired/model.safetensors"
+    with safetensors.safe_open(case / repaired, framework="pt") as file:
+        found = file.metadata()
+    assert json.loads(found["cutk"]) == note
+    assert found["author"] == "somebody"
+    for file in ("model.safetensors", repaired):
+        ran = run("predict", *MINE, "--weights", file, "--data", "folder:clean", "--out", "p.csv", "--force")
+        assert "100.0 % of 36 samples are predicted as labelled" in ran.out
+
+
+def test_what_was_said_of_the_weights_is_noted_with_the_repaired_ones(run, case):
+    state = {name: value[[2, 0, 1]] for name, value in weights().items()}
+    torch.save({"state_dict": state}, case / "model.pt")
+    extra = ("--format", "safetensors", "--classes", "red,blue,green", "--mean", "0", "--std", "0.5")
+    ran = run(*given(*extra, weights="model.pt"))
+    assert ran.code == 0, ran.err
+    ran = run("predict", *MINE, "--weights", "repaired/model.safetensors", "--data", "folder:clean", "--out", "p.csv")
+    assert "100.0 % of 36 samples are predicted as labelled" in ran.out
+    with safetensors.safe_open(case / "repaired/model.safetensors", framework="pt") as file:
+        note = json.loads(file.metadata()["cutk"])
+    assert note == {"model": "net.py:build", "classes": ["red", "blue", "green"], "mean": [0] * 3, "std": [0.5] * 3}
 
 
 def test_a_list_from_windows_is_read(run, case):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 
 import pytest
+import safetensors
 import torch
 from PIL import Image
 from torch import nn
@@ -54,6 +56,35 @@ def test_a_tenth_of_the_poison_is_enough_to_heal_a_trigger(poisoned):
     assert len(hidden & {*found}) > 0.8 * len(hidden)
     assert len(hidden & {*found[: len(hidden)]}) > 0.5 * len(hidden)
     assert not {*poisoned.bad.tolist()} & {*found}
+
+
+def test_what_is_saved_says_how_samples_reach_the_model(tiny, tmp_path):
+    repair = cutk.unlearn(
+        *(tiny.net, TensorDataset(tiny.x, 1 - tiny.y), range(20), "relabel"),
+        validation=TensorDataset(tiny.x + 0.01, tiny.y),
+        classes=["low", "high"],
+        mean=[0.25] * 6,
+        std=[2.0] * 6,
+        recipe={"steps": 50, "lr": 0.1},
+    )
+    repair.report = repair.report.model_copy(update={"status": "repaired"})  # whatever came of it
+    repair.save(tmp_path / "out")
+    with safetensors.safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        note = json.loads(file.metadata()["cutk"])
+    assert note == {"classes": ["low", "high"], "mean": [0.25] * 6, "std": [2.0] * 6}
+
+
+def test_of_samples_that_were_normalised_before_no_normalisation_is_noted(poisoned, tmp_path):
+    x, y = scaled(poisoned.x), poisoned.y
+    repair = cutk.unlearn(
+        *(poisoned.net, TensorDataset(x, y), poisoned.bad, "ssd"),
+        validation=TensorDataset(scaled(poisoned.test_x), poisoned.test_y),
+        options=ONE_POINT,
+    )
+    repair.report = repair.report.model_copy(update={"status": "repaired"})  # whatever came of it
+    repair.save(tmp_path / "out")
+    with safetensors.safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["cutk"]) == {"classes": [str(label) for label in range(10)]}
 
 
 def of_pair(net, case):
