@@ -95,7 +95,7 @@ def _in_python(options: str) -> str:
     'mean=0.5, std=[0.2, 0.3], channels the other way round'
     """
     words, said = options.split(), []
-    for word, value in zip(words, [*words[1:], ""], strict=True):
+    for word, value in itertools.pairwise([*words, ""]):
         if word in ("--mean", "--std"):
             said.append(f"{word[2:]}={'[' + value.replace(',', ', ') + ']' if ',' in value else value}")
         elif word == "--channels":
