@@ -193,7 +193,7 @@ def given_by(
     if names is not None and len(names) >= count and len(set(names)) == len(names):
         plain.classes = names
     try:
-        return Given(plain, given, plain.classes or tuple(map(str, range(count))))  # type: ignore[arg-type]
+        return Given(plain, given, plain.classes or tuple(map(str, range(count))))
     except ValueError as error:
         raise UsageError(f"{what}: {one_line(error).removeprefix('ValueError: ')}") from None
 
