@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ __all__ = [
     "channels_in_order",
     "class_counts",
     "given_by",
+    "normalisation_by",
+    "own_classes",
     "reinitialised",
     "require_logits",
     "set_of",
@@ -90,6 +94,7 @@ class _Plain:
     def __init__(self, dataset: Dataset, collate: Collate | None) -> None:
         self.dataset, self.collate = dataset, collate
         self.shape: tuple[int, ...] | None = None  # of samples that are held as vectors
+        self.classes: tuple[str, ...] | None = None  # by name, where the dataset says so
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -150,17 +155,26 @@ def _labels_of(dataset: Dataset, plain: _Plain) -> Tensor:
     return torch.tensor(read, dtype=torch.int64)
 
 
+def _names_of(dataset: object) -> tuple[str, ...] | None:
+    """Return the classes that a dataset names as torchvision's do, also one of which this is a part."""
+    found = getattr(dataset, "classes", None)
+    if isinstance(found, list | tuple):
+        return tuple(map(str, found))
+    return _names_of(dataset.dataset) if found is None and isinstance(dataset, Subset) else None
+
+
+def own_classes(given: Given) -> tuple[str, ...] | None:
+    """Return the classes that samples name themselves, in the order of their labels as they came."""
+    return given.content.classes if isinstance(given.content, _Plain) else given.classes
+
+
 def given_by(
-    dataset: object,
-    num_classes: int | None,
-    labels: Tensor | None = None,
-    classes: Sequence[str] | None = None,
-    collate: Collate | None = None,
+    dataset: object, labels: Tensor | None = None, collate: Collate | None = None, what: str = "dataset"
 ) -> Given:
-    """Return samples in whatever form a caller of ``cutk.unlearn`` holds them.
+    """Return samples in whatever form a caller of ``cutk.unlearn`` holds them, ``what`` they are in errors.
 
     Raises:
-        UsageError: if it is no map-style dataset, or labels and classes don't fit.
+        UsageError: if it is no map-style dataset, or labels don't fit.
     """
     if isinstance(dataset, Given):
         return dataset
@@ -168,20 +182,21 @@ def given_by(
         return Given.of_samples(dataset)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise UsageError(
-            f"dataset: expected a map-style torch Dataset, with __len__ and __getitem__, got {type(dataset).__name__}."
+            f"{what}: expected a map-style torch Dataset, with __len__ and __getitem__, got {type(dataset).__name__}."
         )
     found: Any = dataset
     if len(found) == 0:
-        raise UsageError("dataset: expected samples, got none.")
+        raise UsageError(f"{what}: expected samples, got none.")
     plain = _Plain(found, collate)
     given = _labels_of(found, plain) if labels is None else torch.as_tensor(labels).long().flatten()
-    count = num_classes or int(given.max()) + 1
-    names = classes if classes is not None else getattr(found, "classes", None)
-    named = names is not None and len(names) == count
+    count = int(given.max()) + 1
+    names = _names_of(found)
+    if names is not None and len(names) >= count and len(set(names)) == len(names):
+        plain.classes = names
     try:
-        return Given(plain, given, tuple(map(str, names)) if named else tuple(map(str, range(count))))  # type: ignore[arg-type]
+        return Given(plain, given, plain.classes or tuple(map(str, range(count))))
     except ValueError as error:
-        raise UsageError(f"dataset: {one_line(error).removeprefix('ValueError: ')}") from None
+        raise UsageError(f"{what}: {one_line(error).removeprefix('ValueError: ')}") from None
 
 
 def shape_of(given: Given) -> tuple[int, ...] | None:
@@ -264,6 +279,33 @@ def _first_of(source: Dataset) -> tuple[str, int]:
     return form_of(x[None]) or "tokens", x.shape[0] if x.ndim else 0
 
 
+def normalisation_by(given: Given, mean: object, std: object) -> Normalisation | None:
+    """Return a normalisation as a caller gives it: numbers for each channel or feature, or one for all; None if none.
+
+    Raises:
+        UsageError: if they are something else, or too many or too few.
+    """
+    if mean is None and std is None:
+        return None
+    content = given.content
+    form, many = (content.form, content.shape[0]) if isinstance(content, Samples) else _first_of(content)
+    if form == "tokens":
+        raise UsageError("mean, std: these samples are tokens, which aren't normalised: leave both out.")
+    numbers = []
+    for name, value, otherwise in (("mean", mean, 0.0), ("std", std, 1.0)):
+        try:
+            found = torch.as_tensor(otherwise if value is None else value, dtype=torch.float64).flatten().tolist()
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(f"{name}: expected numbers, got {value!r:.80}.") from None
+        if len(found) not in (1, many):
+            each = "channels" if form == "images" else "features"
+            raise UsageError(f"{name}: expected one number, or one for each of {many} {each}, got {len(found)}.")
+        if not all(map(math.isfinite, found)) or (name == "std" and min(found) <= 0):
+            raise UsageError(f"{name}: expected numbers{' above 0' if name == 'std' else ''}, got {value!r:.80}.")
+        numbers.append(tuple(found * (many if len(found) == 1 else 1)))
+    return Normalisation(*numbers)
+
+
 def _plain(form: str, channels: int) -> Normalisation:
     many = 0 if form == "tokens" else channels
     return Normalisation((0.0,) * many, (1.0,) * many)
@@ -275,16 +317,25 @@ def bad_indices(bad: object, count: int) -> Tensor:
     Raises:
         UsageError: if one is out of range or there twice, or none or all samples are bad.
     """
+    wanted = f"bad: expected indices of samples, or true and false for each of {count}"
+    if isinstance(bad, Iterable) and not isinstance(bad, Tensor | str | os.PathLike):
+        bad = list(bad)
+    named = [one for one in (bad if isinstance(bad, list) else [bad]) if isinstance(one, str | os.PathLike)]
+    if named:
+        raise UsageError(
+            f"{wanted}, got names ({_few((repr(os.fspath(one)) for one in named), 3)}). Look up where these samples "
+            "stand in the dataset; cutk unlearn --bad FILE takes names."
+        )
     try:
-        given = torch.as_tensor(list(bad) if isinstance(bad, Iterable) and not isinstance(bad, Tensor) else bad)
+        given = torch.as_tensor(bad)
     except (TypeError, ValueError, RuntimeError):
-        given = torch.zeros(0, 0)
+        raise UsageError(f"{wanted}, got {bad!r:.80}.") from None
     if given.dtype == torch.bool and given.shape == (count,):
         given = given.nonzero().flatten()
     if given.numel() == 0 and given.ndim == 1:
         raise UsageError("bad: expected at least one bad sample, got none.")
     if given.ndim != 1 or given.is_floating_point() or given.dtype == torch.bool:
-        raise UsageError(f"bad: expected indices of samples, or true and false for each of {count}, got {told(given)}.")
+        raise UsageError(f"{wanted}, got {told(given)}.")
     found: Tensor
     found, counts = torch.unique(given.long().cpu(), return_counts=True)
     if not 0 <= int(found[0]) <= int(found[-1]) < count:

@@ -135,15 +135,24 @@ def _by_class(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> di
     return found
 
 
-def attacked(model: nn.Module, samples: TrainSet, trigger: Stamp, target: int, recipe: Recipe) -> Proportion | None:
-    """Return how many samples of other classes a model takes for ``target`` once they carry the trigger."""
+def attacked(model: nn.Module, samples: TrainSet, trigger: Stamp, target: int, recipe: Recipe) -> dict[str, Any]:
+    """Return how many samples of other classes a model takes for ``target`` with a trigger and without, for ``judged``.
+
+    A few are taken for it by any model: only what the trigger adds is its own doing.
+    """
     others = (samples.labels != target).nonzero().flatten()
-    taken = 0
+    parts = []
     for _, x in samples._read(iter([list(torch.split(others, 128))])) if len(others) else ():
-        stamped = samples._scaling(trigger.apply(x.to(samples.device)))
+        plain = x.to(samples.device)
         with torch.inference_mode(), recipe.autocast():
-            taken += int((model.eval()(stamped).argmax(1) == target).sum())
-    return proportion(taken, len(others))
+            each = [model.eval()(samples._scaling(images)) for images in (trigger.apply(plain), plain)]
+        parts.append(torch.stack([logits.argmax(1) == target for logits in each]).cpu())
+    marked, plain = torch.cat(parts, 1) if parts else torch.zeros(2, 0, dtype=torch.bool)
+    return {
+        "attack": proportion(int(marked.sum()), len(others)),
+        "attack_without": proportion(int(plain.sum()), len(others)),
+        "attack_alone": int((marked & ~plain).sum()),
+    }
 
 
 def judged(

@@ -127,7 +127,7 @@ class Kept:
         model = copy.deepcopy(self._problem.task.original)
         model.load_state_dict(load_weights(place / WEIGHTS, written.weights_sha256))
         says = seen(model, self._problem.task)
-        judged = written.judged.model_copy(update={"attack": self._problem.attack(model)})
+        judged = written.judged.model_copy(update=self._problem.attack(model))
         self.found += 1
         return Candidate(judged, model, says, Score(**written.score))
 

@@ -13,6 +13,7 @@ from PIL import Image
 from cutk.data.batches import TrainSet
 from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
+from cutk.repair.suspects import ADVICE, REJECTED
 from cutk.repair.verdict import points
 from cutk.report.dry_run import duration
 from cutk.report.naming import listed
@@ -95,6 +96,8 @@ def facts(report: RepairReport) -> list[tuple[str, str]]:
         ("Normalisation", f"mean {mean}; deviation {std}" if mean else "none"),
         ("Machine", f"{machine(report.environment)}; {versions(report.environment)}"),
     ]
+    if report.sanity.fits:
+        found.insert(3, ("What would fit better", f"{report.sanity.fits}; tried: {report.sanity.tried}"))
     if samples.get("unreadable"):
         found.insert(1, ("Left out", f"{samples['unreadable']:,} of the images, which can't be read"))
     if report.peak_bytes:
@@ -125,6 +128,7 @@ def page(
         predicted=[(name, [one.predictions.get(name, 0) for one in shown]) for name in names],
         shown=["original", *(one.name for one in report.candidates)],
         suspects=suspects[:_SUSPECTS],
+        advice=ADVICE if suspects and suspects[0].by.endswith(REJECTED) else "",
         pictures=pictures,
         version=report.cutk,
         options=_options(report.candidates),

@@ -22,7 +22,6 @@ from cutk.repair.inputs import reinitialised
 from cutk.repair.judging import Seen, attacked, judged, seen, taught
 from cutk.repair.records import Judged, Limits, Sanity
 from cutk.repair.sanity import checked
-from cutk.repair.verdict import Proportion
 from cutk.run.chosen import Chosen, providers_of
 from cutk.run.plan import Plan, layer, read_preset
 from cutk.run.setup import choose
@@ -118,17 +117,20 @@ class Problem:
         """Return a training sample's index in the data as they were given."""
         return index if self.positions is None else int(self.positions[index])
 
-    def attack(self, model: nn.Module) -> Proportion | None:
-        """Return how often the suspected trigger makes validation samples what the bad ones are predicted as."""
+    def attack(self, model: nn.Module) -> dict[str, Any]:
+        """Return how often the suspected trigger makes validation samples what the bad ones are predicted as.
+
+        The keys are fields of ``Judged``, which hold nothing where no trigger is suspected.
+        """
         if self.trigger is None or self.task.validation is None:
-            return None
+            return {"attack": None, "attack_without": None, "attack_alone": 0}
         target = int(self.says.train.predicted[self.task.identified].mode().values)
         return attacked(model, self.task.validation, self.trigger, target, self.recipe)
 
     def suspect(self, trigger: Stamp) -> None:
         """Measure a trigger from now on, the original first."""
         self.trigger = trigger
-        self.original = self.original.model_copy(update={"attack": self.attack(self.task.original)})
+        self.original = self.original.model_copy(update=self.attack(self.task.original))
 
 
 def opened(
@@ -144,9 +146,13 @@ def opened(
     recipe: Recipe | None = None,
     stand_in: Callable[[Tensor], TrainSet],
     bgr: bool = False,
+    python: bool = False,
     tell: Tell = lambda _what, _done, _total: None,
 ) -> Problem:
-    """Ask the original about everything; ``stand_in`` makes a validation set of training samples that aren't bad."""
+    """Ask the original about everything; ``stand_in`` makes a validation set of training samples that aren't bad.
+
+    ``python`` says that whoever asks does so by ``cutk.unlearn``.
+    """
     repeatable(methods.device)
     recipe = methods.recipe.make() if recipe is None else recipe
     recipe = recipe.on(methods.device, methods.precision)
@@ -168,5 +174,5 @@ def opened(
     calls = None if stands_in else taught(original, task)
     about = judged("original", says, says, task, classes, calls)
     predicted = torch.zeros(0) if says.validation is None else says.validation
-    sanity = checked(original, held_out, predicted, about, recipe, classes, bgr, stands_in)
+    sanity = checked(original, held_out, predicted, about, recipe, classes, bgr, stands_in, python)
     return Problem(task, classes, names, stands_in, recipe, says, calls, about, sanity, made_anew)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from pydantic import ConfigDict, Field
@@ -60,6 +61,8 @@ class Judged(Recorded):
         agreement: on how many of the other training samples it agrees with the original.
         attack: how many validation samples of other classes it takes, with a suspected trigger, for the class that the
             bad samples are predicted as; none where no trigger is suspected.
+        attack_without: how many of the same samples it takes for that class without the trigger.
+        attack_alone: how many of them with the trigger, and not without it.
         within: whether it keeps within the limits.
         score: the selector's value.
         points: how many points of the grid were tried; ``left_out`` how many there was no time for.
@@ -77,6 +80,8 @@ class Judged(Recorded):
     predictions: dict[str, int]
     agreement: Proportion | None = None
     attack: Proportion | None = None
+    attack_without: Proportion | None = None
+    attack_alone: int = 0
     within: bool = True
     score: float | None = None
     points: int = 0
@@ -96,11 +101,19 @@ class Limits(Recorded):
 
 def limits_of(max_accuracy_loss: float, budget_seconds: float | None = None) -> Limits:
     """Return limits as a user gave them; a ``UsageError`` says what can't be one."""
+    if not _is_number(max_accuracy_loss):
+        raise UsageError(f"max_accuracy_loss: expected 0 to 1, such as 0.01, got {max_accuracy_loss!r:.80}.")
+    if budget_seconds is not None and not _is_number(budget_seconds):
+        raise UsageError(f"budget: expected a number of seconds, such as 600, got {budget_seconds!r:.80}.")
     if not 0 <= max_accuracy_loss <= 1:
         raise UsageError(f"max_accuracy_loss: expected 0 to 1, such as 0.01, got {max_accuracy_loss:g}.")
     if budget_seconds is not None and not budget_seconds > 0:
         raise UsageError(f"budget: expected more than no time, got {budget_seconds:g} seconds.")
     return Limits(max_accuracy_loss=max_accuracy_loss, budget_seconds=budget_seconds)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class Sanity(Recorded):

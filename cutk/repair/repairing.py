@@ -110,7 +110,8 @@ def repair(
             observer.error(caught.error)
             failed[methods.detector.name] = caught.reason
     if suspects is None:
-        suspects = suspects_of(problem, shown.says, shown.judged.name) if shown else []
+        helped = status != "not repaired"
+        suspects = suspects_of(problem, shown.says, shown.judged.name, taken=helped) if shown else []
     if status == "not repaired":
         taken = None
     environment = Environment(
@@ -214,7 +215,6 @@ def _tried(
     about = judged(
         *(chosen.name, says, problem.says, problem.task, problem.classes, problem.calls),
         options=attempt.options,
-        attack=problem.attack(model),
         within=search.admits(score),
         score=attempt.score,
         points=len(attempts),
@@ -223,6 +223,7 @@ def _tried(
         passes=attempt.passes,
         peak_bytes=attempt.peak_bytes,
         layers=touched(problem.task.original, model),
+        **problem.attack(model),
     )
     return Candidate(about, model, says, score)
 

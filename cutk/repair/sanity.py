@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from cutk.data.batches import Scaling, TrainSet
 from cutk.data.samples import Form, Normalisation, Shape
+from cutk.errors import UsageError
 from cutk.learning.recipe import Recipe, classes_of
 from cutk.repair.records import Judged, Sanity
 from cutk.repair.verdict import percent
 
-__all__ = ["balanced_accuracy", "checked", "class_order", "fitting", "near_chance", "tried_with"]
+__all__ = ["balanced_accuracy", "checked", "class_order", "fitting", "near_chance", "require_fitting", "tried_with"]
 
 # Accuracy counts as chance up to this part of the way from chance to certainty.
 _NEAR = 0.2
@@ -87,6 +88,34 @@ class _Way(NamedTuple):
     reversed: bool
 
 
+def _in_python(options: str) -> str:
+    """Return a way's options as arguments of ``cutk.unlearn``, or what to do where it has none.
+
+    >>> _in_python("--mean 0.5 --std 0.2,0.3 --channels bgr")
+    'mean=0.5, std=[0.2, 0.3], channels the other way round'
+    """
+    words, said = options.split(), []
+    for word, value in itertools.pairwise([*words, ""]):
+        if word in ("--mean", "--std"):
+            said.append(f"{word[2:]}={'[' + value.replace(',', ', ') + ']' if ',' in value else value}")
+        elif word == "--channels":
+            said.append("channels the other way round")
+        elif word == "--normalise":
+            said.append("mean= and std= of each feature as measured on the samples")
+    return ", ".join(said)
+
+
+def _classes_as(names: tuple[str, ...], order: list[int], python: bool) -> str:
+    """Say that a class of the data is what another output stands for: ``order`` holds each class's output."""
+    named = [names[order.index(output)] for output in range(len(names))]
+    if not python:
+        return f"--classes {','.join(named)}"
+    if names != tuple(map(str, range(len(names)))):
+        return f"classes={named}"
+    moved = [f"{label} → {output}" for label, output in enumerate(order) if label != output]
+    return f"labels as the outputs stand, {', '.join(moved)}"
+
+
 def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
     if form == "tokens":
         return []
@@ -117,11 +146,19 @@ def _ways(form: Form, shape: Shape, x: Tensor, bgr: bool) -> list[_Way]:
 
 
 def fitting(
-    model: nn.Module, samples: TrainSet, recipe: Recipe, names: tuple[str, ...], bgr: bool, weak: bool = False
+    model: nn.Module,
+    samples: TrainSet,
+    recipe: Recipe,
+    names: tuple[str, ...],
+    bgr: bool,
+    *,
+    weak: bool = False,
+    python: bool = False,
 ) -> str:
     """Return what would suit the weights better than what was tried, as options of the command; empty if nothing.
 
-    Of ``weak`` weights, not near chance, the order of classes is taken for right, and a small difference for chance.
+    With ``python`` it comes as arguments of ``cutk.unlearn``. Of ``weak`` weights, not near chance, the order of
+    classes is taken for right, and a small difference for chance.
     """
     x, labels = _raw(samples, _TRIED_ON_WEAK if weak else _TRIED_ON)
     classes, floor = len(names), 0.5
@@ -135,19 +172,20 @@ def fitting(
                 predicted.append(model.eval()(scaling(part.to(samples.device))).float().cpu())
         guesses = classes_of(torch.cat(predicted).nan_to_num())
         straight = balanced_accuracy(guesses, labels)
+        asked = _in_python(way.options) if python else way.options
         if weak:
             if way is given:
                 floor = max(floor, straight + _BETTER)
             elif straight > floor:
-                found.append((straight, way.options, not way.reversed))
+                found.append((straight, asked, not way.reversed))
             continue
         order = class_order(guesses, labels, classes)
         mixed = balanced_accuracy(guesses, torch.tensor(order)[labels])
-        named = ",".join(names[order.index(output)] for output in range(classes))
-        for value, text in ((straight, way.options), (mixed - 1e-6, f"{way.options} --classes {named}".strip())):
+        others = (", " if python else " ").join(filter(None, (asked, _classes_as(names, order, python))))
+        for value, text in ((straight, asked), (mixed - 1e-6, others)):
             # What is learnt from the samples themselves has to be well beyond what such a choice gives by chance.
             if text and not near_chance(value, classes) and value > floor:
-                found.append((value, text, text == way.options and not way.reversed))
+                found.append((value, text, text == asked and not way.reversed))
     return _told(found)
 
 
@@ -170,10 +208,12 @@ def checked(
     names: tuple[str, ...],
     bgr: bool = False,
     stands_in: bool = False,
+    python: bool = False,
 ) -> Sanity:
     """Say how the weights do on held-out samples, or those that stand in for them, and on the bad ones.
 
-    ``bgr`` says that images come in that order of channels, ``stands_in`` that ``samples`` were trained on.
+    ``bgr`` says that images come in that order of channels, ``stands_in`` that ``samples`` were trained on, ``python``
+    that what would fit is said in the terms of ``cutk.unlearn``.
     """
     reached = "–" if original.validation is None else original.validation.percent
     line = (
@@ -182,16 +222,28 @@ def checked(
     )
     tried = tried_with(samples.normalisation, names)
     reaches = balanced_accuracy(predicted, samples.labels)
-    if not near_chance(reaches, len(torch.unique(samples.labels))):
-        fits = fitting(model, samples, recipe, names, bgr, weak=True) if reaches < _WEAK else ""
-        return Sanity(line=line, near_chance=False, tried=tried, fits=fits)
-    return Sanity(line=line, near_chance=True, tried=tried, fits=fitting(model, samples, recipe, names, bgr))
+    near = near_chance(reaches, len(torch.unique(samples.labels)))
+    fits = ""
+    if near or reaches < _WEAK:
+        fits = fitting(model, samples, recipe, names, bgr, weak=not near, python=python)
+    return Sanity(line=line, near_chance=near, tried=tried, fits=fits)
 
 
 def tried_with(norm: Normalisation, names: tuple[str, ...]) -> str:
     """Return in words how samples reached the model: normalised with what, and the classes in which order."""
     tried = f"mean {_listed(norm.mean)}, std {_listed(norm.std)}" if norm.mean else "no normalisation"
     return tried + ", classes " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+
+def require_fitting(sanity: Sanity) -> None:
+    """Raise a ``UsageError`` where weights are near chance, in the terms of ``cutk.unlearn``."""
+    if not sanity.near_chance:
+        return
+    fits = f"What would fit: {sanity.fits}" if sanity.fits else "No other usual way fits better: is it the model's data"
+    raise UsageError(
+        f"{sanity.line} That is near chance: wrong normalisation, order of classes or channels are likely. Tried: "
+        f"{sanity.tried}. {fits}{'. Give what training used, or go' if sanity.fits else '? Go'} on with force=True."
+    )
 
 
 def _listed(values: tuple[float, ...]) -> str:

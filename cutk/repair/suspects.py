@@ -21,23 +21,27 @@ if TYPE_CHECKING:
     from cutk.repair.problem import Problem
     from cutk.run.chosen import Chosen
 
-__all__ = ["LEAST", "LIKELY", "as_csv", "detected", "suspects_of"]
+__all__ = ["ADVICE", "LEAST", "LIKELY", "REJECTED", "as_csv", "detected", "suspects_of"]
 
 # A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
 # probability; so many are listed at most.
 LEAST, _MOST = 0.1, 1000
 LIKELY = "probability of being bad, by "
+# What is said of a ranking by a candidate that was no repair, and what to do about it.
+REJECTED = ", which wasn't taken"
+ADVICE = "A detector asks the original alone: --suspects-by NAME, or cutk detect."
+_DROP = "drop of the given label's probability, original to "
 _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
 
-def suspects_of(problem: Problem, says: Seen, method: str) -> list[Suspect]:
+def suspects_of(problem: Problem, says: Seen, method: str, *, taken: bool = True) -> list[Suspect]:
     """Rank samples that weren't listed by how much of the given label's probability a method took.
 
     What a method unlearns with the bad samples is what they have in common; a sample that loses its label by it had
-    that in common with them.
+    that in common with them. One that wasn't ``taken`` is said to be: what it unlearnt may be something else.
     """
     drop = problem.says.train.of_label - says.train.of_label
-    return _ranked(problem, drop, says, f"drop of the given label's probability, original to {method}")
+    return _ranked(problem, drop, says, f"{_DROP}{method}{'' if taken else REJECTED}")
 
 
 def detected(

@@ -12,7 +12,8 @@ from rich.table import Table
 from cutk.repair.calibration import shown_as
 from cutk.repair.page import rows
 from cutk.repair.records import RepairReport, Suspect
-from cutk.repair.suspects import LIKELY
+from cutk.repair.suspects import ADVICE, LIKELY, REJECTED
+from cutk.repair.words import undecided
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
 
@@ -47,9 +48,10 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         say(f"There was no time for {text}.")
     if not report.repaired and report.original.as_labelled.count:
         time = "more time (--budget), " if report.left_out else ""
+        more = "more validation samples, which tell a gain from chance, " if undecided(report) else ""
         say(
-            f"What may help: {time}other methods (-u; see: cutk plugins list), more of the bad samples on the list, or "
-            "more accuracy that may be lost (--max-accuracy-loss). Else, train anew without them."
+            f"What may help: {time}{more}other methods (-u; see: cutk plugins list), more of the bad samples on the "
+            "list, or more accuracy that may be lost (--max-accuracy-loss). Else, train anew without them."
         )
     if report.stands_in:
         say("No validation samples were given: training samples that aren't on the list stand in for them.")
@@ -63,7 +65,8 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         lost = sum(one.original == one.label != one.repaired for one in suspects)
         say(
             f"Suspects: {lost} further training sample{' has' if lost == 1 else 's have'} lost the given label with "
-            f"the bad ones; suspects.csv ranks {len(suspects)}."
+            f"the bad ones; suspects.csv ranks {len(suspects)}"
+            + (f", by the {suspects[0].by}. {ADVICE}" if suspects[0].by.endswith(REJECTED) else ".")
         )
     if report.calibration is not None:
         shown = shown_as(report.calibration, report.limits.max_accuracy_loss)

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,24 @@ from cutk.learning.recipe import Recipe
 from cutk.machine import cudnn_put_back
 from cutk.plugins.registry import load_registry
 from cutk.repair.calibrating import ALPHA, calibrated
-from cutk.repair.inputs import Adapted, bad_indices, class_counts, given_by, require_logits, set_of, shape_of
+from cutk.repair.classes import named, of_outputs, validation_as
+from cutk.repair.inputs import (
+    Adapted,
+    bad_indices,
+    class_counts,
+    given_by,
+    normalisation_by,
+    require_logits,
+    set_of,
+    shape_of,
+)
 from cutk.repair.page import thumbnails
 from cutk.repair.problem import Methods, Problem, methods_of, opened
 from cutk.repair.records import limits_of
 from cutk.repair.repairing import repair
 from cutk.repair.result import Repair, handed_over
-from cutk.repair.sources import in_order, overlap
+from cutk.repair.sanity import require_fitting
+from cutk.repair.sources import overlap
 from cutk.repair.triggers import read_trigger
 from cutk.repair.weights import noted
 from cutk.run.observer import Observer
@@ -78,9 +88,12 @@ def posed(
     workers: int = 0,
     recipe: Recipe | None = None,
     build: Callable[[], nn.Module] | None = None,
+    python: bool = False,
     tell: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> Problem:
     """Return a user's model and data as a problem for methods, and what the original says of them.
+
+    ``python`` says that whoever asks does so by ``cutk.unlearn``.
 
     Raises:
         UsageError: if they don't fit each other.
@@ -122,6 +135,7 @@ def posed(
         recipe=recipe,
         stand_in=stand_in,
         bgr=bgr,
+        python=python,
         tell=tell,
     )
 
@@ -139,8 +153,8 @@ def unlearn(
     labels: Tensor | None = None,
     classes: Sequence[str] | None = None,
     collate: Callable[[list[Any]], Any] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
     build: Callable[[], nn.Module] | None = None,
     suspect_trigger: str | os.PathLike[str] | None = None,
@@ -157,6 +171,7 @@ def unlearn(
     calibration_runs: str | os.PathLike[str] | None = None,
     plugins: Iterable[Any] = (),
     progress: Callable[[str, int, int], None] | None = None,
+    force: bool = False,
 ) -> Repair:
     """Repair a model that was trained on bad samples; what is passed in stays as it was.
 
@@ -176,10 +191,12 @@ def unlearn(
             own, with its own loss.
         select: the rule that chooses.
         labels: int64 ``[N]``, as given, where the dataset doesn't hold them or reading them takes long.
-        classes: their names, in the order of the model's outputs.
+        classes: their names, in the order of the model's outputs, as many as it has. Where the dataset names classes
+            itself (``dataset.classes``), labels go by the names; validation samples that name classes always do.
         collate: makes ``(x, labels)`` of a list of the dataset's items, where these are dictionaries, say.
-        mean: what to subtract from images scaled to 0 … 1, for each channel, or from features; 0 if not given.
-        std: what to divide by; 1 if not given.
+        mean: what to subtract from images scaled to 0 … 1, or from features: one number, or one for each channel or
+            feature; 0 if not given.
+        std: what to divide by, likewise; 1 if not given.
         size: height and width to scale images to, where they differ.
         build: makes the architecture with new weights, for methods that train one from scratch. Without it, modules
             draw their own anew.
@@ -200,9 +217,11 @@ def unlearn(
         calibration_runs: the folder that keeps these models, so that the same call goes on where one was stopped.
         plugins: Python files whose components may be used without being installed.
         progress: called as ``progress(what, done, total)``.
+        force: go on though the model is near chance on these samples, or validation samples were trained on.
 
     Raises:
-        UsageError: if the request can't be carried out as given. A method that fails raises nothing: see
+        UsageError: if the request can't be carried out as given, or the model is near chance on these samples: it says
+            what would fit. A method that fails raises nothing: see
             ``report.failed``.
     """
     if not isinstance(model, nn.Module):
@@ -222,27 +241,22 @@ def unlearn(
     limits = limits_of(max_accuracy_loss, budget)
     registry, began = load_registry(inline=plugins), time.monotonic()
     methods = methods_of(registry, given_plan, limits, seed, suspects_by=suspects_by)
-    given = given_by(dataset, None, labels, classes, collate)
-    held_out = None if validation is None else given_by(validation, None, None, classes or given.classes, collate)
-    if held_out is not None:
-        held_out = _apart(
-            given, held_out, isinstance(dataset, Samples | Given) and isinstance(validation, Samples | Given)
-        )
-    given, held_out = _same_classes(model, given, held_out, classes, methods.device)
-    normalisation = None
-    if mean is not None or std is not None:
-        many = len(tuple(mean if mean is not None else std or ()))
-        normalisation = Normalisation(tuple(mean or (0.0,) * many), tuple(std or (1.0,) * many))
+    given, held_out = _read(model, dataset, validation, labels, classes, collate, size, methods.device)
+    if held_out is not None and not force:
+        _require_apart(given, held_out)
     tell = progress or (lambda _what, _done, _total: None)
     problem = posed(
         *(model, given, bad_indices(bad, len(given)), held_out, methods),
-        normalisation=normalisation,
+        normalisation=normalisation_by(given, mean, std),
         size=size,
         workers=workers,
         recipe=recipe if isinstance(recipe, Recipe) else None,
         build=build,
+        python=True,
         tell=tell,
     )
+    if not force:
+        require_fitting(problem.sanity)
     if suspect_trigger is not None:
         problem.suspect(read_trigger(Path(suspect_trigger), problem.task.train.shape))
     found = repair(problem, methods, Observer(), tell)
@@ -262,33 +276,37 @@ def unlearn(
     return Repair(restored(model, inner.inner), found.report, found.suspects, pictures, material, metadata)
 
 
-def _apart(given: Given, held_out: Given, named: bool) -> Given:
-    """Return validation samples with the classes in the training samples' order, where both name them.
+def _read(
+    model: nn.Module,
+    dataset: object,
+    validation: object | None,
+    labels: Tensor | None,
+    classes: Sequence[str] | None,
+    collate: Callable[[list[Any]], Any] | None,
+    size: tuple[int, int] | None,
+    device: torch.device,
+) -> tuple[Given, Given | None]:
+    """Return training and validation samples with the classes in the order of the model's outputs.
 
     Raises:
-        UsageError: if some were trained on, as far as that is quickly seen.
+        UsageError: if they don't fit each other or the model.
     """
-    if named and held_out.classes != given.classes:
-        held_out = in_order(held_out, given.classes, "validation")
+    train = given_by(dataset, labels, collate)
+    held_out = None if validation is None else given_by(validation, None, collate, "validation")
+    given = train if classes is None else named(train, classes)
+    shape = shape_of(given)
+    probe = set_of(given, None, None, device, num_classes=len(given.classes), size=size)
+    given = of_outputs(given, classes, require_logits(working_copy(model, shape).to(device), probe))
+    if held_out is not None:
+        held_out = validation_as(held_out, train, given)
+    return given, held_out
+
+
+def _require_apart(given: Given, held_out: Given) -> None:
+    """Refuse validation samples that were trained on, as far as that is quickly seen."""
     if max(len(given), len(held_out)) <= _COMPARED and (shared := overlap(given, held_out)):
         listed = ", ".join(map(str, shared[:5]))
         raise UsageError(
             f"validation: {len(shared)} of {len(held_out)} samples are among the training samples ({listed}): expected "
-            "others."
+            "others. Take them out, or go on with force=True."
         )
-    return held_out
-
-
-def _same_classes(
-    model: nn.Module, given: Given, held_out: Given | None, classes: Sequence[str] | None, device: torch.device
-) -> tuple[Given, Given | None]:
-    """Name as many classes as the model tells apart, where nobody has named them and the data hold fewer."""
-    if classes is not None or given.classes != tuple(map(str, range(len(given.classes)))):
-        return given, held_out
-    shape = shape_of(given)
-    probe = set_of(given, None, None, device, num_classes=len(given.classes))
-    outputs = require_logits(working_copy(model, shape).to(device), probe)
-    if outputs < len(given.classes) or (held_out and int(held_out.labels.max()) >= outputs):
-        return given, held_out
-    names = tuple(map(str, range(outputs)))
-    return replace(given, classes=names), None if held_out is None else replace(held_out, classes=names)

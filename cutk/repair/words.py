@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
-from cutk.repair.records import Confusion, Judged, Limits
+from cutk.repair.records import Confusion, Judged, Limits, RepairReport
 from cutk.repair.verdict import Proportion, Status, improved, lagging, percent, points, told_classes, wilson
 
-__all__ = ["cannot_be_known", "verdict_of"]
+__all__ = ["cannot_be_known", "undecided", "verdict_of"]
 
 # Of the bad samples that the original predicts as labelled, so many have to be predicted otherwise.
 _REPAIRED, _HELPED = 0.5, 0.1
-# Validation samples of some classes are taken for another one so often by any network, and what more can be damage.
+# Validation samples of some classes are taken for another one so often by any network, and what more can be damage. A
+# trigger may add so much, too, and counts as gone.
 _USUAL = 0.05
 # So many more mistakes are damage that validation samples have to exclude.
 _OPEN = 0.3
@@ -35,7 +37,7 @@ def verdict_of(
     done = (taken.no_longer - more) / taken.counted
     facts = _facts(original, taken, max(0, more), stands_in)
     if done < _HELPED:
-        return "not repaired", f"Not repaired: {taken.name} was best, and only {facts}."
+        return "not repaired", f"Not repaired: '{taken.name}' was best, and only {facts}."
     left, why = _left(original, taken)
     if left == "not repaired":
         return left, f"Not repaired: {facts}{why}."
@@ -52,23 +54,30 @@ def _facts(original: Judged, taken: Judged, more: int, stands_in: bool) -> str:
         measured = "accuracy on training samples" if stands_in else "validation accuracy"
         found += f", {measured} {100 * original.validation.value:.1f} → {taken.validation.percent}"
     if original.attack and taken.attack:
-        found += (
-            f", the suspected trigger works on {original.attack.percent} → {taken.attack.percent} of validation images"
-        )
+        images = "training images that aren't listed" if stands_in else "validation images"
+        found += f", the suspected trigger works on {original.attack.percent} → {taken.attack.percent} of {images}"
+        if taken.attack_without:
+            found += (
+                f" (without it {original.attack_without.percent} → " if original.attack_without else " (without it "
+            )
+            found += f"{taken.attack_without.percent})"
     return found
 
 
 def _left(original: Judged, taken: Judged) -> tuple[Status, str]:
     """Return what validation samples say of the damage, whatever became of the bad ones, and how it goes on to say."""
-    stopped = works = False
-    if original.attack and taken.attack:
-        works = taken.attack.value > original.attack.value / 2
-        stopped = not works and original.attack.count > 0
+    worked, works = _works(original), _works(taken)
+    stopped = worked is True and works is False
     before, now, more = original.confusion, taken.confusion, ""
     # Where a trigger worked and doesn't any more, that was the damage, and classes may be hard to tell apart.
     if before and now and original.validation and taken.validation and _shows(before, before.others) and not stopped:
         more = f"; validation samples of {_compared(before, now)}"
         if not improved(now.righted, now.wronged):
+            if now.righted > now.wronged:
+                said = f"are somewhat better predicted, and of {now.right.of} samples that isn't beyond chance"
+                shows = _shows(now, before.others)
+                left = "the damage is still there, or a part" if shows else "whether the damage is gone can't be told"
+                return "not repaired", f"{more} {said}: {left}"
             told = f"as far as {now.right.of} samples tell"
             return "not repaired", f"{more} are no better predicted than before, {told}: the damage is still there"
         if taken.validation.count <= original.validation.count:
@@ -86,10 +95,33 @@ def _left(original: Judged, taken: Judged) -> tuple[Status, str]:
             )
         if not stopped and _open(now):
             few = f"{now.right.of} validation samples of {told_classes(now.classes)}"
-            enough = _enough(now)
-            how_many = f": about {enough} would do" if enough else ""
+            how_many = _enough(now.mistaken, _excluded(now))
             return "in part", f"; {few} are too few to tell whether the damage is gone{how_many}"
-    return ("in part", f"{more}; the trigger still works") if works else ("repaired", more)
+    if works:
+        return "in part", f"{more}; the trigger {'still works' if worked else 'works now'}"
+    if works is None and taken.attack is not None:
+        few = f"{taken.attack.of} images are too few to tell whether the trigger {'is gone' if worked else 'works'}"
+        return "in part", f"{more}; {few}{_enough(taken.attack, _usual(taken) + _OPEN)}"
+    return "repaired", more
+
+
+def _usual(one: Judged) -> float:
+    """Return which part of the samples that a trigger is laid over is taken for its class without it, too."""
+    return one.attack_without.value if one.attack_without else 0.0
+
+
+def _works(one: Judged) -> bool | None:
+    """Say whether a suspected trigger works, None where so few samples can't tell; one that isn't suspected doesn't.
+
+    It does where it adds more than ``_USUAL`` to what is taken for its class without it, and more than chance.
+    """
+    if one.attack is None:
+        return False
+    alone = one.attack_alone if one.attack_without else one.attack.count
+    undone = one.attack_without.count - (one.attack.count - alone) if one.attack_without else 0
+    if one.attack.value - _usual(one) > _USUAL and improved(alone, undone):
+        return True
+    return None if one.attack.high > _usual(one) + _OPEN else False
 
 
 def _shows(learnt: Confusion, others: Proportion | None) -> bool:
@@ -107,11 +139,10 @@ def _open(learnt: Confusion) -> bool:
     return learnt.mistaken.high > _excluded(learnt)
 
 
-def _enough(learnt: Confusion) -> int | None:
-    """Return how many validation samples would exclude it if the same part of them were mistaken, if any would."""
-    share, least = learnt.mistaken.value, learnt.mistaken.of + 1
-    found = (n for n in range(least, _MOST) if wilson(share * n, n)[1] <= _excluded(learnt))
-    return next(found, None)
+def _enough(part: Proportion, excluded: float) -> str:
+    """Say how many samples would exclude so large a proportion if this one stayed what it is; nothing if none would."""
+    enough = (n for n in range(part.of + 1, _MOST) if wilson(part.value * n, n)[1] <= excluded)
+    return "".join(f": about {n} would do" for n in itertools.islice(enough, 1))
 
 
 def _halved(before: Confusion, now: Confusion) -> bool:
@@ -139,13 +170,22 @@ def _nothing(candidates: Sequence[Judged], limits: Limits) -> str:
     best = max(within or candidates, key=lambda one: one.no_longer)
     if not within:
         return (
-            f"Nothing helped: no candidate loses at most {loss}. {best.name}, beyond that, would have "
+            f"Nothing helped: no candidate loses at most {loss}. '{best.name}', beyond that, would have "
             f"{best.no_longer} of {best.counted} bad samples predicted otherwise."
         )
     return (
-        f"Nothing helped: of the candidates within {loss}, {best.name} does most, and has {best.no_longer} of "
+        f"Nothing helped: of the candidates within {loss}, '{best.name}' does most, and has {best.no_longer} of "
         f"{best.counted} bad samples predicted otherwise; the rule prefers the original."
     )
+
+
+def undecided(report: RepairReport) -> bool:
+    """Say whether a candidate seems to undo damage, and more validation samples could tell whether that is chance."""
+    before = report.original.confusion
+    if report.repaired or before is None or not _shows(before, before.others):
+        return False
+    learnt = [one.confusion for one in report.candidates if one.within and one.confusion]
+    return any(one.righted > one.wronged and not improved(one.righted, one.wronged) for one in learnt)
 
 
 def cannot_be_known(stands_in: bool) -> list[str]:

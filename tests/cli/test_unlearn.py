@@ -239,7 +239,13 @@ def test_a_suspected_trigger_is_measured(run, case):
     report = json.loads((case / "repaired" / "report.json").read_text())
     assert (report["original"]["attack"]["count"], report["original"]["attack"]["of"]) == (2 * COUNT, 2 * COUNT)
     assert report["candidates"][0]["attack"]["count"] == 0
-    assert "the suspected trigger works on 100.0 % → 0.0 % of validation images" in " ".join(ran.out.split())
+    assert report["original"]["attack_without"]["count"] == report["candidates"][0]["attack_without"]["count"] == 0
+    assert [one["attack_alone"] for one in (report["original"], *report["candidates"])] == [2 * COUNT, 0]
+    told = "the suspected trigger works on 100.0 % → 0.0 % of validation images (without it 0.0 % → 0.0 %)"
+    assert told in " ".join(ran.out.split())
+    page = (case / "repaired" / "report.html").read_text()
+    assert f"of {2 * COUNT} validation images of other classes" in page
+    assert "without it, 0.0 % (original), 0.0 % (ssd)." in page
 
 
 def test_a_detector_ranks_suspects(run, case):

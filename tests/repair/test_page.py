@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from html import unescape
 
 import pytest
 from torch.utils.data import TensorDataset
@@ -30,7 +31,7 @@ def repair(poisoned):
 
 def test_the_page_is_complete_in_itself(repair):
     html = repair.html()
-    assert repair.report.verdict in html
+    assert repair.report.verdict in unescape(html)
     for text in ("What can&#39;t be known", "What can't be known"):
         if text in html:
             break

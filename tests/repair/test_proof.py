@@ -75,6 +75,11 @@ def test_a_poisoned_folder_of_digits(run, poisoned, tmp_path):
     for measured, net in ((report["original"], poisoned.net), (candidate, repaired)):
         share = measured["attack"]["count"] / measured["attack"]["of"]
         assert share == pytest.approx(attack_success(net, poisoned), abs=1e-6)
+        with torch.no_grad():
+            others = poisoned.test_x[poisoned.test_y != 0]
+            taken = [net(scaled(each)).argmax(1) == 0 for each in (others, stamped(others))]
+        assert measured["attack_without"]["count"] == int(taken[0].sum())
+        assert measured["attack_alone"] == int((taken[1] & ~taken[0]).sum())
     assert "trigger works" in ran.out
 
 

@@ -28,7 +28,7 @@ def test_the_order_of_classes_is_found():
 
 
 def sanity(net, x, y, **more):
-    return cutk.unlearn(net, TensorDataset(x, y), [0, 1], "none", **more).report.sanity
+    return cutk.unlearn(net, TensorDataset(x, y), [0, 1], "none", force=True, **more).report.sanity
 
 
 def test_weights_that_fit_pass(poisoned):
@@ -68,16 +68,40 @@ def colours():
 @pytest.mark.parametrize(
     ("net", "fits"),
     [
-        (Strict(0.5, 0.5), "--mean 0.5 --std 0.5 "),
-        (Strict(0.0, 1.0, order=(1, 2, 0)), "--classes 1,2,0"),
-        (Strict(0.5, 0.5, channels=(2, 1, 0)), "--mean 0.5 --std 0.5 --channels bgr"),
+        (Strict(0.5, 0.5), "mean=0.5, std=0.5 "),
+        (Strict(0.0, 1.0, order=(1, 2, 0)), "labels as the outputs stand, 0 → 2, 1 → 0, 2 → 1 (100.0 %)"),
+        (Strict(0.5, 0.5, channels=(2, 1, 0)), "mean=0.5, std=0.5, channels the other way round"),
     ],
 )
 def test_what_would_fit_is_named(colours, net, fits):
     found = sanity(net.eval(), *colours)
     assert found.near_chance
-    assert fits in found.fits or (fits.endswith("bgr") and "--classes 2,1,0" in found.fits)
+    assert fits in found.fits or (fits.endswith("round") and "0 → 2, 2 → 0" in found.fits)
     assert "100.0 %" in found.fits
+
+
+def test_weights_near_chance_are_refused_with_what_would_fit(colours):
+    x, y = colours
+    with pytest.raises(cutk.UsageError) as error:
+        cutk.unlearn(Strict(0.5, 0.5).eval(), TensorDataset(x, y), [0, 1], "none")
+    assert re.fullmatch(
+        r"The weights reach 3\d.\d % on training samples that are not listed; .* That is near chance: .* Tried: mean "
+        r"0, std 1, classes 0, 1, 2. What would fit: mean=0.5, std=0.5 \(100.0 %\).* Give what training used, or go on "
+        r"with force=True.",
+        str(error.value),
+    )
+    assert cutk.unlearn(Strict(0.5, 0.5).eval(), TensorDataset(x, y), [0], "none", mean=0.5, std=0.5).report.sanity
+    with pytest.raises(cutk.UsageError, match=r"No other usual way fits better: .*\? Go on with force=True"):
+        cutk.unlearn(Strict(0.5, 0.5).eval(), TensorDataset(x.flip(0) // 9, y), [0, 1], "none")
+
+
+def test_an_order_of_classes_is_named_by_what_gives_it(colours):
+    x, y = colours
+    data, net = cutk.Samples(x, y, ("a", "b", "c")), Strict(0.0, 1.0, order=(1, 2, 0)).eval()
+    with pytest.raises(cutk.UsageError, match=r"What would fit: classes=\['b', 'c', 'a'\] \(100.0 %\)"):
+        cutk.unlearn(net, data, [0, 1], "none")
+    report = cutk.unlearn(net, data, [0, 1], "none", classes=["b", "c", "a"]).report
+    assert report.original.validation.value == 1.0
 
 
 class Centred(Strict):
@@ -94,9 +118,9 @@ def test_normalisations_that_fit_as_well_are_all_named(colours):
     assert found.near_chance
     ways = found.fits.split(" or ")
     assert len(ways) == 3
-    assert ways[0] == "--mean 0.5 --std 0.5 (100.0 %)"
+    assert ways[0] == "mean=0.5, std=0.5 (100.0 %)"
     assert all(way.endswith("(100.0 %)") for way in ways)
-    assert not any("bgr" in way or "--classes" in way for way in ways)
+    assert not any("round" in way or "labels" in way for way in ways)
 
 
 class Grey(Centred):
@@ -109,7 +133,7 @@ class Grey(Centred):
 def test_of_grey_images_one_number_is_named(colours):
     x, y = colours
     found = sanity(Grey(0.5, 0.5).eval(), x.reshape(90, 1, 24, 8), y)
-    assert found.fits.split(" or ")[:2] == ["--mean 0.5 --std 0.5 (100.0 %)", "--mean 0.485 --std 0.229 (100.0 %)"]
+    assert found.fits.split(" or ")[:2] == ["mean=0.5, std=0.5 (100.0 %)", "mean=0.485, std=0.229 (100.0 %)"]
 
 
 class Half(Strict):
@@ -124,9 +148,12 @@ class Half(Strict):
 
 
 def test_weak_weights_are_told_what_would_fit_better(colours):
-    found = sanity(Half(0.5, 0.5).eval(), *colours)
+    repair = cutk.unlearn(Half(0.5, 0.5).eval(), TensorDataset(*colours), [0, 1], "none")
+    found = repair.report.sanity
     assert not found.near_chance
-    assert found.fits.startswith("--mean 0.5 --std 0.5 ")
+    assert found.fits.startswith("mean=0.5, std=0.5 ")
+    for page in (repair.html(), repair._repr_html_()):
+        assert found.fits in page
     assert sanity(Half(0.0, 1.0).eval(), *colours).fits == ""
 
 

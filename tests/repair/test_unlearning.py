@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+from html import unescape
+from pathlib import Path
 
 import pytest
 import safetensors
@@ -14,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import cutk
+from cutk.repair.terminal import print_repair
 
 from .conftest import MEAN, STD, accuracy, attack_success, network, scaled, train
 
@@ -374,7 +377,7 @@ def test_a_training_from_scratch_starts_from_new_weights(tiny):
 
 def test_a_notebook_shows_the_report(tiny):
     repair = cutk.unlearn(tiny.net, TensorDataset(tiny.x, tiny.y), [0], "none")
-    assert repair.report.verdict in repair._repr_html_()
+    assert repair.report.verdict in unescape(repair._repr_html_())
     assert "<html" not in repair._repr_html_()
     assert repair.html().startswith("<!DOCTYPE html>")
 
@@ -407,6 +410,43 @@ def refused(tiny):
         "unused": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", options={"cf": {"lr": 1}}), "it isn't used"),
         "loss": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", max_accuracy_loss=2), "expected 0 to 1"),
         "budget": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", budget=0), "expected more than no time"),
+        "budget in words": (
+            lambda: cutk.unlearn(tiny.net, data, [1], "ssd", budget="10min"),
+            "budget: expected a number of seconds, such as 600, got '10min'",
+        ),
+        "loss in words": (
+            lambda: cutk.unlearn(tiny.net, data, [1], "ssd", max_accuracy_loss="1%"),
+            "max_accuracy_loss: expected 0 to 1, such as 0.01, got '1%'",
+        ),
+        "names of samples": (
+            lambda: cutk.unlearn(tiny.net, data, ["a.png", Path("b.png")], "ssd"),
+            "bad: expected indices of samples.*got names \\('a.png', 'b.png'\\).*cutk unlearn --bad FILE takes names",
+        ),
+        "a list's name": (lambda: cutk.unlearn(tiny.net, data, "bad.txt", "ssd"), r"got names \('bad.txt'\)"),
+        "nothing": (lambda: cutk.unlearn(tiny.net, data, None, "ssd"), "expected indices of samples.*got None"),
+        "means": (
+            lambda: cutk.unlearn(tiny.net, data, [1], "ssd", mean=[0.5, 0.5]),
+            "mean: expected one number, or one for each of 6 features, got 2",
+        ),
+        "a mean in words": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", mean="x"), "mean: expected numbers, got"),
+        "no deviation": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", std=0), "std: expected numbers above 0, got"),
+        "few names": (
+            lambda: cutk.unlearn(nn.Linear(6, 3), three, [1], "ssd", classes=["a", "b"]),
+            r"classes: expected at least 3 names, as there are labels up to 2, got 2 \(a, b\)",
+        ),
+        "many names": (
+            lambda: cutk.unlearn(tiny.net, data, [1], "ssd", classes=["a", "b", "c"]),
+            "classes: expected 2 names, as the model tells 2 classes apart, got 3",
+        ),
+        "one name twice": (
+            lambda: cutk.unlearn(tiny.net, data, [1], "ssd", classes=["a", "a"]),
+            "classes: expected each name once",
+        ),
+        "names in one": (lambda: cutk.unlearn(tiny.net, data, [1], "ssd", classes="ab"), "expected a list of names"),
+        "validation labels": (
+            lambda: cutk.unlearn(tiny.net, data, [1], "ssd", validation=TensorDataset(tiny.x + 9, three.tensors[1])),
+            "validation: expected labels from 0 to 1, as there are 2 classes, got 2",
+        ),
     }
 
 
@@ -414,7 +454,9 @@ def refused(tiny):
     "what",
     [
         *("no bad sample", "all bad", "out of range", "negative", "twice", "no numbers", "no module", "no dataset"),
-        *("classes", "shape", "no logits", "method", "option", "unused", "loss", "budget"),
+        *("classes", "shape", "no logits", "method", "option", "unused", "loss", "budget", "budget in words"),
+        *("loss in words", "names of samples", "a list's name", "nothing", "means", "a mean in words", "no deviation"),
+        *("few names", "many names", "one name twice", "names in one", "validation labels"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_line(tiny, what):
@@ -429,6 +471,31 @@ def test_validation_samples_must_not_have_been_trained_on(tiny):
     data = TensorDataset(tiny.x, tiny.y)
     with pytest.raises(cutk.UsageError, match=r"2 of 2 samples are among the training samples \(0, 1\)"):
         cutk.unlearn(tiny.net, data, [1], "none", validation=Subset(data, [4, 9]))
+    forced = cutk.unlearn(tiny.net, data, [1], "none", validation=Subset(data, [4, 9]), force=True)
+    assert forced.report.samples["validation"] == 2
+
+
+def test_suspects_that_a_rejected_candidate_ranks_are_said_to_be(tiny, tmp_path, capsys):
+    path = tmp_path / "wreck.py"
+    path.write_text(
+        'import copy\n\nimport cutk\n\n\nclass Wreck(cutk.Unlearner):\n    """Spoils the model."""\n\n'
+        '    name = "wreck"\n\n'
+        "    def unlearn(self, task, state=None):\n        model = copy.deepcopy(task.original)\n"
+        "        [p.data.neg_() for p in model.parameters()]\n        return model\n\n\n"
+        "@cutk.hookimpl\ndef cutk_unlearners():\n    return [Wreck]\n"
+    )
+    more = {"plugins": [path], "validation": TensorDataset(*unseen(tiny))}
+    data = TensorDataset(tiny.x, tiny.y)
+    repair = cutk.unlearn(tiny.net, data, [0], "wreck", **more)
+    assert not repair.report.repaired
+    assert {one.by for one in repair.suspects} == {
+        "drop of the given label's probability, original to wreck, which wasn't taken"
+    }
+    advice = "A detector asks the original alone: --suspects-by NAME, or cutk detect."
+    assert advice in repair.html()
+    print_repair(repair.report, repair.suspects, tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"original to wreck, which wasn't taken. {advice}" in said
 
 
 def test_classes_of_validation_samples_go_by_their_names(poisoned):
@@ -441,6 +508,91 @@ def test_classes_of_validation_samples_go_by_their_names(poisoned):
     odd = cutk.Samples(poisoned.test_x, poisoned.test_y, (*names[:9], "ten"))
     with pytest.raises(cutk.UsageError, match="got ten"):
         cutk.unlearn(poisoned.net, train, poisoned.bad, "none", validation=odd, **more)
+
+
+class Folder(TensorDataset):
+    """Names classes as torchvision's ImageFolder does."""
+
+    def __init__(self, x, y, classes):
+        super().__init__(x, y)
+        self.classes = classes
+
+
+def on_tiny(tiny, train, held_out, **more):
+    """What a repair says of a network that takes all samples of the class 'low' or 'high' for what they are."""
+    repair = cutk.unlearn(tiny.net, train, [1], "none", validation=held_out, **more)
+    return repair.report.original.validation.value, repair.report.classes
+
+
+def unseen(tiny):
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+    return x, (x[:, 0] > 0).long()
+
+
+ORDER, REVERSED = ["low", "high"], ["high", "low"]
+
+
+def test_classes_that_datasets_name_go_by_their_names(tiny):
+    x, y = unseen(tiny)
+    train = Folder(tiny.x, tiny.y, ORDER)
+    assert on_tiny(tiny, train, Folder(x, y, ORDER)) == (1.0, ORDER)
+    assert on_tiny(tiny, train, Folder(x, 1 - y, REVERSED)) == (1.0, ORDER)
+    assert on_tiny(tiny, train, Subset(Folder(x, 1 - y, REVERSED), range(20))) == (1.0, ORDER)
+    assert on_tiny(tiny, TensorDataset(tiny.x, tiny.y), Folder(x, 1 - y, REVERSED), classes=ORDER) == (1.0, ORDER)
+    with pytest.raises(cutk.UsageError, match="validation: expected classes among low, high, got middling"):
+        on_tiny(tiny, train, Folder(x, 1 - y, ["high", "middling"]))
+    with pytest.raises(cutk.UsageError, match="validation: expected classes among low, high, got big, small"):
+        on_tiny(tiny, train, Folder(x, 1 - y, ["big", "small"]))
+    # Those that no sample is of needn't be known.
+    assert on_tiny(tiny, train, Folder(x, y, [*ORDER, "middling"]))[0] == 1.0
+
+
+def test_classes_of_training_samples_go_by_their_names(tiny):
+    x, y = unseen(tiny)
+    train = Folder(tiny.x, 1 - tiny.y, REVERSED)
+    assert on_tiny(tiny, train, Folder(x, 1 - y, REVERSED), classes=ORDER) == (1.0, ORDER)
+    assert on_tiny(tiny, train, cutk.Samples(x, y, tuple(ORDER)), classes=ORDER) == (1.0, ORDER)
+    with pytest.raises(cutk.UsageError, match=r"own classes \(high, low\) come in another order than classes="):
+        on_tiny(tiny, train, TensorDataset(x, 1 - y), classes=ORDER)
+    with pytest.raises(cutk.UsageError, match="classes: expected classes among low, middling, got high"):
+        on_tiny(tiny, train, None, classes=["low", "middling"])
+    # Other names altogether call the same classes anew.
+    train, held_out = Folder(tiny.x, tiny.y, ["0 - low", "1 - high"]), Folder(x, y, ["0 - low", "1 - high"])
+    assert on_tiny(tiny, train, held_out, classes=ORDER) == (1.0, ORDER)
+    samples = cutk.Samples(tiny.x, tiny.y, ("0", "1"))
+    assert on_tiny(tiny, samples, cutk.Samples(x, y, ("0", "1")), classes=ORDER) == (1.0, ORDER)
+
+
+def test_a_model_may_know_classes_that_have_no_samples(tiny):
+    wide = nn.Linear(6, 4)
+    with torch.no_grad():
+        wide.weight.zero_()
+        wide.weight[:2], wide.bias[:] = tiny.net.weight, torch.tensor([0.0, 0.0, -9.0, -9.0])
+    x, y = unseen(tiny)
+    for trained in (TensorDataset(tiny.x, tiny.y), Folder(tiny.x, tiny.y, list("abcd"))):
+        repair = cutk.unlearn(wide, trained, [1], "none", validation=TensorDataset(x, y), classes=list("abcd"))
+        assert repair.report.classes == list("abcd")
+        assert repair.report.original.validation.value == 1.0
+    own = cutk.unlearn(wide, Folder(tiny.x, tiny.y, list("abcd")), [1], "none").report
+    assert own.classes == list("abcd")
+    # A part of a dataset that knows more classes than the model.
+    assert cutk.unlearn(tiny.net, Folder(tiny.x, tiny.y, list("abcd")), [1], "none").report.classes == ["a", "b"]
+
+
+def test_one_number_normalises_all_channels(tiny):
+    x, y = torch.randint(0, 255, (60, 3, 2, 2), dtype=torch.uint8), tiny.y
+    x[:, 1] = (200 * y)[:, None, None]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    with torch.no_grad():
+        net[1].weight.zero_()
+        net[1].weight[1, 4:8], net[1].bias[:] = 1.0, torch.tensor([0.5, 0.0])
+    for data in (TensorDataset(x, y), cutk.Samples(x, y, ("a", "b"))):
+        for mean, std in ((0.25, 0.5), ((0.25,), [0.5]), ([0.25] * 3, torch.tensor([0.5] * 3)), (0.25, (0.5,))):
+            repair = cutk.unlearn(net, data, [1], "none", mean=mean, std=std)
+            assert repair.report.normalisation == ((0.25,) * 3, (0.5,) * 3)
+        assert cutk.unlearn(net, data, [1], "none", std=0.5).report.normalisation == ((0.0,) * 3, (0.5,) * 3)
+    with pytest.raises(cutk.UsageError, match="std: expected one number, or one for each of 3 channels, got 2"):
+        cutk.unlearn(net, data, [1], "none", std=[0.5, 0.5])
 
 
 def test_what_the_dataset_gives_has_to_stay_the_same(poisoned):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -7,7 +9,7 @@ from scipy.stats import binomtest
 from cutk.repair.judging import confusion
 from cutk.repair.records import Confusion, Judged, Limits
 from cutk.repair.verdict import improved, lagging, proportion, wilson
-from cutk.repair.words import verdict_of
+from cutk.repair.words import undecided, verdict_of
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 1), (0, 40), (8, 10), (46, 50), (971, 1000), (7, 7)])
@@ -38,7 +40,16 @@ def test_classes_lag_behind_where_the_intervals_do_not_meet():
 
 
 def judged(
-    no_longer=0, counted=50, right=None, within=True, predicted=None, name="m", learnt=None, attack=None, valid=None
+    no_longer=0,
+    counted=50,
+    right=None,
+    within=True,
+    predicted=None,
+    name="m",
+    learnt=None,
+    attack=None,
+    valid=None,
+    **more,
 ):
     classes = right or shares(a=97, b=97)
     return Judged(
@@ -52,6 +63,7 @@ def judged(
         counted=counted,
         predictions=predicted or {"a": 50},
         within=within,
+        **more,
     )
 
 
@@ -89,7 +101,18 @@ def learnt(right, mistaken=None, others=99, righted=0, wronged=0):
     ("before", "after", "status", "told"),
     [
         (learnt(50), learnt(50), "not repaired", "'cat' (50.0 % → 50.0 % right, 99.0 % of the other classes) are no b"),
-        (learnt(50), learnt(56, righted=10, wronged=4), "not repaired", "as far as 100 samples tell: the damage is st"),
+        (
+            learnt(50),
+            learnt(50, righted=4, wronged=4),
+            "not repaired",
+            "far as 100 samples tell: the damage is still",
+        ),
+        (
+            learnt(50),
+            learnt(56, righted=10, wronged=4),
+            "not repaired",
+            "of 100 samples that isn't beyond chance: the d",
+        ),
         # Taken for a third class is no better.
         (learnt(50), learnt(50, mistaken=0), "not repaired", "still there"),
         (learnt(50), learnt(80, righted=30), "in part", "lag behind"),
@@ -100,7 +123,7 @@ def learnt(right, mistaken=None, others=99, righted=0, wronged=0):
         (learnt(80, others=82), learnt(80, others=82), "repaired", "%."),
         (learnt(60, mistaken=2), learnt(60, mistaken=2), "repaired", "%."),
         # There are no other classes.
-        (learnt(60, others=None), learnt(62, others=None, righted=2), "not repaired", "(60.0 % → 62.0 % right) are no"),
+        (learnt(60, others=None), learnt(62, others=None, righted=2), "not repaired", "(60.0 % → 62.0 % right) are so"),
         (learnt(97, others=None), learnt(97, others=None), "repaired", "%."),
     ],
 )
@@ -159,6 +182,57 @@ def test_a_trigger_that_is_gone_was_the_damage():
     assert said(judged(learnt=hard, attack=never), judged(50, learnt=hard, attack=never))[0] == "not repaired"
 
 
+def triggered(count, of, without=0, alone=None):
+    """What a trigger does on images: so many are taken for its class with it, without it, and with it alone."""
+    return {
+        "attack": proportion(count, of),
+        "attack_without": proportion(without, of),
+        "attack_alone": count - without if alone is None else alone,
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "status"),
+    [
+        # Half, a quarter, a tenth of what it was is no end of it.
+        (triggered(100, 200), "in part"),
+        (triggered(50, 200), "in part"),
+        (triggered(20, 200), "in part"),
+        (triggered(199, 200), "in part"),
+        (triggered(0, 200), "repaired"),
+        (triggered(10, 200), "repaired"),  # five points
+        (triggered(12, 200), "in part"),
+        # The same samples are taken for that class without it.
+        (triggered(30, 200, without=28), "repaired"),
+        (triggered(60, 200, without=28), "in part"),
+        # More than five points, and no more than chance.
+        (triggered(14, 60, without=10, alone=9), "repaired"),
+        (triggered(14, 60, without=10, alone=4), "repaired"),
+        (triggered(16, 60, without=10, alone=6), "in part"),
+    ],
+)
+def test_a_trigger_is_gone_where_samples_without_it_fare_the_same(after, status):
+    of = after["attack"].of
+    found, text = said(judged(**triggered(of, of)), judged(50, **after))
+    assert found == status, text
+    assert ("the trigger still works" in text) == (status == "in part")
+    without = after["attack_without"].percent
+    assert f"100.0 % → {after['attack'].percent} of validation images (without it 0.0 % → {without})" in text
+    stood_in = said(judged(**triggered(of, of)), judged(50, **after), stands_in=True)[1]
+    assert "of training images that aren't listed" in stood_in
+    assert "validation" not in stood_in
+
+
+def test_few_images_cannot_tell_whether_a_trigger_is_gone():
+    status, text = said(judged(**triggered(7, 7)), judged(50, **triggered(0, 7)))
+    assert status == "in part"
+    assert text.endswith("; 7 images are too few to tell whether the trigger is gone: about 9 would do.")
+    assert said(judged(**triggered(9, 9)), judged(50, **triggered(0, 9)))[0] == "repaired"
+    # One that never worked was no damage.
+    assert said(judged(**triggered(0, 200)), judged(50, **triggered(0, 200)))[0] == "repaired"
+    assert "the trigger works now" in said(judged(**triggered(0, 200)), judged(50, **triggered(60, 200)))[1]
+
+
 def test_a_class_that_the_repair_harmed_is_named():
     fine = learnt(98)
     status, text = said(judged(learnt=fine), judged(40, right=shares(a=60, b=99), learnt=fine))
@@ -188,8 +262,38 @@ def test_nothing_helped_says_why():
     assert "no method gave a model" in said(judged(), None, [])[1]
     status, text = said(judged(), None, [judged(30, within=False)])
     assert status == "not repaired"
-    assert text.startswith("Nothing helped: no candidate loses at most 1 point of accuracy. m, beyond that,")
+    assert text.startswith("Nothing helped: no candidate loses at most 1 point of accuracy. 'm', beyond that,")
     assert "the rule prefers the original" in said(judged(), None, [judged(0)])[1]
+    assert "point of accuracy, 'none' does most, and" in said(judged(), None, [judged(0, name="none")])[1]
+    assert "Not repaired: 'none' was best, and only 0 of 50" in said(judged(), judged(0, name="none"))[1]
+
+
+def test_a_gain_that_may_be_chance_is_no_loss():
+    def of_forty(right, mistaken, **more):
+        few = {"mistaken": proportion(mistaken, 40), "right": proportion(right, 40)}
+        return learnt(50, **more).model_copy(update=few)
+
+    before = judged(learnt=of_forty(30, 10), valid=170)
+    after = judged(50, learnt=of_forty(35, 4, righted=6, wronged=1), valid=175)
+    status, text = said(before, after)
+    assert status == "not repaired"
+    assert "(75.0 % → 87.5 % right, 99.0 % of the other classes) are somewhat better predicted" in text
+    assert "of 40 samples that isn't beyond chance: whether the damage is gone can't be told" in text
+    assert "still there" not in text
+    assert "no better" not in text
+
+
+@pytest.mark.parametrize(
+    ("righted", "wronged", "within", "asked"),
+    [(5, 1, True, True), (4, 4, True, False), (30, 0, True, False), (5, 1, False, False)],
+)
+def test_more_validation_samples_are_asked_for_where_they_would_tell(righted, wronged, within, asked):
+    report = SimpleNamespace(
+        repaired=False,
+        original=judged(learnt=learnt(50)),
+        candidates=[judged(50, within=within, learnt=learnt(54, righted=righted, wronged=wronged))],
+    )
+    assert undecided(report) == asked
 
 
 def test_labels_that_come_back_are_counted_against_it():
