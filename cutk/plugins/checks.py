@@ -12,6 +12,8 @@ from cutk.errors import UsageError
 from cutk.kinds import KINDS
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+# Attributes that list names, and of what.
+_NAMED = {"of": "metrics", "measures": "fields of cutk.Score", "prepared_by": "options", "surveyed_by": "options"}
 # Words that the command line and the records use for something else.
 _RESERVED = frozenset({"all", "gold", "original", "recipe"})
 
@@ -19,6 +21,12 @@ _RESERVED = frozenset({"all", "gold", "original", "recipe"})
 def _problem_with_values(component: type[Component], base: type[Component]) -> str | None:
     """Say which class attribute of ``component`` has a value that nothing could be done with."""
     options = component.Options.model_fields
+    for attribute in ("of", "measures", "prepared_by", "surveyed_by"):
+        names = getattr(component, attribute, ())
+        # One name in brackets without a comma is a text, which would be taken for its letters.
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+            what = _NAMED[attribute]
+            return f"has {attribute} = {names!r}; expected the names of {what}, as in {attribute} = ('name',)"
     if taken := sorted(set(options) & set(dir(base.Options))):
         return f"has the option {taken[0]!r}, which every Options has as a method already; call it otherwise"
     if base.kind == "recipe" and "name" in options:
@@ -32,8 +40,6 @@ def _problem_with_values(component: type[Component], base: type[Component]) -> s
             return f"has higher_is_better = {component.higher_is_better!r}; expected True or False"
         if issubclass(component, Metric) and component.objective not in ("", "unlearning", "utility"):
             return f"has the objective {component.objective!r}; expected 'unlearning' or 'utility'"
-    if issubclass(component, Summary) and not isinstance(component.of, tuple | list):
-        return f"has of = {component.of!r}; expected the names of metrics"
     if issubclass(component, Selector) and (odd := set(component.measures) - {field.name for field in fields(Score)}):
         return f"measures {sorted(odd)[0]!r}; expected fields of cutk.Score"
     if issubclass(component, Unlearner):
@@ -43,9 +49,14 @@ def _problem_with_values(component: type[Component], base: type[Component]) -> s
             return f"has the grid {grid!r}; expected a mapping from options to values, or a list of such points"
         if isinstance(grid, Mapping) and not all(isinstance(v, tuple | list) and v for v in grid.values()):
             return f"has the grid {grid!r}; expected a list of values for each option"
-        named = [str(name) for point in points for name in point]
-        if unknown := sorted({*named, *component.prepared_by} - set(options)):
-            return f"names the option {unknown[0]!r} in grid or prepared_by, which it doesn't have"
+        named = {
+            "grid": [str(name) for point in points for name in point],
+            "prepared_by": component.prepared_by,
+            "surveyed_by": component.surveyed_by,
+        }
+        for attribute, names in named.items():
+            if unknown := sorted(set(names) - set(options)):
+                return f"names the option {unknown[0]!r} in {attribute}, which it doesn't have"
     return None
 
 

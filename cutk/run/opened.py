@@ -96,8 +96,7 @@ class Opened:
         dataset = self.setup.dataset.make()
         try:
             with self._calling(self.setup.dataset):
-                splits: Splits = dataset.load()
-                return splits
+                splits = dataset.load()
         except UsageError as error:
             sizes = dataset.sizes() if or_blank else None
             if sizes is None:
@@ -105,6 +104,13 @@ class Opened:
             self.observer.warning(f"Costs are told from the published sizes alone: {error}")
             self.blank = True
             return Splits.blank(sizes)
+        if not isinstance(splits, Splits):
+            chosen = self.setup.dataset
+            raise UsageError(
+                f"The dataset '{chosen.name}' of {chosen.entry.provider.requirement}: load() returned "
+                f"{type(splits).__name__}; expected a cutk.Splits. Return cutk.Splits(train, test)."
+            )
+        return splits
 
     def _step(self) -> float:
         """Return the floating-point operations of a training step, forward and backward; 0 if they can't be told."""

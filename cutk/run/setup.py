@@ -141,6 +141,8 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 
     if plan.oracle and not any(getattr(metric.entry.component, "objective", "") for metric in of("metric")):
         raise UsageError("The oracle row is best in the plan's objectives, and its metrics include none.")
+    for summary in entries["summary"]:
+        _require_metrics(summary, registry)
     kinds = ("dataset", "identification", "model", "recipe", "selector", "executor")
     ones: dict[str, Any] = {kind: of(kind)[0] for kind in kinds}
     return Setup(
@@ -152,6 +154,23 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
         observers=of("observer"),
         **ones,
     )
+
+
+def _require_metrics(summary: Entry, registry: Registry) -> None:
+    """Raise a ``UsageError`` if a summary is of a metric that nobody provides, on whatever domain."""
+    component: Any = summary.component
+    for name in component.of:
+        try:
+            found = registry.get("metric", name.partition("[")[0])
+        except UsageError as error:
+            raise UsageError(
+                f"The summary '{summary.name}' of {summary.provider.requirement} names in of: {error}"
+            ) from None
+        if found.kind != "metric":
+            raise UsageError(
+                f"The summary '{summary.name}' of {summary.provider.requirement} names in of '{name}', a {found.kind}; "
+                "expected the names of metrics. See: cutk plugins list"
+            )
 
 
 def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:

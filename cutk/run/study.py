@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from cutk.components import Sizes
-from cutk.errors import Caught, CellError, one_line, traceback_of
+from cutk.errors import Caught, CellError, CutkError, UsageError, one_line, traceback_of
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.executor import Executor, Pool
 from cutk.run.files import Damaged
@@ -143,10 +143,13 @@ class Study:
 
         A cell that fails is reported and the others go on; one whose original failed isn't tried. ``KeyboardInterrupt``
         passes through; every finished cell is kept.
+
+        Raises:
+            UsageError: if the executor can't open, or can't be given cells.
         """
         came_of: dict[Cell, Done | Failure] = {}
         executor: Executor = self.setup.executor.make()
-        with executor.open(self._hear) as pool:  # first, since nothing is written where there are no workers
+        with self._pool(executor) as pool:  # first, since nothing is written where there are no workers
             self.store.open()
             self.observer.started(len(self.cells))
             began = time.monotonic()
@@ -172,6 +175,33 @@ class Study:
                 self.observer.finished()
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
+
+    @contextmanager
+    def _pool(self, executor: Executor) -> Iterator[Pool]:
+        """Open the executor for the length of the block."""
+        with ExitStack() as stack:
+            with self._blaming("open()"):
+                opened: object = executor.open(self._hear)
+                if not isinstance(opened, AbstractContextManager):
+                    raise CutkError(f"expected a context manager (@contextmanager), got {type(opened).__name__}")
+                pool: Any = stack.enter_context(opened)
+                slots = getattr(pool, "slots", None)
+                if not isinstance(slots, int) or slots < 1:
+                    raise CutkError(f"expected a pool with slots, how many jobs it does at once, got slots = {slots!r}")
+            yield pool
+
+    @contextmanager
+    def _blaming(self, method: str) -> Iterator[None]:
+        """Name the executor if a method of its own fails."""
+        with Caught() as caught:
+            yield
+        if isinstance(caught.error, UsageError):
+            raise caught.error
+        if caught.error is not None:
+            chosen = self.setup.executor
+            who = f"The executor '{chosen.name}' of {chosen.entry.provider.requirement}"
+            said = f"{method} failed: {caught.reason.rstrip('.')}. Mend it, or choose another one with --executor."
+            raise UsageError(f"{who}: {said}") from caught.error
 
     def _forget_failure(self, cell: Cell, outcome: Done, *, elsewhere: bool) -> None:
         self.store.forget_failure(outcome.run.key)
@@ -200,7 +230,10 @@ class Study:
         ended: SimpleQueue[Future[Done | Failed | Lacking]] = SimpleQueue()
 
         def submit(given: Job, since: float) -> None:
-            future = pool.submit(work, given)
+            with self._blaming("submit()"):
+                future = pool.submit(work, given)
+                if not isinstance(future, Future):
+                    raise CutkError(f"expected a concurrent.futures.Future, got {type(future).__name__}")
             running[future] = given, since
             future.add_done_callback(ended.put)
 

@@ -133,21 +133,27 @@ def summarise(
     """Return summaries over α of the selected records, for each dataset, manipulation, model and unlearner.
 
     What failed is returned beside them. ``summaries`` makes each of them, by name; ``measured`` is what is known of the
-    metrics. ``observer`` is told what a summary changed in the process, which is put back.
+    metrics. ``observer`` is told what a summary changed in the process, which is put back, and which metrics were measured
+    of unlearned models and not of gold, so that there is no summary.
     """
     aims = {metric.name: metric.higher_is_better for metric in measured if metric.objective == "unlearning"}
     found = _curves(record for record in records if record.selected)
-    failures = []
+    failures, lacking = [], dict[tuple[str, str], None]()
+    observer = observer or Observer()
     for name, make in summaries.items():
         with watched(draws=False) as changed:
             for row, curve in found:
                 with Caught() as caught:
-                    _summarise(name, make(), row, curve, aims)
+                    summary = make()
+                    lacking |= dict.fromkeys((name, metric) for metric in _lacking(summary, curve))
+                    _summarise(name, summary, row, curve, aims)
                 if caught.error is not None:
                     where = {part: getattr(row, part) for part in ("dataset", "manipulation", "model", "unlearner")}
                     about = {"metric": name, "reason": caught.reason, "traceback": caught.traceback}
                     failures.append(Failure(what="summary", role="unlearned", **where, **about))
-        tell_put_back(observer or Observer(), f"The summary '{name}'", changed)
+        tell_put_back(observer, f"The summary '{name}'", changed)
+    for name, metric in lacking:
+        observer.warning(f"There is no '{name}' where gold has no '{metric}': a summary needs a value for gold.")
     return [row for row, _ in found], failures
 
 
@@ -166,6 +172,11 @@ def _curves(records: Iterable[Record]) -> list[tuple[Summarised, Curve]]:
                 about = {"dataset": dataset, "manipulation": manipulation, "model": model, "recipe": recipe}
                 found.append((Summarised(**about, unlearner=unlearner), curve))
     return found
+
+
+def _lacking(summary: Summary, curve: Curve) -> list[str]:
+    """Return the metrics that a summary needs, and that unlearned models have and gold, being there, has not."""
+    return [needed for needed in summary.of if needed in curve.values and needed not in (curve.gold or curve.values)]
 
 
 def _summarise(name: str, summary: Summary, row: Summarised, curve: Curve, aims: Mapping[str, bool]) -> None:

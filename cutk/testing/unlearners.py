@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -82,6 +82,11 @@ class TriedUnlearner(Subject):
         with self.apart():
             return self.seeded(lambda: self.make(options).prepare(self.task()))[0]
 
+    def survey(self, options: Options) -> Any:
+        """Return what ``survey`` gives."""
+        with self.apart():
+            return self.seeded(lambda: self.make(options).survey(self.task().knowing_nothing()))[0]
+
     def work(self, alpha: float = ALPHA, *, validation: bool = True) -> _Trial:
         """Prepare and unlearn, each on a task of its own."""
         tasks = [self.task(alpha, validation=validation) for _ in range(2)]
@@ -121,6 +126,31 @@ class TriedUnlearner(Subject):
     def prepares(self) -> bool:
         """Whether it has a ``prepare`` of its own."""
         return self.component.prepare is not Unlearner.prepare
+
+    @property
+    def surveys(self) -> bool:
+        """Whether it has a ``survey`` of its own."""
+        return self.component.survey is not Unlearner.survey
+
+    def require_same(self, method: Callable[[Options], Any], reads: Sequence[str], what: str) -> str | None:
+        """Raise an error if ``method`` depends on an option that isn't among those it ``reads``.
+
+        Return which weren't tried, if any.
+        """
+        names = [name for name in self.component.Options.model_fields if name not in reads]
+        if not names:
+            return None
+        expected = method(self.options)
+        untried = []
+        for name in names:
+            options = next(self.others(name), None)
+            if options is None:
+                untried.append(name)
+            elif found := difference(expected, method(options), what):
+                raise Unmet(f"with another '{name}' {what.removesuffix(' gives')} differs in {found}")
+        if len(untried) == len(names):
+            raise NotJudged(f"no other valid value was found for {', '.join(untried)}")
+        return f"not tried, for want of another valid value: {', '.join(untried)}" if untried else None
 
     def others(self, name: str) -> Iterator[Options]:
         """Yield options that differ from those to check with in the option ``name`` alone."""
@@ -221,31 +251,27 @@ def prepared_state_is_shared(subject: TriedUnlearner) -> str | None:
 @check("Name in prepared_by every option that prepare() reads: points of the grid that agree on them share its state.")
 def prepared_by_names_what_prepare_reads(subject: TriedUnlearner) -> str | None:
     """prepare() gives the same state for options that differ only in what prepared_by doesn't name."""
-    names = [name for name in subject.component.Options.model_fields if name not in subject.component.prepared_by]
-    if not subject.prepares or not names:
+    if not subject.prepares:
         return None
-    expected = subject.prepare(subject.options)
-    untried = []
-    for name in names:
-        options = next(subject.others(name), None)
-        if options is None:
-            untried.append(name)
-        elif found := difference(expected, subject.prepare(options), "the state"):
-            raise Unmet(f"with another '{name}' the state differs in {found}")
-    if len(untried) == len(names):
-        raise NotJudged(f"no other valid value was found for {', '.join(untried)}")
-    return f"not tried, for want of another valid value: {', '.join(untried)}" if untried else None
+    return subject.require_same(subject.prepare, subject.component.prepared_by, "the state")
+
+
+@check("Name in surveyed_by every option that survey() reads: points of the grid that agree on them share its result.")
+def surveyed_by_names_what_survey_reads(subject: TriedUnlearner) -> str | None:
+    """survey() gives the same for options that differ only in what surveyed_by doesn't name."""
+    if not subject.surveys:
+        return None
+    return subject.require_same(subject.survey, subject.component.surveyed_by, "its result")
 
 
 @check("Read task.surveyed where it is there, and what self.survey(task.knowing_nothing()) gives where it is None.")
 def survey_decides_nothing(subject: TriedUnlearner) -> str | None:
     """It gives the same model whether survey() was called for it or not."""
-    if subject.component.survey is Unlearner.survey:
+    if not subject.surveys:
         return "it has no survey()"
+    surveyed = subject.survey(subject.options)
     with subject.apart():
         options = subject.options
-        made = subject.make(options)
-        surveyed = subject.seeded(lambda: made.survey(subject.task().knowing_nothing()))[0]
         tasks = [subject.task() for _ in range(2)]
         for task in tasks:
             task.surveyed = surveyed

@@ -57,6 +57,22 @@ def test_a_selector_measures_what_there_is():
     assert problem_with(Odd, "selector") == "'Odd' measures 'test_accuracy'; expected fields of cutk.Score"
 
 
+@pytest.mark.parametrize(
+    ("kind", "base", "method", "attribute", "what"),
+    [
+        ("unlearner", cutk.Unlearner, "unlearn", "prepared_by", "options"),
+        ("unlearner", cutk.Unlearner, "unlearn", "surveyed_by", "options"),
+        ("selector", cutk.Selector, "value", "measures", "fields of cutk.Score"),
+        ("summary", cutk.Summary, "summarise", "of", "metrics"),
+    ],
+)
+@pytest.mark.parametrize("names", ["steps", ("steps", 3), {"steps"}, None])
+def test_names_are_listed_and_no_text_is_taken_for_its_letters(kind, base, method, attribute, what, names):
+    careless = type("Careless", (base,), {"name": "careless", attribute: names, method: lambda *_: 0.0})
+    said = f"'Careless' has {attribute} = {names!r}; expected the names of {what}, as in {attribute} = ('name',)"
+    assert problem_with(careless, kind) == said
+
+
 class Demanding(cutk.Detector):
     """Needs what there is."""
 

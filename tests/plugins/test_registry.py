@@ -152,8 +152,9 @@ PRESETS = """
         (METRIC.format(line="required = 5"), "which cannot be used: TypeError"),
         (UNLEARNER.format(line="grid = 5"), "has the grid 5; expected a mapping"),
         (UNLEARNER.format(line="grid = {'lr': 3}"), "expected a list of values for each option"),
-        (UNLEARNER.format(line="grid = {'lr': [1.0]}"), "names the option 'lr' in grid or prepared_by"),
-        (UNLEARNER.format(line="prepared_by = ('x',)"), "names the option 'x' in grid or prepared_by"),
+        (UNLEARNER.format(line="grid = {'lr': [1.0]}"), "names the option 'lr' in grid, which it doesn't have"),
+        (UNLEARNER.format(line="prepared_by = ('x',)"), "names the option 'x' in prepared_by, which it doesn't have"),
+        (UNLEARNER.format(line="surveyed_by = ('x',)"), "names the option 'x' in surveyed_by, which it doesn't have"),
     ],
 )
 def test_an_odd_component_is_refused_and_breaks_nothing(installed, source, reason):

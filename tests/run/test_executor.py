@@ -104,6 +104,60 @@ def test_the_executor_is_closed_when_the_study_is_given_up(study):
     assert Later.closed
 
 
+def nothing(_self, _hear):
+    return None
+
+
+@contextmanager
+def fails_to_open(_self, _hear):
+    raise OSError("no such cluster")
+    yield
+
+
+@contextmanager
+def has_no_slots(_self, _hear):
+    yield object()
+
+
+@contextmanager
+def gives_results(_self, _hear):
+    class Pool:
+        slots = 1
+
+        def submit(self, function, job, /):
+            return function(job)
+
+    yield Pool()
+
+
+@contextmanager
+def takes_nothing(_self, _hear):
+    class Pool:
+        slots = 1
+
+        def submit(self, _function, _job, /):
+            raise OSError("the queue is full")
+
+    yield Pool()
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (nothing, r"open\(\) failed: expected a context manager \(@contextmanager\), got NoneType\. Mend it"),
+        (fails_to_open, r"open\(\) failed: OSError: no such cluster"),
+        (has_no_slots, r"open\(\) failed: expected a pool with slots.*, got slots = None\."),
+        (gives_results, r"submit\(\) failed: expected a concurrent.futures.Future, got Done\."),
+        (takes_nothing, r"submit\(\) failed: OSError: the queue is full"),
+    ],
+)
+def test_an_executor_that_is_at_fault_is_named(study, monkeypatch, method, said):
+    monkeypatch.setattr(Later, "open", method)
+    made, _ = study()
+    with pytest.raises(cutk.UsageError, match=rf"^The executor 'later' of mine==1: {said}"):
+        made.run()
+
+
 def test_one_without_open_is_no_executor():
     class Lacking(cutk.Executor):
         name = "lacking"

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 import cutk
 from cutk.machine import describe_machine as real
+from cutk.plugins.registry import Entry, Provider
+from cutk.run.plan import Plan, layer, read_preset
+from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -273,6 +278,70 @@ def test_a_failed_summary_is_a_failure(bench, setup_of, having):
     assert [(f.what, f.metric) for f in results.failures] == [("summary", "broken-summary")]
     assert results.failures[0].reason.startswith("KeyError: 'no such curve'")
     assert results.summaries[0].metrics.keys() == {"alpha_star"}
+
+
+class OfNothing(cutk.Summary):
+    """Is of a metric that isn't there."""
+
+    name = "of-nothing"
+    of = ("retain_acuracy",)
+
+    def summarise(self, curve):
+        return 1.0
+
+
+class OfSearches(OfNothing):
+    """Is of a metric that references have no value for."""
+
+    name = "of-searches"
+    of = ("changed_fraction",)
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (("retain_acuracy",), "Unknown metric 'retain_acuracy'. Did you mean 'retain_accuracy'?"),
+        (("alpha_star",), "'alpha_star', a summary; expected the names of metrics."),
+        (("retain_accuracy[badnet]",), ""),
+    ],
+)
+def test_a_summary_of_a_metric_that_nobody_provides_is_refused(registry, of, said):
+    component = type("OfNothing", (OfNothing,), {"of": of})
+    entry = Entry("summary", "of-nothing", component, Provider("mine", "1", "of_nothing"))
+    plan = Plan.parse(layer(read_preset("default", registry), {"unlearners": ["none"], "summaries": ["of-nothing"]}))
+    known = replace(registry, entries=[*registry.entries, entry])
+    if not said:
+        assert resolve(plan, known).summaries
+        return
+    with pytest.raises(cutk.UsageError, match=re.escape("The summary 'of-nothing' of mine==1 names in of")) as error:
+        resolve(plan, known)
+    assert said in str(error.value)
+
+
+def test_a_summary_that_gold_gives_no_value_for_is_told(bench, setup_of, having):
+    setup = setup_of(alphas=[0.5], unlearners=["none"], options={}, recipe={"steps": 3})
+    results, watcher = bench(having(setup, summaries=[(OfSearches,)]))
+    said = "There is no 'of-searches' where gold has no 'changed_fraction': a summary needs a value for gold."
+    assert said in watcher.warnings
+    assert results.summaries[0].metrics == {}
+
+
+class NoSplits(cutk.Dataset):
+    """Returns a pair."""
+
+    name = "no-splits"
+
+    def load(self):
+        return "train", "test"
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_dataset_that_loads_no_splits_is_named(setup_of, having, tmp_path, blank):
+    setup = setup_of()
+    setup = replace(setup, dataset=having(setup, selector=(NoSplits,)).selector)
+    said = "The dataset 'no-splits' of mine==1: load() returned tuple; expected a cutk.Splits."
+    with pytest.raises(cutk.UsageError, match=re.escape(said)):
+        Study(setup, Store(tmp_path / "runs"), blank=blank)
 
 
 class BrokenManipulation(cutk.Manipulation):

@@ -164,6 +164,19 @@ class Surveys(Ascent):
         return task.original
 
 
+class SurveysByAnOption(Surveys):
+    """Finds another number for other steps, and says so."""
+
+    surveyed_by = ("steps",)
+
+    def survey(self, task):
+        return len(task.retained) * self.options.steps
+
+
+class ReadsMoreInSurvey(SurveysByAnOption):
+    surveyed_by = ()
+
+
 class LeavesOthersASurvey(Surveys):
     def unlearn(self, task, state=None):
         task.original[-1].bias.data += task.surveyed or 0
@@ -188,7 +201,7 @@ class NeedsValidation(Ascent):
         return task.original if len(task.validation) else None
 
 
-SOUND = [Ascent, Surveys]
+SOUND = [Ascent, Surveys, SurveysByAnOption]
 ANY_KIND = {
     "class_is_sound": [BadName],
     "class_is_documented": [Undocumented],
@@ -225,6 +238,7 @@ BROKEN = {
     "seed_is_left_to_cutk": [doing(lambda _task, _state: torch.manual_seed(0))],
     "prepared_state_is_shared": [doing(lambda _task, state: state["mean"].add_(1))],
     "prepared_by_names_what_prepare_reads": [ReadsMoreInPrepare],
+    "surveyed_by_names_what_survey_reads": [ReadsMoreInSurvey],
     "survey_decides_nothing": [LeavesOthersASurvey],
     "one_identified_sample_is_enough": [NeedsTwo],
     "all_may_be_identified": [NeedsSomeLeft],
