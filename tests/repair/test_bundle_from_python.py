@@ -115,7 +115,8 @@ def test_other_forms_of_the_repaired_model_agree_with_it(from_python):
 
 
 def test_a_model_that_answers_with_more_than_logits_in_half_precision_is_exported_too(case, tmp_path):
-    repair = repaired(case, Typed(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).requires_grad_(False)), "none")
+    untrained = Typed(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).requires_grad_(False))
+    repair = repaired(case, untrained, "none", force=True)
     model = Typed(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)))
     found = portable.onnx_of(model, repair._material.asked, tmp_path)
     assert found.written, found.reason
