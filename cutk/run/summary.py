@@ -133,8 +133,8 @@ def summarise(
     """Return summaries over α of the selected records, for each dataset, manipulation, model and unlearner.
 
     What failed is returned beside them. ``summaries`` makes each of them, by name; ``measured`` is what is known of the
-    metrics. ``observer`` is told what a summary changed in the process, which is put back, and which metrics were measured
-    of unlearned models and not of gold, so that there is no summary.
+    metrics. ``observer`` is told what a summary changed in the process, which is put back, and which metrics were
+    measured of unlearned models and not of gold, so that there is no summary.
     """
     aims = {metric.name: metric.higher_is_better for metric in measured if metric.objective == "unlearning"}
     found = _curves(record for record in records if record.selected)
