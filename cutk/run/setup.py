@@ -159,18 +159,14 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
 def _require_metrics(summary: Entry, registry: Registry) -> None:
     """Raise a ``UsageError`` if a summary is of a metric that nobody provides, on whatever domain."""
     component: Any = summary.component
+    who = f"The summary '{summary.name}' of {summary.provider.requirement}"
     for name in component.of:
         try:
             found = registry.get("metric", name.partition("[")[0])
         except UsageError as error:
-            raise UsageError(
-                f"The summary '{summary.name}' of {summary.provider.requirement} names in of: {error}"
-            ) from None
+            raise UsageError(f"{who} names in of: {error}") from None
         if found.kind != "metric":
-            raise UsageError(
-                f"The summary '{summary.name}' of {summary.provider.requirement} names in of '{name}', a {found.kind}; "
-                "expected the names of metrics. See: cutk plugins list"
-            )
+            raise UsageError(f"{who} names in of '{name}', a {found.kind}; expected the names of metrics.")
 
 
 def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:
