@@ -101,12 +101,9 @@ def test_every_record_is_what_the_plan_gives_with_the_options_and_code_of_today(
     about = evidence.described(folder)
     assert {reason for _, reason in evidence.evidence_of(folder / "runs", about)} == {""}
     # Code that is said to do the same is another, and was used.
-    sources = {run.unlearner.name: set() for run in Store(folder / "runs").runs() if run.unlearner}
-    for run in Store(folder / "runs").runs():
-        if run.unlearner:
-            sources[run.unlearner.name].add(run.unlearner.source)
+    unlearners = [run.unlearner for run in Store(folder / "runs").runs() if run.unlearner]
     for name, those in about.get("alike", {}).items():
-        assert set(those) <= sources[name], name
+        assert set(those) <= {each.source for each in unlearners if each.name == name}, name
 
 
 # How it is collected.

@@ -348,8 +348,8 @@ def near_chance(tried: str, fits: str, force: bool, about: str = "") -> None:
 
     ``about`` says what is near chance, where nothing has said it before.
     """
-    said = f"{about}That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
-    said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
+    from cutk.repair.sanity import advice
+
     if not force:
-        raise UsageError(f"{said} {'Give what training used, or go' if fits else 'Go'} on with --force.")
-    warn(said)
+        raise UsageError(f"{about}{advice(tried, fits, '--force')}")
+    warn(f"{about}{advice(tried, fits)}")

@@ -15,7 +15,10 @@ from cutk.learning.recipe import Recipe, classes_of
 from cutk.repair.records import Judged, Sanity
 from cutk.repair.verdict import percent
 
-__all__ = ["balanced_accuracy", "checked", "class_order", "fitting", "near_chance", "require_fitting", "tried_with"]
+__all__ = [
+    *("advice", "balanced_accuracy", "checked", "class_order", "fitting", "near_chance", "require_fitting"),
+    "tried_with",
+]
 
 # Accuracy counts as chance up to this part of the way from chance to certainty.
 _NEAR = 0.2
@@ -235,15 +238,19 @@ def tried_with(norm: Normalisation, names: tuple[str, ...]) -> str:
     return tried + ", classes " + ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
+def advice(tried: str, fits: str, go_on: str = "") -> str:
+    """Say what may be wrong with weights that are near chance, what would fit, and by which option to ``go_on``."""
+    said = f"That is near chance: wrong normalisation, order of classes or channels are likely. Tried: {tried}."
+    said += f" What would fit: {fits}." if fits else " No other usual way fits better: is this the model's data?"
+    if not go_on:
+        return said
+    return f"{said} {'Give what training used, or go' if fits else 'Go'} on with {go_on}."
+
+
 def require_fitting(sanity: Sanity) -> None:
     """Raise a ``UsageError`` where weights are near chance, in the terms of ``cutk.unlearn``."""
-    if not sanity.near_chance:
-        return
-    fits = f"What would fit: {sanity.fits}" if sanity.fits else "No other usual way fits better: is it the model's data"
-    raise UsageError(
-        f"{sanity.line} That is near chance: wrong normalisation, order of classes or channels are likely. Tried: "
-        f"{sanity.tried}. {fits}{'. Give what training used, or go' if sanity.fits else '? Go'} on with force=True."
-    )
+    if sanity.near_chance:
+        raise UsageError(f"{sanity.line} {advice(sanity.tried, sanity.fits, 'force=True')}")
 
 
 def _listed(values: tuple[float, ...]) -> str:

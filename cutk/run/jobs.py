@@ -131,14 +131,15 @@ def _work_apart(worker: Worker, store: Parcels, job: Job) -> Done | Lacking:
     needed = job.cell if job.cell.needs is None else job.cell.needs
     # The next job goes where there is room: whoever asked before may hold what this process doesn't.
     read = [(cell.kind, worker.key(cell)) for cell in dict.fromkeys((job.cell, needed))]
+    own, kept = read[0][1], read[-1][1]
     lacking = [each for each in read if each not in job.asked and (each is read[0] or store.read(*each) is None)]
     if lacking:
         return Lacking(tuple(lacking))
     store.take(job.parcels)
-    if not any(parcel.run.key == worker.key(job.cell) for parcel in job.parcels):
-        store.owe(worker.key(job.cell))  # which isn't there any more, or not yet
+    if not any(parcel.run.key == own for parcel in job.parcels):
+        store.owe(own)  # which isn't there any more, or not yet
     try:
         done = worker.work(job.cell, job.original)
     finally:
-        new = store.hand_over(keep=worker.key(needed))
+        new = store.hand_over(keep=kept)
     return done._replace(parcels=new)

@@ -120,10 +120,10 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
             raise UsageError(
                 f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
             )
+    names_used = {part.name for part in parts}
     for part in parts:
-        family = plan.options.get(part.family, {}) if part.name != part.family else {}
-        twice = next((option for option in part.given if option in family), None)
-        if twice and part.family not in {each.name for each in parts}:
+        of_family = {} if part.family in names_used else plan.options.get(part.family, {})
+        if twice := next((option for option in part.given if option in of_family), None):
             raise UsageError(f"Option '{part.family}.{twice}': '{part.name}' says it already. Leave one out.")
     for name in plan.suggests:
         registry.find(name)  # a name that nobody has is refused, whether or not it is used

@@ -46,7 +46,7 @@ Computed = tuple[
 _OF_MACHINES = ("device", "precision", "threads", "data", "corruption")
 
 
-def require_same(here: Trained, there: Trained | None) -> None:
+def _require_same(here: Trained, there: Trained | None) -> None:
     """Refuse to begin with another original model than the study has: the results would be set beside that one's.
 
     Raises:
@@ -183,11 +183,11 @@ class Worker(Opened):
     def _obtain(self, cell: Cell, original: Trained | None = None) -> Done:
         began = time.monotonic()
         if (noted := self._noted(cell)) is not None:
-            require_same(noted.trained, original)
+            _require_same(noted.trained, original)
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, noted.key)
             return Done(noted, True)
         if cell.needs is not None:
-            require_same(self._decides_training(cell.needs), original)
+            _require_same(self._decides_training(cell.needs), original)
         run = self._read(cell)
         if run is not None and (complete := self._with_all_metrics(cell, run)) is not None:
             _log.info("%s: read in %.1f s, key %s", cell, time.monotonic() - began, run.key)
