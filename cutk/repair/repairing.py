@@ -25,6 +25,7 @@ from cutk.repair.records import Judged, RepairReport, Suspect
 from cutk.repair.suspects import detected, suspects_of
 from cutk.repair.verdict import STATUSES, Status
 from cutk.repair.words import cannot_be_known, verdict_of
+from cutk.run.choice import choice_of
 from cutk.run.chosen import Chosen
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
@@ -97,7 +98,7 @@ def repair(
     ranks = [STATUSES.index(verdict_on(one)[0]) if one.within else math.inf for one in judgements]
     best = min(ranks, default=0)
     scores = [one.score if rank == best < math.inf else None for one, rank in zip(candidates, ranks, strict=True)]
-    position = selector.choose([score, *scores])
+    position = choice_of(selector, [score, *scores])
     taken = candidates[position - 1] if position else None
     status, verdict = verdict_on(taken and taken.judged)
     shown = taken or max(candidates, key=lambda one: (one.judged.within, one.judged.score or 0.0), default=None)

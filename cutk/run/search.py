@@ -19,6 +19,7 @@ from cutk.learning.recipe import Progress
 from cutk.options import Options
 from cutk.problem.task import Task
 from cutk.problem.truth import accuracy
+from cutk.run.choice import choice_of, value_of
 from cutk.run.method import Logged
 from cutk.run.observer import Observer, PutBack
 from cutk.run.records import Attempt, Scalars
@@ -170,7 +171,7 @@ class Search:
             model = self.method.work(options, attempt)
             score = score_of(model, self.problem, self.before, self.selector.measures)
             attempt.measured_score = asdict(score)
-            attempt.score = self._ask(lambda: self.selector.value(score))
+            attempt.score = self._ask(lambda: value_of(self.selector, score))
         if caught.error is None:
             _log.debug("%s: %s took %.2f s, score %s", self.name, attempt.options, attempt.seconds, attempt.score)
             return attempt, model, score, None
@@ -191,7 +192,7 @@ class Search:
             scores = admitted
         if type(self.selector).choose is Selector.choose:  # which needs no watching for each of many points
             return self.selector.choose(scores)
-        return int(self._ask(lambda: self.selector.choose(list(scores))))
+        return self._ask(lambda: choice_of(self.selector, scores))
 
     def run(self, judge: Judge, *, judge_all: bool = False) -> tuple[list[Attempt], int, nn.Module]:
         """Try every point; return the attempts, the position that the selector chose, and that model.

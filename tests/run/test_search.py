@@ -109,6 +109,38 @@ def test_a_rule_may_come_back_to_an_earlier_point(bench, setup_of, having, tmp_p
     assert again.metrics["retain_accuracy"] == chosen.metrics["retain_accuracy"]
 
 
+class Faulty(cutk.Selector):
+    """Fails in one way or another."""
+
+    name = "faulty"
+    way = "none"
+
+    def value(self, score):
+        if Faulty.way == "raises":
+            raise ZeroDivisionError("nothing to divide by")
+        return {"nan": float("nan"), "nothing": None}.get(Faulty.way, 1.0)
+
+    def choose(self, scores):
+        return {"beyond": 7, "lost": "first"}.get(Faulty.way, len(scores) - 1)
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("raises", "The selector 'faulty' failed: ZeroDivisionError: nothing to divide by (test_search.py:"),
+        ("nan", "The selector 'faulty' gave nan as a value; expected a finite number."),
+        ("nothing", "The selector 'faulty' failed: TypeError: float() argument must be"),
+        ("beyond", "The selector 'faulty' chose position 7; expected one that has a score, of [0]."),
+        ("lost", "The selector 'faulty' failed: TypeError: 'str' object cannot be interpreted as an integer"),
+    ],
+)
+def test_a_selectors_fault_is_called_its_own(bench, setup_of, having, monkeypatch, way, said):
+    monkeypatch.setattr(Faulty, "way", way)
+    results, _ = bench(having(setup_of(alphas=[0.5]), unlearners=[(Scaling,)], selector=(Faulty,)))
+    (failure,) = results.failures
+    assert said in failure.reason
+
+
 @pytest.mark.parametrize("rule", ["paper", "validation", "product"])
 def test_only_what_a_rule_asks_for_is_measured(bench, setup_of, rule):
     results, _ = bench(setup_of(alphas=[0.5], select=rule))
