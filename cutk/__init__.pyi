@@ -20,10 +20,7 @@ from cutk.components import Unlearner as Unlearner
 from cutk.cost import Cost as Cost
 from cutk.data.batches import Augmentation as Augmentation
 from cutk.data.batches import Batch as Batch
-from cutk.data.batches import Overlay as Overlay
-from cutk.data.batches import Stamp as Stamp
 from cutk.data.batches import TrainSet as TrainSet
-from cutk.data.batches import Trigger as Trigger
 from cutk.data.given import Given as Given
 from cutk.data.images import ImageFiles as ImageFiles
 from cutk.data.images import read_image as read_image
@@ -36,6 +33,9 @@ from cutk.data.samples import Samples as Samples
 from cutk.data.samples import Shape as Shape
 from cutk.data.samples import Splits as Splits
 from cutk.data.streamed import StreamedTrainSet as StreamedTrainSet
+from cutk.data.triggers import Overlay as Overlay
+from cutk.data.triggers import Stamp as Stamp
+from cutk.data.triggers import Trigger as Trigger
 from cutk.errors import CellError as CellError
 from cutk.errors import CutkError as CutkError
 from cutk.errors import UsageError as UsageError

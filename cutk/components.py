@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from cutk.data.batches import Overlay, TrainSet, Trigger
+    from cutk.data.batches import TrainSet
     from cutk.data.given import Given
     from cutk.data.samples import Samples, Shape, Splits
+    from cutk.data.triggers import Overlay, Trigger
     from cutk.problem.task import Task
     from cutk.problem.truth import Curve, Evaluation, Truth
 

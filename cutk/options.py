@@ -157,4 +157,5 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) ->
             raise UsageError(
                 f"Option '{option}' is required: {info.expected} ({info.help}). Give it with -o {option}=…"
             ) from None
-        raise UsageError(f"Options of '{owner}': {first['msg'].removeprefix('Value error, ')}.") from None
+        about = ".".join((owner, *map(str, first["loc"][:1])))
+        raise UsageError(f"Options of '{about}': {first['msg'].removeprefix('Value error, ')}.") from None

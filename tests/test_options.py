@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 import cutk
 from cutk.options import alternatives, describe_options, parse_options
@@ -102,6 +102,22 @@ def test_a_missing_option_says_how_to_give_it():
 def test_a_rule_across_options_is_one_line():
     with pytest.raises(cutk.UsageError, match=r"^Options of 'needy': path must not be empty\.$"):
         parse_options(Needy, {"path": ""}, "needy")
+
+
+class Even(cutk.Options):
+    steps: int = cutk.option(2, help="steps")
+
+    @field_validator("steps")
+    @classmethod
+    def must_be_even(cls, value):
+        if value % 2:
+            raise ValueError("steps must be even")
+        return value
+
+
+def test_a_rule_of_one_option_names_it():
+    with pytest.raises(cutk.UsageError, match=r"^Options of 'paired.steps': steps must be even\.$"):
+        parse_options(Even, {"steps": 3}, "paired")
 
 
 def test_no_options_is_said_so():

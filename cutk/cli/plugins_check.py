@@ -22,7 +22,7 @@ from cutk.plugins.discovery import GROUP, HOME, Provider, normalised, points
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cutk.plugins.registry import Entry, Failure, Registry
+    from cutk.plugins.registry import Entry, Failure, Preset, Registry
     from cutk.testing import Finding
 
 __all__ = ["check"]
@@ -35,23 +35,31 @@ class _Found:
     Attributes:
         entries: the components, usable as far as loading tells.
         failures: what can't be used.
+        presets: whether it ships plans.
+        file: where it lies, if it isn't installed.
     """
 
+    providers: set[Provider]
     entries: list[Entry] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    presets: bool = False
+    file: Path | None = None
 
 
-def _of(registry: Registry, providers: set[Provider], target: str) -> _Found:
+def _of(registry: Registry, providers: set[Provider], target: str, file: Path | None = None) -> _Found:
     """Return what ``providers`` have in ``registry``.
 
     Raises:
         UsageError: if that is nothing.
     """
     found = _Found(
+        providers,
         [entry for entry in registry.entries if entry.provider in providers],
         [failure for failure in registry.failures if failure.provider in providers],
+        any(preset.provider in providers for preset in registry.presets.values()),
+        file,
     )
-    if not found.entries and not found.failures:
+    if not (found.entries or found.failures or found.presets):
         raise UsageError(
             f"'{target}' provides no component: expected a function such as cutk_unlearners(), marked with "
             "@cutk.hookimpl, that returns one. See: cutk plugins new --help"
@@ -73,8 +81,33 @@ def _inline(file: Path, target: str) -> _Found:
     from cutk.plugins.registry import load_registry
 
     registry = load_registry({"CUTK_PLUGINS": "", "CUTK_DISABLE": HOME}, inline=[file])
-    providers = {entry.provider for entry in registry.entries} | {failure.provider for failure in registry.failures}
-    return _of(registry, providers, target)
+    kept: tuple[Entry | Failure | Preset, ...] = (*registry.entries, *registry.failures, *registry.presets.values())
+    return _of(registry, {one.provider for one in kept}, target, file)
+
+
+def _planned(found: Sequence[_Found]) -> dict[str, str]:
+    """Return each preset that targets ship, with why it can't be run, or nothing if it can."""
+    from cutk.errors import CutkError, one_line
+    from cutk.plugins.registry import load_registry
+    from cutk.run.plan import Plan, over_default
+    from cutk.run.setup import resolve
+
+    shipping = [one for one in found if one.presets]
+    if not shipping:
+        return {}
+    # With all that is installed: a plan may name what others provide.
+    registry = load_registry(inline=[one.file for one in shipping if one.file is not None])
+    providers = set[Provider]().union(*(one.providers for one in shipping))
+    said: dict[str, str] = {}
+    for name, preset in sorted(registry.presets.items()):
+        if preset.provider in providers:
+            try:
+                resolve(Plan.parse({"unlearners": ["all"], **over_default(name, registry)}), registry)
+            except CutkError as error:
+                said[name] = one_line(error)
+            else:
+                said[name] = ""
+    return said
 
 
 def _file_of_module(name: str) -> Path | None:
@@ -150,6 +183,14 @@ def _given(texts: Sequence[str], entries: Sequence[Entry]) -> dict[str, dict[str
     return given
 
 
+def _print_presets(said: dict[str, str], console: Console) -> None:
+    from rich.markup import escape
+
+    for name, reason in said.items():
+        told = f"cannot be run: {reason}" if reason else "every name and option of it is there"
+        console.print(f"{_MARKS[not reason]} [bold]{escape(name)}[/bold]  (preset): {escape(told)}", highlight=False)
+
+
 _MARKS = {True: "[green]ok[/green]", False: "[bold red]FAILS[/bold red]", None: "[yellow]not judged[/yellow]"}
 
 
@@ -198,8 +239,8 @@ def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> 
     """Check whether the components of each TARGET keep to what cutk expects.
 
     A TARGET is an installed distribution (cutk-mine), a module, or a Python file (./mine.py). Each of its components
-    is tried on a tiny scenario, which takes seconds; cutk.testing has the same checks for tests. The exit code is 1
-    if anything fails.
+    is tried on a tiny scenario, which takes seconds; cutk.testing has the same checks for tests. Of a preset it is
+    checked that every name and option is there. The exit code is 1 if anything fails.
 
     \b
     cutk plugins check cutk-mine
@@ -214,7 +255,8 @@ def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> 
     given = _given(options, entries)
     console = make_console()
     document: list[dict[str, Any]] = []
-    held = not failures
+    planned = _planned(found)
+    held = not failures and not any(planned.values())
     for entry in entries:
         # What a component prints is no result, and goes where messages go.
         with contextlib.redirect_stdout(sys.stderr):
@@ -226,7 +268,10 @@ def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> 
         document.append({**about, "findings": [asdict(finding) for finding in findings]})
     if as_json:
         broken = [{"provider": str(failure.provider), "reason": failure.reason} for failure in failures]
-        click.echo(json.dumps({"passed": held, "components": document, "failures": broken}, indent=2))
+        plans = [{"name": name, "passed": not reason, "reason": reason} for name, reason in planned.items()]
+        said = {"passed": held, "components": document, "presets": plans, "failures": broken}
+        click.echo(json.dumps(said, indent=2))
     else:
+        _print_presets(planned, console)
         _print_failures(failures, console)
     return 0 if held else 1

@@ -10,52 +10,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from cutk.data.samples import Form, Normalisation, Samples, Shape, raw, told
 from cutk.data.sealed import Sealed, unseal
+from cutk.data.triggers import Overlay, Trigger
 from cutk.errors import CellError
 from cutk.machine import choose_layout, moved
 from cutk.turns import turns
 
-__all__ = ["Augmentation", "Batch", "Overlay", "ResidentTrainSet", "Stamp", "TrainSet", "Trigger"]
-
-
-@runtime_checkable
-class Trigger(Protocol):
-    """What an adversary lays over a sample to make a model err."""
-
-    def apply(self, x: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-        """Return ``x`` with the trigger, the same for the same sample at every call; ``x`` stays as it is.
-
-        ``x`` is uint8 ``[B, C, H, W]``, float32 ``[B, D]`` or int64 ``[B, L]``, on any device, and so is what comes
-        back; images may become float32, for values between those of uint8 or beyond 255. ``labels`` (int64 ``[B]``) are
-        the samples' clean labels, −1 where one has none, ``ids`` (int64 ``[B]``) their ids.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class Stamp:
-    """A pattern laid over an image; opacity 1 replaces the pixel, a value between 0 and 1 blends."""
-
-    pattern: Tensor  # uint8 [C, H, W]
-    opacity: Tensor  # float32 [H, W], 0 to 1
-
-    def apply(self, x: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Return ``x`` (uint8 ``[B, C, H, W]``) with the pattern laid over each image."""
-        opacity, pattern = self.opacity.to(x.device), self.pattern.to(x.device)
-        blended = x.float() * (1 - opacity) + pattern.float() * opacity
-        return blended.round().to(torch.uint8)
-
-
-class Overlay(NamedTuple):
-    """A trigger, and the training samples that carry it."""
-
-    trigger: Trigger
-    indices: Tensor  # int64 [n], positions in the training set
+__all__ = ["Augmentation", "Batch", "ResidentTrainSet", "TrainSet"]
 
 
 @dataclass(frozen=True)

@@ -325,7 +325,10 @@ class _Loader:
     def _keep(self, provider: Provider, kind: str, item: Any) -> str | None:
         """Keep what a hook provides, or say what is wrong with it."""
         if kind == "preset":
-            for path in sorted(Path(item).rglob("*.toml")):
+            plans = sorted(Path(item).rglob("*.toml"))
+            if not plans:
+                return f"the folder of presets '{item}' has no plan (*.toml)"
+            for path in plans:
                 name = path.relative_to(item).with_suffix("").as_posix()
                 if name in self.registry.presets:
                     name = f"{provider.distribution}:{name}"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cutk.components import Corruption
-from cutk.data.batches import Overlay
 from cutk.data.samples import Samples
+from cutk.data.triggers import Overlay
 from cutk.errors import CellError
 from cutk.problem.identification import all_but, require_indices
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from cutk.chance import derive_seed, isolated_rng, stream
 from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
-from cutk.data.batches import Overlay, ResidentTrainSet, TrainSet
+from cutk.data.batches import ResidentTrainSet, TrainSet
 from cutk.data.samples import Samples, Splits, raw, told
+from cutk.data.triggers import Overlay
 from cutk.errors import CutkError, UsageError, one_line
 from cutk.learning.network import initialised
 from cutk.learning.recipe import Recipe

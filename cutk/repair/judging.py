@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cutk.data.batches import Stamp, TrainSet
+from cutk.data.batches import TrainSet
+from cutk.data.triggers import Stamp
 from cutk.learning.network import layers
 from cutk.learning.recipe import Progress, Recipe, classes_of
 from cutk.problem.task import Task

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cutk.chance import derive_seed
 from cutk.components import Dataset
-from cutk.data.batches import Stamp, TrainSet
+from cutk.data.batches import TrainSet
+from cutk.data.triggers import Stamp
 from cutk.errors import UsageError
 from cutk.learning.recipe import Recipe
 from cutk.machine import choose_device, choose_precision, repeatable

@@ -100,7 +100,7 @@ def repair(
     scores = [one.score if rank == best < math.inf else None for one, rank in zip(candidates, ranks, strict=True)]
     position = choice_of(selector, [score, *scores])
     taken = candidates[position - 1] if position else None
-    status, verdict = verdict_on(taken and taken.judged)
+    status, verdict = verdict_on(taken.judged if taken else None)
     shown = taken or max(candidates, key=lambda one: (one.judged.within, one.judged.score or 0.0), default=None)
     suspects: list[Suspect] | None = None
     if methods.detector is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cutk.data.batches import Stamp
+from cutk.data.triggers import Stamp
 from cutk.errors import UsageError
 
 __all__ = ["read_trigger"]

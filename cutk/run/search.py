@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ BEYOND = "No point keeps enough validation accuracy"
 
 _log = logging.getLogger(__name__)
 Point = dict[str, Any]
+T = TypeVar("T")
 # Measures a model, told its attempt and all that was logged on the way to it.
 Judge = Callable[[nn.Module, Attempt, Logged], None]
 
@@ -180,7 +181,7 @@ class Search:
         _log.debug("%s: %s failed: %s", self.name, attempt.options, attempt.error)
         return attempt, None, None, caught.error
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def _ask(self, question: Callable[[], T]) -> T:
         with watched(draws=False) as changed:
             answer = question()
         self.put_back(f"The selector '{self.selector.name}'", changed)

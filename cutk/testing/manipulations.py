@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cutk.components import Corruption
-from cutk.data.batches import Trigger
 from cutk.data.samples import Samples, Splits, told
+from cutk.data.triggers import Trigger
 from cutk.errors import UsageError, reason
 from cutk.testing.components import Subject, all_checks
 from cutk.testing.findings import NotJudged, Unmet, check

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from cutk.chance import isolated_rng
 from cutk.components import Corruption, Identification, Manipulation, Model, Surrogate
-from cutk.data.batches import Overlay, ResidentTrainSet, Stamp
+from cutk.data.batches import ResidentTrainSet
 from cutk.data.samples import Form, Normalisation, Samples, Shape, Splits
+from cutk.data.triggers import Overlay, Stamp
 from cutk.learning.recipe import Recipe, RecipeOptions
 from cutk.problem.scenario import Scenario
 from cutk.problem.truth import Truth

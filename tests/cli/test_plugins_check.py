@@ -156,6 +156,48 @@ def test_a_file_without_a_hook_fails_with_what_was_expected(run, write):
         assert "broken: inline:empty: it provides nothing: expected a hook such as cutk_unlearners" in ran.out
 
 
+PLANS = """
+from pathlib import Path
+
+import cutk
+
+@cutk.hookimpl
+def cutk_presets():
+    return [Path(__file__).parent / "plans"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        ('summary = "mine"\nalphas = [0.5]\n', ""),
+        ('unlearners = ["sssd"]\n', "Unknown unlearner 'sssd'. Did you mean 'ssd'?"),
+        ("alphas = [2]\n", "expected a fraction above 0"),
+        ("alphas = [", "cannot be read"),
+    ],
+)
+def test_presets_are_checked_too(run, write, tmp_path, plan, reason):
+    write("my_plans.py", source=f"{PLANS}# in {tmp_path}")  # same code is imported once
+    (tmp_path / "plans" / "mine").mkdir(parents=True)
+    (tmp_path / "plans" / "mine" / "small.toml").write_text(plan)
+    ran = run("plugins", "check", "my_plans.py", "--json")
+    assert ran.code == (1 if reason else 0)
+    document = ran.json
+    assert document["components"] == document["failures"] == []
+    (preset,) = document["presets"]
+    assert (preset["name"], preset["passed"]) == ("mine/small", not reason)
+    assert reason in preset["reason"]
+    told = run("plugins", "check", "my_plans.py").out
+    assert ("cannot be run" in told) is bool(reason)
+    assert "mine/small" in told
+
+
+def test_a_folder_of_presets_without_plans_is_a_failure(run, write, tmp_path):
+    write("my_plans.py", source=f"{PLANS}# in {tmp_path}")  # same code is imported once
+    said = f"the folder of presets '{tmp_path / 'plans'}' has no plan (*.toml)"
+    assert said in run("plugins", "check", "my_plans.py").out.replace("\n", "")
+
+
 def test_options_are_those_to_check_with(run, write):
     write(line="assert self.options.steps == 7")
     assert run("plugins", "check", "my_method.py").code == 1

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cutk
-from cutk.data.batches import Augmentation, Overlay, ResidentTrainSet, Stamp, Trigger
+from cutk.data.batches import Augmentation, ResidentTrainSet
 from cutk.data.samples import Samples
+from cutk.data.triggers import Overlay, Stamp, Trigger
 
 FORMS = ["images", "features", "tokens"]
 # Computed with commit 08ca627.
@@ -259,6 +260,25 @@ def test_a_stamp_replaces_or_blends():
     stamp = cutk.Stamp(torch.full((1, 1, 3), 200, dtype=torch.uint8), torch.tensor([[0.0, 0.25, 1.0]]))
     assert isinstance(stamp, Trigger)
     assert stamp.apply(torch.full((1, 1, 1, 3), 100, dtype=torch.uint8)).flatten().tolist() == [100, 125, 200]
+
+
+WHITE, HALF = torch.full((3, 4, 4), 255, dtype=torch.uint8), torch.full((4, 4), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "opacity", "said"),
+    [
+        (WHITE.float(), HALF, r"^Expected a pattern as uint8 \[C, H, W\], got float32 \[3, 4, 4\]\.$"),
+        (WHITE[0], HALF, r"got uint8 \[4, 4\]\.$"),
+        (WHITE, HALF[None], r"^Expected the opacity as float32 \[4, 4\], got float32 \[1, 4, 4\]\.$"),
+        (WHITE, WHITE[0], r"got uint8 \[4, 4\]\.$"),
+        (WHITE, HALF * 3, r"^Expected an opacity from 0 to 1, got 1\.5 to 1\.5\.$"),
+        (WHITE, HALF * float("nan"), r"got nan to nan\.$"),
+    ],
+)
+def test_a_stamp_of_another_form_is_refused(pattern, opacity, said):
+    with pytest.raises(ValueError, match=said):
+        cutk.Stamp(pattern, opacity)
 
 
 class Written:

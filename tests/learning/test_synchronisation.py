@@ -10,8 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cutk.components import Unlearner
-from cutk.data.batches import Augmentation, Overlay, ResidentTrainSet, Stamp
+from cutk.data.batches import Augmentation, ResidentTrainSet
 from cutk.data.samples import Normalisation, Samples
+from cutk.data.triggers import Overlay, Stamp
 from cutk.learning.distillation import kl_divergence
 from cutk.plugins.registry import load_registry
 from cutk.problem.task import Task
