@@ -24,6 +24,9 @@ BORROWED = 3.0
 LARGEST_PRIOR = 0.95
 # What was found weighs as much as so many known ones at most: it helps where few are known, and can't outvote many.
 FOUND = 5.0
+# What labels by themselves estimate of how S_m is spread over them weighs as much as so many known samples, whose
+# labels are chance.
+OWN = 20.0
 
 
 class Normal(NamedTuple):
@@ -224,13 +227,21 @@ def tied(
 ) -> tuple[float, dict[int, float], dict[int, Tensor]]:
     """Return α, and for each label the share of the bad that it implies and each unknown sample's probability.
 
+    The known samples are a draw from all bad ones. So how many of them have a label says how many of all have, up to
+    chance, and the fewer are known the more of that there is: the labels' parts of S_m have a Dirichlet prior of
+    concentration ``OWN``, whose mean is what the labels' own estimates say, and their posterior's mean is taken.
+
     Args:
         found: for each label the share as estimated by itself, and the unknown samples' log-odds, float64 ``[n]``.
         known: how many are known to be bad, by label.
     """
     others = {label: len(odds) for label, (_, odds) in found.items()}
     alpha = common_alpha(known, {label: share for label, (share, _) in found.items()}, others)
-    priors = {label: min(known[label] * (1 / alpha - 1) / others[label], LARGEST_PRIOR) for label in found}
+    own = OWN / (sum(known.values()) + OWN)
+    priors = {}
+    for label, (share, _) in found.items():
+        implied = known[label] * (1 / alpha - 1) / others[label]
+        priors[label] = min(implied + own * (share - implied), LARGEST_PRIOR)
     return alpha, priors, {label: shifted(odds, priors[label]).float() for label, (_, odds) in found.items()}
 
 

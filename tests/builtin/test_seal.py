@@ -28,6 +28,7 @@ from cutk_builtin.seeded import (
     probe,
     shifted,
     standardised,
+    tied,
     transition,
 )
 from cutk_builtin.unlearners.seal import Seal, complementary_loss, concerned, otherwise, pooled, shrunk, views, weighted
@@ -155,6 +156,39 @@ def test_shifted_odds_have_the_mean_that_is_asked_for():
 def test_one_alpha_explains_all_labels_by_hand():
     # 10 and 5 are known; 0.5 · 60 and 0.1 · 50 of the others are thought to be bad: 15 of 50.
     assert common_alpha({3: 10, 8: 5}, {3: 0.5, 8: 0.1}, {3: 60, 8: 50}) == pytest.approx(15 / 50)
+
+
+def test_labels_parts_of_what_is_bad_are_a_dirichlet_posteriors_mean():
+    # Labels themselves say that 2 + 30 and 8 + 5 of 45 are bad, which weighs as 20 known ones; 2 and 8 are known.
+    odds = {3: torch.zeros(60, dtype=torch.double), 8: torch.zeros(50, dtype=torch.double)}
+    alpha, priors, suspicion = tied({3: (0.5, odds[3]), 8: (0.1, odds[8])}, {3: 2, 8: 8})
+    assert alpha == pytest.approx(10 / 45)
+    parts = stats.dirichlet([2 + 20 * 32 / 45, 8 + 20 * 13 / 45]).mean()
+    assert priors == {
+        3: pytest.approx((45 * parts[0] - 2) / 60),
+        8: pytest.approx((45 * parts[1] - 8) / 50),
+    }
+    assert {label: float(q.mean()) for label, q in suspicion.items()} == pytest.approx(priors, abs=1e-5)
+
+
+def test_of_a_single_label_and_of_many_known_samples_one_alpha_says_all():
+    odds = torch.zeros(100, dtype=torch.double)
+    assert tied({3: (0.3, odds)}, {3: 4})[1][3] == pytest.approx(0.3)
+    alpha, priors, _ = tied({3: (0.6, odds), 8: (0.2, odds)}, {3: 40_000, 8: 40_000})
+    assert priors[3] == pytest.approx(40_000 * (1 / alpha - 1) / 100, rel=1e-3)
+
+
+def test_which_labels_happen_to_be_known_matters_less_where_few_are():
+    true, others = 0.45, 150
+    known = np.random.default_rng(0).hypergeometric(67, 67, 13, size=200)
+    odds = torch.zeros(others, dtype=torch.double)
+    errors = {"taken at their word": [], "with chance": []}
+    for first in (n for n in known.tolist() if 0 < n < 13):
+        found, counts = {3: (true, odds), 8: (true, odds)}, {3: first, 8: 13 - first}
+        alpha, priors, _ = tied(found, counts)
+        errors["with chance"] += [abs(priors[label] - true) for label in priors]
+        errors["taken at their word"] += [abs(n * (1 / alpha - 1) / others - true) for n in counts.values()]
+    assert np.mean(errors["with chance"]) < 0.5 * np.mean(errors["taken at their word"])
 
 
 def clusters(known, bad=40, clean=160, seed=0):
