@@ -8,7 +8,8 @@ A folder of evidence says in ``evidence.toml`` which runs are its own: presets, 
 ``cutk bench`` filled what the components that are installed now computed with the presets' options; so run it with the
 Python of the installation that computed. The same again later brings what has come since. ``rebuild`` makes
 ``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->`` and ``<!-- end -->`` anew,
-and how the project's README opens if that names the folder.
+and how the project's README opens if that names the folder. With ``statements = false`` a folder has its bars there
+alone.
 """
 
 from __future__ import annotations
@@ -199,8 +200,11 @@ def replace(page: Path, mark: str, content: str) -> None:
 
 def statements(folder: Path) -> str:
     """Return the paper's statements, and what is asked of ``seal``, beside what the records give."""
-    results, asked = Results.of(folder / "runs"), described(folder).get("bars", [])
-    return "\n".join([table(results), *(["", *bars(results, asked)] if asked else [])])
+    results, about = Results.of(folder / "runs"), described(folder)
+    tables = [table(results)] if about.get("statements", True) else []
+    if asked := about.get("bars", []):
+        tables.append("\n".join(bars(results, asked)))
+    return "\n\n".join(tables)
 
 
 def opening(folder: Path) -> str:

@@ -41,7 +41,7 @@ def folder(request):
 
 
 def test_there_is_some():
-    assert {folder.name for folder in FOLDERS} == {"cifar10", "digits"}
+    assert {folder.name for folder in FOLDERS} == {"cifar10", "digits", "seal"}
 
 
 def test_tables_are_what_report_prints(folder, run):

@@ -33,6 +33,7 @@ class _Found:
     """What a target provides.
 
     Attributes:
+        providers: the distributions and entry points, or the file, that it is.
         entries: the components, usable as far as loading tells.
         failures: what can't be used.
         presets: whether it ships plans.
@@ -183,15 +184,15 @@ def _given(texts: Sequence[str], entries: Sequence[Entry]) -> dict[str, dict[str
     return given
 
 
+_MARKS = {True: "[green]ok[/green]", False: "[bold red]FAILS[/bold red]", None: "[yellow]not judged[/yellow]"}
+
+
 def _print_presets(said: dict[str, str], console: Console) -> None:
     from rich.markup import escape
 
     for name, reason in said.items():
         told = f"cannot be run: {reason}" if reason else "every name and option of it is there"
         console.print(f"{_MARKS[not reason]} [bold]{escape(name)}[/bold]  (preset): {escape(told)}", highlight=False)
-
-
-_MARKS = {True: "[green]ok[/green]", False: "[bold red]FAILS[/bold red]", None: "[yellow]not judged[/yellow]"}
 
 
 def _print_findings(entry: Entry, findings: Sequence[Finding], console: Console) -> None:
