@@ -157,5 +157,5 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], owner: str) ->
             raise UsageError(
                 f"Option '{option}' is required: {info.expected} ({info.help}). Give it with -o {option}=…"
             ) from None
-        about = ".".join((owner, *map(str, first["loc"][:1])))
-        raise UsageError(f"Options of '{about}': {first['msg'].removeprefix('Value error, ')}.") from None
+        about = f"Option '{owner}.{first['loc'][0]}'" if first["loc"] else f"Options of '{owner}'"
+        raise UsageError(f"{about}: {first['msg'].removeprefix('Value error, ')}.") from None

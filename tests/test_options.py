@@ -116,7 +116,7 @@ class Even(cutk.Options):
 
 
 def test_a_rule_of_one_option_names_it():
-    with pytest.raises(cutk.UsageError, match=r"^Options of 'paired.steps': steps must be even\.$"):
+    with pytest.raises(cutk.UsageError, match=r"^Option 'paired.steps': steps must be even\.$"):
         parse_options(Even, {"steps": 3}, "paired")
 
 

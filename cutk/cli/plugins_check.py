@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,14 +37,14 @@ class _Found:
         providers: the distributions and entry points, or the file, that it is.
         entries: the components, usable as far as loading tells.
         failures: what can't be used.
-        presets: whether it ships plans.
+        presets: the plans that it ships.
         file: where it lies, if it isn't installed.
     """
 
     providers: set[Provider]
     entries: list[Entry] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    presets: bool = False
+    presets: list[Preset] = field(default_factory=list)
     file: Path | None = None
 
 
@@ -57,13 +58,13 @@ def _of(registry: Registry, providers: set[Provider], target: str, file: Path | 
         providers,
         [entry for entry in registry.entries if entry.provider in providers],
         [failure for failure in registry.failures if failure.provider in providers],
-        any(preset.provider in providers for preset in registry.presets.values()),
+        [preset for preset in registry.presets.values() if preset.provider in providers],
         file,
     )
     if not (found.entries or found.failures or found.presets):
         raise UsageError(
-            f"'{target}' provides no component: expected a function such as cutk_unlearners(), marked with "
-            "@cutk.hookimpl, that returns one. See: cutk plugins new --help"
+            f"'{target}' provides no component and no preset: expected a function such as cutk_unlearners(), marked "
+            "with @cutk.hookimpl, that returns one. See: cutk plugins new --help"
         )
     return found
 
@@ -96,18 +97,22 @@ def _planned(found: Sequence[_Found]) -> dict[str, str]:
     shipping = [one for one in found if one.presets]
     if not shipping:
         return {}
-    # With all that is installed: a plan may name what others provide.
-    registry = load_registry(inline=[one.file for one in shipping if one.file is not None])
-    providers = set[Provider]().union(*(one.providers for one in shipping))
+    # With all that is installed, wanted or not: a plan may name what others provide.
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("CUTK_")}
+    registry = load_registry(environ, inline=[one.file for one in shipping if one.file is not None])
+    names = {(preset.provider, preset.path): name for name, preset in registry.presets.items()}
     said: dict[str, str] = {}
-    for name, preset in sorted(registry.presets.items()):
-        if preset.provider in providers:
-            try:
-                resolve(Plan.parse({"unlearners": ["all"], **over_default(name, registry)}), registry)
-            except CutkError as error:
-                said[name] = one_line(error)
-            else:
-                said[name] = ""
+    for preset in (preset for one in shipping for preset in one.presets):
+        name = names.get((preset.provider, preset.path))
+        if name is None:
+            said[preset.name] = f"{preset.provider} can't be loaded beside the plugins that are installed or checked"
+            continue
+        try:
+            resolve(Plan.parse({"unlearners": ["all"], **over_default(name, registry)}), registry)
+        except CutkError as error:
+            said[name] = one_line(error)
+        else:
+            said[name] = ""
     return said
 
 
@@ -256,7 +261,8 @@ def check(targets: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> 
     given = _given(options, entries)
     console = make_console()
     document: list[dict[str, Any]] = []
-    planned = _planned(found)
+    with contextlib.redirect_stdout(sys.stderr):
+        planned = _planned(found)
     held = not failures and not any(planned.values())
     for entry in entries:
         # What a component prints is no result, and goes where messages go.

@@ -325,6 +325,8 @@ class _Loader:
     def _keep(self, provider: Provider, kind: str, item: Any) -> str | None:
         """Keep what a hook provides, or say what is wrong with it."""
         if kind == "preset":
+            if not Path(item).is_dir():
+                return f"expected a folder of presets, and '{item}' is none"
             plans = sorted(Path(item).rglob("*.toml"))
             if not plans:
                 return f"the folder of presets '{item}' has no plan (*.toml)"

@@ -25,7 +25,7 @@ from cutk.repair.records import Judged, RepairReport, Suspect
 from cutk.repair.suspects import detected, suspects_of
 from cutk.repair.verdict import STATUSES, Status
 from cutk.repair.words import cannot_be_known, verdict_of
-from cutk.run.choice import choice_of
+from cutk.run.choice import choice_of, value_of
 from cutk.run.chosen import Chosen
 from cutk.run.method import Method
 from cutk.run.observer import Observer, PutBack
@@ -70,6 +70,7 @@ def repair(
 
     selector = methods.selector.make()
     score = _scored(problem, selector.measures, problem.task.original)
+    value_of(selector, score)  # a rule that can't judge the original is told before hours of work
     floor = (score.validation_accuracy or 0.0) - limits.max_accuracy_loss - 1e-9
     candidates: list[Candidate] = []
     failed: dict[str, str] = {}

@@ -192,10 +192,24 @@ def test_presets_are_checked_too(run, write, tmp_path, plan, reason):
     assert "mine/small" in told
 
 
-def test_a_folder_of_presets_without_plans_is_a_failure(run, write, tmp_path):
-    write("my_plans.py", source=f"{PLANS}# in {tmp_path}")  # same code is imported once
-    said = f"the folder of presets '{tmp_path / 'plans'}' has no plan (*.toml)"
-    assert said in run("plugins", "check", "my_plans.py").out.replace("\n", "")
+def test_presets_are_checked_beside_all_that_is_installed(run, write, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUTK_DISABLE", "cutk")
+    write("my_plans.py", source=f"{PLANS}# in {tmp_path}")
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "mine.toml").write_text("alphas = [0.5]\n")
+    (preset,) = run("plugins", "check", "my_plans.py", "--json").json["presets"]
+    assert preset == {"name": "mine", "passed": True, "reason": ""}
+
+
+def test_presets_that_are_not_there_are_a_failure(run, write, tmp_path):
+    write("my_plans.py", source=f"{PLANS}# in {tmp_path}")
+    ran = run("plugins", "check", "my_plans.py")
+    assert ran.code == 1
+    assert f"expected a folder of presets, and '{tmp_path / 'plans'}' is none" in ran.out.replace("\n", "")
+    (tmp_path / "plans").mkdir()
+    ran = run("plugins", "check", "my_plans.py")
+    assert ran.code == 1
+    assert f"the folder of presets '{tmp_path / 'plans'}' has no plan (*.toml)" in ran.out.replace("\n", "")
 
 
 def test_options_are_those_to_check_with(run, write):

@@ -118,7 +118,7 @@ class Faulty(cutk.Selector):
     def value(self, score):
         if Faulty.way == "raises":
             raise ZeroDivisionError("nothing to divide by")
-        return {"nan": float("nan"), "nothing": None}.get(Faulty.way, 1.0)
+        return {"nan": float("nan"), "nothing": None, "sure": True}.get(Faulty.way, 1.0)
 
     def choose(self, scores):
         return {"beyond": 7, "lost": "first"}.get(Faulty.way, len(scores) - 1)
@@ -129,9 +129,10 @@ class Faulty(cutk.Selector):
     [
         ("raises", "The selector 'faulty' failed: ZeroDivisionError: nothing to divide by (test_search.py:"),
         ("nan", "The selector 'faulty' gave nan as a value; expected a finite number."),
-        ("nothing", "The selector 'faulty' failed: TypeError: float() argument must be"),
-        ("beyond", "The selector 'faulty' chose position 7; expected one that has a score, of [0]."),
-        ("lost", "The selector 'faulty' failed: TypeError: 'str' object cannot be interpreted as an integer"),
+        ("nothing", "The selector 'faulty' gave None as a value; expected a finite number."),
+        ("sure", "The selector 'faulty' gave True as a value; expected a finite number."),
+        ("beyond", "The selector 'faulty' chose 7; expected the position of a candidate that has a score, one of [0]."),
+        ("lost", "The selector 'faulty' chose 'first'; expected the position of a candidate"),
     ],
 )
 def test_a_selectors_fault_is_called_its_own(bench, setup_of, having, monkeypatch, way, said):
