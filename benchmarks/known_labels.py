@@ -63,12 +63,9 @@ class Seen(NamedTuple):
 def seen(manipulation: str, options: dict[str, Any], seeds: list[int], runs: Path) -> Iterator[Seen]:
     """Yield a setting's samples as M_o sees them, for each seed."""
     registry = load_registry()
-    base = over_default("laptop/digits", registry)
-    used = {"digits", "convnet-small", "sgd", "seal", *manipulation.split("+")}
-    content = {**base, "options": {name: each for name, each in base["options"].items() if name in used}}
     asked = {"manipulations": [manipulation], "unlearners": ["seal"], "seeds": seeds, "alphas": [0.1]}
     machine = {"precision": "fp32", "device": "cpu", "threads": 1}
-    plan = layer(content, {**asked, **machine, "options": options})
+    plan = layer(over_default("laptop/digits", registry), {**asked, **machine, "options": options})
     setup = resolve(Plan.parse(plan), registry)
     worker = Worker(setup, Store(runs))
     for seed in seeds:

@@ -34,14 +34,12 @@ class _Found:
     """What a target provides.
 
     Attributes:
-        providers: the distributions and entry points, or the file, that it is.
         entries: the components, usable as far as loading tells.
         failures: what can't be used.
         presets: the plans that it ships.
         file: where it lies, if it isn't installed.
     """
 
-    providers: set[Provider]
     entries: list[Entry] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     presets: list[Preset] = field(default_factory=list)
@@ -55,7 +53,6 @@ def _of(registry: Registry, providers: set[Provider], target: str, file: Path | 
         UsageError: if that is nothing.
     """
     found = _Found(
-        providers,
         [entry for entry in registry.entries if entry.provider in providers],
         [failure for failure in registry.failures if failure.provider in providers],
         [preset for preset in registry.presets.values() if preset.provider in providers],
@@ -91,8 +88,8 @@ def _planned(found: Sequence[_Found]) -> dict[str, str]:
     """Return each preset that targets ship, with why it can't be run, or nothing if it can."""
     from cutk.errors import CutkError, one_line
     from cutk.plugins.registry import load_registry
-    from cutk.run.plan import Plan, over_default
-    from cutk.run.setup import resolve
+    from cutk.run.plan import over_default
+    from cutk.run.setup import resolve_content
 
     shipping = [one for one in found if one.presets]
     if not shipping:
@@ -108,7 +105,7 @@ def _planned(found: Sequence[_Found]) -> dict[str, str]:
             said[preset.name] = f"{preset.provider} can't be loaded beside the plugins that are installed or checked"
             continue
         try:
-            resolve(Plan.parse({"unlearners": ["all"], **over_default(name, registry)}), registry)
+            resolve_content(over_default(name, registry), registry)
         except CutkError as error:
             said[name] = one_line(error)
         else:

@@ -49,10 +49,10 @@ def show(ctx: click.Context, name: str) -> None:
     """Show the plan NAME (a preset, or a .toml file) as it would be run: whole, with all that it builds on."""
     import tomli_w
 
-    from cutk.run.plan import Plan, over_default
-    from cutk.run.setup import resolve
+    from cutk.run.plan import over_default
+    from cutk.run.setup import resolve_content
 
     registry = load_plugins(ctx)
     content = over_default(name, registry)
-    resolve(Plan.parse(content if content.get("unlearners") else {**content, "unlearners": ["all"]}), registry)
+    resolve_content(content, registry)
     click.echo(tomli_w.dumps(content), nl=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,6 +74,11 @@ class Setup:
             "unlearners": [unlearner.name for unlearner in self.unlearners],
             "options": {chosen.name: chosen.settled for chosen in self._chosen if chosen is not self.recipe},
         }
+
+
+def resolve_content(content: Mapping[str, Any], registry: Registry) -> Setup:
+    """Settle what a plan says, with every unlearner where it names none; errors are those of ``resolve``."""
+    return resolve(Plan.parse(content if content.get("unlearners") else {**content, "unlearners": ["all"]}), registry)
 
 
 def resolve(plan: Plan, registry: Registry) -> Setup:
