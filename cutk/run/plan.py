@@ -110,7 +110,7 @@ def require_types(content: Mapping[str, Any]) -> None:
                 raise _refused(each, content) from None
 
 
-def _read_plan(name: str, registry: Registry) -> dict[str, Any]:
+def _read_plan(name: str, registry: Registry) -> tuple[dict[str, Any], Path]:
     preset = registry.presets.get(name)
     if preset is None and not name.endswith(".toml"):
         raise UsageError(
@@ -124,27 +124,29 @@ def _read_plan(name: str, registry: Registry) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Plan '{path}' cannot be read: {one_line(error).rstrip('.')}.") from None
     require_types(content)
-    return content
+    return content, path
 
 
 def read_preset(name: str, registry: Registry) -> dict[str, Any]:
     """Read the plan called ``name``: a preset of a plugin, or the path of a TOML file.
 
-    A plan that says ``base = "NAME"`` is laid over that one.
+    A plan that says ``base = "NAME"`` is laid over that one. Where that is a file, it is looked for beside the plan.
 
     Raises:
         UsageError: if there is neither, it can't be read, or a plan is its own base.
     """
     layers: list[dict[str, Any]] = []
-    read: list[str] = []
+    read: dict[Path, str] = {}
     while name:
-        if name in read:
-            raise UsageError(f"Plan '{name}' is its own base, by way of: {' → '.join([*read, name])}.")
-        read.append(name)
-        content = _read_plan(name, registry)
-        name = content.pop("base", "")
-        if not isinstance(name, str):
-            raise UsageError(f"Plan '{read[-1]}': expected base to be the name of a plan, got {name!r}.")
+        content, path = _read_plan(name, registry)
+        if (file := path.resolve()) in read:
+            raise UsageError(f"Plan '{name}' is its own base, by way of: {' → '.join([*read.values(), name])}.")
+        read[file] = name
+        base = content.pop("base", "")
+        if not isinstance(base, str):
+            raise UsageError(f"Plan '{name}': expected base to be the name of a plan, got {base!r}.")
+        beside = base.endswith(".toml") and base not in registry.presets
+        name = str(path.parent / base) if beside else base
         layers.append(content)
     result: dict[str, Any] = {}
     for content in reversed(layers):

@@ -25,6 +25,22 @@ def test_a_base_is_laid_under_and_may_have_a_base_itself(run, tmp_path):
     assert tomllib.loads(run("presets", "show", "shown.toml").out) == plan
 
 
+def test_a_base_that_is_a_file_lies_beside_the_plan(run, tmp_path, error_of):
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    (plans / "mine.toml").write_text('base = "other.toml"\nseeds = 2\n')
+    (plans / "other.toml").write_text('base = "laptop/digits"\nalphas = [1.0]\n')
+    (tmp_path / "other.toml").write_text('base = "laptop/digits"\nalphas = [0.5]\n')
+    for name in ("plans/mine.toml", str(plans / "mine.toml")):
+        shown = run("presets", "show", name)
+        assert shown.code == 0, shown.err
+        assert tomllib.loads(shown.out)["alphas"] == [1.0]
+    (plans / "other.toml").write_text('base = "../plans/mine.toml"\n')
+    assert "is its own base" in error_of(run("presets", "show", "plans/mine.toml"))
+    (plans / "other.toml").write_text('base = "nowhere.toml"\n')
+    assert "Plan 'plans/nowhere.toml' cannot be read" in error_of(run("presets", "show", "plans/mine.toml"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
