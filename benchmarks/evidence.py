@@ -3,18 +3,19 @@
     python benchmarks/evidence.py collect RUNS benchmarks/results/cifar10
     python benchmarks/evidence.py rebuild [benchmarks/results/cifar10 …]
 
-A folder of evidence says in ``evidence.toml`` which runs are its own: presets, unlearners, fractions and seeds. Its
-``runs`` hold their records, as ``cutk report`` reads them, without the weights. ``collect`` takes from a folder that
-``cutk bench`` filled what the components that are installed now computed with the presets' options; so run it with the
-Python of the installation that computed. The same again later brings what has come since. ``rebuild`` makes
-``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->`` and ``<!-- end -->`` anew,
-and how the project's README opens if that names the folder. With ``statements = false`` a folder has its bars there
-alone.
+A folder of evidence says in ``evidence.toml`` which runs are its own: presets (or plans that lie beside it),
+unlearners, fractions and seeds. Its ``runs`` hold their records, as ``cutk report`` reads them, without the weights.
+``collect`` takes from a folder that ``cutk bench`` filled what the components that are installed now computed with the
+presets' options; so run it with the Python of the installation that computed. The same again later brings what has
+come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->``
+and ``<!-- end -->`` anew, and how the project's README opens if that names the folder. ``statements`` lists whose are
+judged there: ``paper`` and ``seal``, both if nothing is said.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import statistics
@@ -30,7 +31,7 @@ from typing import Any
 
 from bars import bars
 from measured import CONFUSION, METHODS, POISONING, Results
-from statements import TENTH, table
+from statements import SECTIONS, TENTH, table
 
 from cutk.plugins.registry import load_registry
 from cutk.report.origins import counted, machine
@@ -48,8 +49,10 @@ OTHER = "of another manipulation"
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """Return what a folder's ``evidence.toml`` says."""
-    return tomllib.loads((folder / "evidence.toml").read_text(encoding="utf-8"))
+    """Return what a folder's ``evidence.toml`` says, with the paths of plans beside it."""
+    about = tomllib.loads((folder / "evidence.toml").read_text(encoding="utf-8"))
+    about["presets"] = [str(folder / name) if name.endswith(".toml") else name for name in about["presets"]]
+    return about
 
 
 # Which runs are evidence.
@@ -124,7 +127,8 @@ def place(run: Run) -> tuple[Any, ...]:
     of = run.labels
     trained = run.trained
     where = (trained.device, trained.precision, trained.threads)
-    return (of.dataset, of.model, of.manipulation, of.role, of.unlearner, of.alpha, of.seed, *where)
+    options = json.dumps([part.options for part in trained.manipulation], sort_keys=True)
+    return (of.dataset, of.model, of.manipulation, options, of.role, of.unlearner, of.alpha, of.seed, *where)
 
 
 def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
@@ -201,10 +205,10 @@ def replace(page: Path, mark: str, content: str) -> None:
 def statements(folder: Path) -> str:
     """Return the paper's statements, and what is asked of ``seal``, beside what the records give."""
     results, about = Results.of(folder / "runs"), described(folder)
-    tables = [table(results)] if about.get("statements", True) else []
+    tables = [table(results, about.get("statements", SECTIONS))]
     if asked := about.get("bars", []):
         tables.append("\n".join(bars(results, asked)))
-    return "\n\n".join(tables)
+    return "\n\n".join(filter(None, tables))
 
 
 def opening(folder: Path) -> str:

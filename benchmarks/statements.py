@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from bars import half_width
@@ -235,22 +235,32 @@ def judged(claim: Claim, usual: int = 0) -> tuple[str, str]:
     return word, f"{claim.what}: {mean:+.3f} ±{half:.3f}{seeds}"
 
 
-def table(results: Results) -> str:
-    """Return the statements as a Markdown table."""
+SECTIONS = ("paper", "seal")
+
+
+def table(results: Results, sections: Collection[str] = SECTIONS) -> str:
+    """Return Markdown tables: each section's statements, as far as its methods are there, and the paper's numbers."""
+    usual, tables = len(results.core.seeds), []
+    if "paper" in sections:
+        tables.append(_judgements(results, STATEMENTS, "the paper's statement", usual))
+    if "seal" in sections and any(name in results.others for name in SEALS):
+        tables.append(_judgements(results, OF_SEAL, "what `seal` is asked for", usual))
+    if "paper" in sections:
+        tables += [beside(results), _curves(results)]
+    return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def _curves(results: Results) -> list[str]:
     usual, alphas = len(results.core.seeds), ", ".join(f"{alpha:g}" for alpha in results.fractions)
     what = f"mean over {usual} seeds" if usual > 1 else f"seed {results.core.seeds[0]}"
     shown = [method for method in (*results.methods, *results.others) if results.has_any(method)]
-    lines = _judgements(results, STATEMENTS, "the paper's statement", usual)
-    if any(name in results.others for name in SEALS):
-        lines += ["", *_judgements(results, OF_SEAL, "what `seal` is asked for", usual)]
-    lines += ["", *beside(results), ""]
-    lines += [
+    lines = [
         f"| corrected accuracy, {what}, at α = {alphas} | " + " | ".join((POISONING, CONFUSION)) + " |",
         "| --- | --- | --- |",
     ]
     for method in shown:
         lines.append(f"| {method} | {results.mean(POISONING, method)} | {results.mean(CONFUSION, method)} |")
-    return "\n".join(lines)
+    return lines
 
 
 def _judgements(results: Results, statements: Sequence[Statement], what: str, usual: int) -> list[str]:
