@@ -9,7 +9,8 @@ unlearners, fractions and seeds. Its ``runs`` hold their records, as ``cutk repo
 presets' options; so run it with the Python of the installation that computed. The same again later brings what has
 come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->``
 and ``<!-- end -->`` anew, and how the project's README opens if that names the folder. ``statements`` lists whose are
-judged there: ``paper`` and ``seal``, both if nothing is said.
+judged there: ``paper`` and ``seal``, both if nothing is said; the seeds of folders that ``also`` lists count for it as
+well. Figures that ``pages`` lists are copied to where the documentation shows them.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from cutk.run.store import Store
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ROOT / "docs" / "figures"
 CURVES = "corrected_accuracy-alpha"
 OTHER = "of another manipulation"
 
@@ -204,7 +206,8 @@ def replace(page: Path, mark: str, content: str) -> None:
 
 def statements(folder: Path) -> str:
     """Return the paper's statements, and what is asked of ``seal``, beside what the records give."""
-    results, about = Results.of(folder / "runs"), described(folder)
+    about = described(folder)
+    results = Results.of(folder / "runs", *(folder / other / "runs" for other in about.get("also", [])))
     tables = [table(results, about.get("statements", SECTIONS))]
     if asked := about.get("bars", []):
         tables.append("\n".join(bars(results, asked)))
@@ -229,7 +232,7 @@ def opening(folder: Path) -> str:
     rivals = [method for method in METHODS if method in chosen["unlearners"]]
     best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in (POISONING, CONFUSION)}
     theirs = " and ".join(f"{tenth(m, name):.2f} (`{name}`)" for m, name in best.items())
-    runs = Store(folder / "runs").runs()
+    runs = [run for run in Store(folder / "runs").runs() if run.labels.seed in known]
     dataset, model = runs[0].labels.dataset, runs[0].labels.model
     machines = ", or ".join(dict.fromkeys(machine(run.environment) for run in runs))
     seeds = f"{counted(len(known), 'seed')} ({', '.join(map(str, known))})"
@@ -261,10 +264,14 @@ def rebuild(folder: Path) -> None:
         report(runs, *words(folder), "--figures", made)
         shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir()
+        PAGES.mkdir(exist_ok=True)
         for name in names:
             for path in Path(made).glob(f"*-{name}.svg"):
                 shutil.copy(path, figures)
-    replace(folder / "README.md", "statements", statements(folder))
+                if name in described(folder)["figures"].get("pages", []):
+                    shutil.copy(path, PAGES)
+    if judged := statements(folder):
+        replace(folder / "README.md", "statements", judged)
     mark = f"evidence: {folder.name}"
     if f"<!-- {mark} -->" in (ROOT / "README.md").read_text(encoding="utf-8"):
         replace(ROOT / "README.md", mark, opening(folder))

@@ -24,6 +24,12 @@ BEFORE_MOST = 0.8
 MIDDLE = 0.5
 
 
+def _read(path: Path) -> Iterable[dict[str, Any]]:
+    if path.is_dir():
+        return (run.record.model_dump() for run in Store(path).runs())
+    return json.loads(path.read_text(encoding="utf-8"))["records"]
+
+
 class Claim(NamedTuple):
     """A quantity that is positive where a statement is true, for each seed."""
 
@@ -61,11 +67,9 @@ class Results:
         return part
 
     @classmethod
-    def of(cls, path: Path) -> Results:
-        """Read a runs folder, or what ``cutk bench --json`` printed."""
-        if path.is_dir():
-            return cls(run.record.model_dump() for run in Store(path).runs())
-        return cls(json.loads(path.read_text(encoding="utf-8"))["records"])
+    def of(cls, *paths: Path) -> Results:
+        """Read runs folders, or what ``cutk bench --json`` printed, each of other seeds."""
+        return cls(record for path in paths for record in _read(path))
 
     def has(self, method: str, alpha: float, seed: int) -> bool:
         """Say whether a method was measured under both manipulations."""
