@@ -136,7 +136,7 @@ def _evaluated(
     setup, (registry, model_options) = _setup(ctx, options)
     prepare = partial(_as_trained, options=options, note=weights.note)
     with tempfile.TemporaryDirectory(prefix="cutk-") as folder:
-        worker = Worker(setup, Store(Path(folder)), prepare=prepare)
+        worker = Worker(setup, Store(Path(folder)), prepare=prepare, trains=False)
         (composed,) = setup.manipulations
         scenario = worker.scenario(composed.name, options["seed"])
         samples = worker.splits.train

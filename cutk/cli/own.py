@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -42,9 +43,12 @@ def numbers(_ctx: click.Context, parameter: click.Parameter, text: str | None) -
     if text is None:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--{parameter.name}: expected numbers separated by commas, got '{text}'.") from None
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise UsageError(f"--{parameter.name}: expected numbers separated by commas, got '{text}'.")
+    return found
 
 
 def _several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,18 @@ _HEADERS = {
 }
 _MOST_BYTES, _MOST_BYTES_OF_TABLE = 2**28, 2**30
 _SEPARATORS = ",;\t"
+# A blank line, or a remark. What begins with # and goes on at once may be a file's name.
+_PASSED_OVER = re.compile(r"\s*$|#+(\s|$)")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_list(file: Path, advice: str) -> list[str]:
     """Return what a list names: lines of a .txt file, the first column of a .csv file, or a .json array.
 
-    Blank lines, remarks (#) and a heading are passed over. What separates columns is the first of comma,
-    semicolon and tab that divides all lines into as many, at least two; a comma if none does. Text is UTF-8, or UTF-16
-    with its mark. Bytes that are neither stand for themselves, as in the names of files that the system gives.
+    Blank lines, remarks (``# …``, with a space: a name may begin with #) and a heading are passed over. What separates
+    columns is the first of comma, semicolon and tab that divides all lines into as many, at least two; a comma if none
+    does. Text is UTF-8, or UTF-16 with its mark. Bytes that are neither stand for themselves, as in the names of files
+    that the system gives.
 
     Raises:
         UsageError: if the file isn't there, is no such list, or names nothing; it ends in ``advice`` on how to give it.
@@ -105,8 +109,8 @@ def _parse(text: str, suffix: str) -> list[str]:
         return [str(entry) for entry in content]
     lines = text.splitlines()
     if suffix == ".csv":
-        kept = [line for line in lines if line.strip() and not line.startswith("#")]
+        kept = [line for line in lines if not _PASSED_OVER.match(line)]
         lines = [row[0] for row in _rows(kept, headed=False)]
         if lines and lines[0].strip().lower() in _HEADERS:
             del lines[0]
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [line.strip() for line in lines if not _PASSED_OVER.match(line)]

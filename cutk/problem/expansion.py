@@ -29,7 +29,7 @@ def require_suspicion(found: object, count: int, who: str) -> Tensor:
         raise CellError(f"{expected}, got {found.dtype} {list(found.shape)} on {found.device}.")
     if not ((found >= 0) & (found <= 1)).all():
         raise CellError(f"{expected}, got values from {float(found.min()):g} to {float(found.max()):g}.")
-    return found
+    return found.detach()
 
 
 def grown(identified: Tensor, suspicion: Tensor) -> Tensor:
@@ -71,6 +71,11 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
             looked_at.original = copy.deepcopy(task.original)
             found = require_suspicion(first.detect(looked_at), len(task.train), f"The detector '{detector.name}'")
             identified = grown(task.identified, found)
+            if len(identified) == len(task.train) > len(task.identified):
+                raise CellError(
+                    f"The detector '{detector.name}' suspects all {len(task.train)} samples: nothing is left to learn "
+                    "from."
+                )
             task.log.suspicion(found)
             task.log.scalar("suspects", len(identified) - len(task.identified))
             return identified, second.prepare(task.knowing(identified))

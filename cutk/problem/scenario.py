@@ -249,7 +249,7 @@ class Scenario:
     def identified(self, alpha: float) -> Tensor:
         """Return S_f for ``alpha`` in (0, 1]: int64 ``[n]``, sorted, n ≥ 1."""
         if not 0 < alpha <= 1:
-            raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
+            raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha!r}.")
         if alpha not in self._identified:
             chance = self._stream("identification")
             if self._trusted:

@@ -53,7 +53,8 @@ def thumbnails(train: TrainSet, moved: Sequence[tuple[int, str]], bgr: bool = Fa
 
 def rows(report: RepairReport) -> list[tuple[str, ...]]:
     """Return the table of the original and its candidates, as texts, its heading first."""
-    heading = ["model", "validation accuracy", "95 %", "bad as labelled", "no longer", "agrees elsewhere", "time", ""]
+    accuracy = "accuracy on training samples" if report.stands_in else "validation accuracy"
+    heading = ["model", accuracy, "95 %", "bad as labelled", "no longer", "agrees elsewhere", "time", ""]
     if report.original.attack:
         heading.insert(6, "trigger works")
     lines: list[tuple[str, ...]] = [tuple(heading)]

@@ -148,6 +148,7 @@ class RepairReport(Recorded):
         status: the same in a word; ``chosen`` is the candidate that was taken, None if the original stays.
         stands_in: whether training samples stand in for validation samples that weren't given.
         failed: methods that gave no model, and why.
+        unranked: which detector gave no suspects, and why; empty if it did, or none was asked.
         left_out: what there was no time for.
         unknown: what can't be known.
         suspects: how many samples ``suspects.csv`` lists.
@@ -171,6 +172,7 @@ class RepairReport(Recorded):
     original: Judged
     candidates: list[Judged]
     failed: dict[str, str]
+    unranked: str = ""
     left_out: list[str]
     unknown: list[str]
     suspects: int

@@ -74,6 +74,7 @@ def repair(
     floor = (score.validation_accuracy or 0.0) - limits.max_accuracy_loss - 1e-9
     candidates: list[Candidate] = []
     failed: dict[str, str] = {}
+    unranked = ""
     left_out: list[str] = []
     for chosen in methods.unlearners:
         if over():
@@ -110,7 +111,7 @@ def repair(
             suspects = detected(problem, methods.detector, methods.seed, says, progress)
         if caught.error is not None:
             observer.error(caught.error)
-            failed[methods.detector.name] = caught.reason
+            unranked = f"{methods.detector.name} ranked no suspects: {caught.reason}"
     if suspects is None:
         helped = status != "not repaired"
         suspects = suspects_of(problem, shown.says, shown.judged.name, taken=helped) if shown else []
@@ -133,6 +134,7 @@ def repair(
         original=problem.original,
         candidates=judgements,
         failed=failed,
+        unranked=unranked,
         left_out=left_out,
         unknown=cannot_be_known(problem.stands_in),
         suspects=len(suspects),

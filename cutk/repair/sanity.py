@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from typing import NamedTuple
 
 import torch
@@ -112,7 +113,7 @@ def _classes_as(names: tuple[str, ...], order: list[int], python: bool) -> str:
     """Say that a class of the data is what another output stands for: ``order`` holds each class's output."""
     named = [names[order.index(output)] for output in range(len(names))]
     if not python:
-        return f"--classes {','.join(named)}"
+        return f"--classes {shlex.quote(','.join(named))}"
     if names != tuple(map(str, range(len(names)))):
         return f"classes={named}"
     moved = [f"{label} → {output}" for label, output in enumerate(order) if label != output]

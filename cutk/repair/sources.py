@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -141,6 +142,8 @@ def bad_in(file: Path, given: Given, root: Path | None) -> tuple[Tensor, str]:
     """
     entries = read_list(file, "Give it with --bad FILE.")
     known = {name: index for index, name in enumerate(given.names or ())}
+    # Some systems write what looks the same otherwise: ä as one character, or as a and two dots.
+    composed = {unicodedata.normalize("NFC", name): index for name, index in known.items()}
     heads = () if root is None else (root.as_posix().rstrip("/") + "/", root.absolute().as_posix() + "/")
     found: Counter[int] = Counter()
     unknown = []
@@ -148,6 +151,9 @@ def bad_in(file: Path, given: Given, root: Path | None) -> tuple[Tensor, str]:
         plain, turned = Path(entry).as_posix(), Path(entry.replace("\\", "/")).as_posix()
         spellings = [entry, plain, turned, *(each.removeprefix(head) for each in (plain, turned) for head in heads)]
         index = next((known[each] for each in spellings if each in known), None)
+        if index is None and len(composed) == len(known):
+            alike = (unicodedata.normalize("NFC", each) for each in spellings)
+            index = next((composed[each] for each in alike if each in composed), None)
         if index is None and entry.isascii() and entry.isdecimal() and len(entry) < 20 and int(entry) < len(given):
             index = int(entry)
         if index is None:

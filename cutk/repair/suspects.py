@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from cutk.chance import derive_seed, isolated_rng
-from cutk.errors import printable
+from cutk.errors import Caught, CellError, CutkError, printable
 from cutk.learning.recipe import Progress
 from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Log
@@ -52,11 +52,16 @@ def detected(
     ``tell`` is told how far the detector is, if that says so.
 
     Raises:
-        CellError: if it gives something else.
+        CellError: if it fails, or gives something else.
+        UsageError: if it says that this can't be asked of it.
     """
     seed = derive_seed(seed, "detection")
-    with isolated_rng(seed):
+    with isolated_rng(seed), Caught() as caught:
         found = detector.make().detect(problem.task.private(seed, Log(tell)))
+    if isinstance(caught.error, CutkError):
+        raise caught.error
+    if caught.error is not None:
+        raise CellError(f"The detector '{detector.name}' failed: {caught.reason}") from caught.error
     score = require_suspicion(found, len(problem.task.train), f"The detector '{detector.name}'")
     return _ranked(problem, score, says or problem.says, f"{LIKELY}{detector.name}")
 

@@ -44,11 +44,15 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
     console.print(table)
     for name, reason in report.failed.items():
         say(f"{name} gave no model: {reason}")
+    if report.unranked:
+        say(report.unranked)
     for text in report.left_out:
         say(f"There was no time for {text}.")
     if not report.repaired and report.original.as_labelled.count:
         time = "more time (--budget), " if report.left_out else ""
         more = "more validation samples, which tell a gain from chance, " if undecided(report) else ""
+        if report.stands_in:
+            more = "samples with labels that you trust (--validation; here unknown bad ones count as loss), "
         say(
             f"What may help: {time}{more}other methods (-u; see: cutk plugins list), more of the bad samples on the "
             "list, or more accuracy that may be lost (--max-accuracy-loss). Else, train anew without them."
@@ -66,7 +70,8 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         say(
             f"Suspects: {lost} further training sample{' has' if lost == 1 else 's have'} lost the given label with "
             f"the bad ones; suspects.csv ranks {len(suspects)}"
-            + (f", by the {suspects[0].by}. {ADVICE}" if suspects[0].by.endswith(REJECTED) else ".")
+            + (f", by the {suspects[0].by}." if suspects[0].by.endswith(REJECTED) else ".")
+            + (f" {ADVICE}" if suspects[0].by.endswith(REJECTED) and not report.unranked else "")
         )
     if report.calibration is not None:
         shown = shown_as(report.calibration, report.limits.max_accuracy_loss)

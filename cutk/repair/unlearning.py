@@ -236,6 +236,12 @@ def unlearn(
         given_plan["recipe"] = {"name": recipe}
     elif isinstance(recipe, Mapping):
         given_plan["recipe"] = dict(recipe)
+    for name, count in (("seed", seed), ("workers", workers)):
+        if type(count) is not int or count < 0:
+            raise UsageError(f"{name}: expected a whole number from 0 up, got {count!r}.")
+    for name, values in (options or {}).items():
+        if not isinstance(values, Mapping):
+            raise UsageError(f"options: expected a mapping of options for '{name}', got {values!r}.")
     if options:
         given_plan["options"] = {name: dict(values) for name, values in options.items()}
     limits = limits_of(max_accuracy_loss, budget)

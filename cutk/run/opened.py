@@ -188,13 +188,14 @@ class Opened:
             self._asked.add(cell.alpha)
         return scenario.identified(cell.alpha)
 
-    def require_fitting(self, manipulation: str, seed: int) -> None:
-        """Raise a ``UsageError`` unless data, manipulation, model and α fit each other."""
+    def require_fitting(self, manipulation: str, seed: int, *, model: bool = True) -> None:
+        """Raise a ``UsageError`` unless data, manipulation, α and, if it matters, the model fit each other."""
         scenario = self.scenario(manipulation, seed)
         for alpha in self.setup.plan.alphas:
             self.identified(Unlearning(manipulation, seed, "", alpha))
-        with self._calling(self.setup.model):
-            scenario.check_model(self.setup.model.name)
+        if model:
+            with self._calling(self.setup.model):
+                scenario.check_model(self.setup.model.name)
 
     def _note_content(self, cell: Cell | None = None) -> None:
         """Note what the samples hold, of ``cell`` or as they are, before somebody is called who may write to them."""

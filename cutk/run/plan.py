@@ -77,7 +77,7 @@ class Plan(BaseModel):
             raise UsageError("Seeds: expected a number of seeds, or at least one of them, got none.")
         for alpha in plan.alphas:
             if not 0 < alpha <= 1:
-                raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha:g}.")
+                raise UsageError(f"Alpha: expected a fraction above 0 and at most 1, got {alpha!r}.")
         # Which point is best on the test set can only be told once every one of them has been measured.
         return plan.model_copy(update={"evaluate": "all"}) if plan.oracle else plan
 

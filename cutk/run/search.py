@@ -220,9 +220,8 @@ class Search:
             if len(self.points) > 1:
                 self.progress(position + 1, len(self.points))
         if kept is None:
-            raise CellError(
-                f"None of {len(attempts)} options gave a model. The first failed with: {attempts[0].error}"
-            ) from first
+            several = f"None of {len(attempts)} points gave a model. The first failed with: "
+            raise CellError(f"{several if len(attempts) > 1 else ''}{attempts[0].error}") from first
         if self.strict and not any(score is not None and self.admits(score) for score in scores):
             raise CellError(f"{BEYOND}: {len(scores)} tried.")
         selected, (_, chosen, logged) = self._choice(scores), kept

@@ -76,7 +76,7 @@ class Worker(Opened):
     Everything that the user could have got wrong is checked on construction, before anything is written. With
     ``blank``, it goes without the data where they aren't there and their sizes are known, which is enough to tell a
     cost. ``inline`` are the files of plugins that aren't installed, for processes of methods. ``prepare`` makes of the
-    data what the plan is about.
+    data what the plan is about. Without ``trains`` the plan's model doesn't matter, and needn't fit the data.
 
     Raises:
         UsageError: if data, manipulation, model, α, device and precision don't fit each other.
@@ -91,6 +91,7 @@ class Worker(Opened):
         inline: Sequence[Path] = (),
         blank: bool = False,
         prepare: Prepare | None = None,
+        trains: bool = True,
     ) -> None:
         super().__init__(setup, observer or Observer(), blank=blank, prepare=prepare)
         self.store, self._inline = store, inline
@@ -103,7 +104,7 @@ class Worker(Opened):
             # A component's failure is left to the cells that need it; what the user got wrong is said at once.
             with suppress(CellError):
                 seed = self._first_seed(composed.name)
-                self.require_fitting(composed.name, seed)
+                self.require_fitting(composed.name, seed, model=trains)
                 self._compare_memo(composed.name, seed)
 
     # What a run is called.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from cutk.chance import isolated_rng
@@ -47,10 +48,14 @@ class TriedDetector(Subject):
         original: nn.Module = tiny_models(harm, device=self.device)[0]
         return self.scenarios[harm].task(original, alpha)
 
+    reseeded = False
+
     def detect(self, task: Task) -> Any:
-        """Return what it suspects, as the benchmark asks for it."""
+        """Return what it suspects, as the benchmark asks for it; ``reseeded`` says whether it seeded torch anew."""
         with isolated_rng(0):
-            return self.make().detect(task)
+            found = self.make().detect(task)
+            self.reseeded |= torch.initial_seed() != 0
+        return found
 
     def work(self) -> dict[str, Any]:
         """Detect in every scenario, from one sample known to all of them."""
@@ -77,6 +82,20 @@ def somebody_is_trusted(subject: TriedDetector) -> None:
     for label, found in subject.first.result.items():
         if bool((found > 0.5).all()):
             raise Unmet(f"it suspects all {len(found)} training samples (manipulated: {label})")
+
+
+@check("Don't call torch.manual_seed: rankings with different seeds would be the same. task.generator is seeded.")
+def seed_is_left_to_cutk(subject: TriedDetector) -> None:
+    """Torch's global generator is seeded by cutk alone."""
+    if subject.first and subject.reseeded:
+        raise Unmet("it seeds torch's global generator")
+
+
+@check("Return what carries no gradient: found.detach().")
+def suspicion_is_no_part_of_a_graph(subject: TriedDetector) -> None:
+    """What detect() returns has no gradient."""
+    if any(found.requires_grad for found in subject.first.result.values()):
+        raise Unmet("it requires a gradient")
 
 
 @check("Work on copies: copy.deepcopy(task.original), labels.clone().")

@@ -97,6 +97,15 @@ def test_an_evaluation_is_the_benchmarks(run, tmp_path):
     assert {"corrected_accuracy", "retain_accuracy", "attack_success_rate"} <= found.keys()
 
 
+def test_a_checkpoint_for_features_is_evaluated(run, tmp_path):
+    ran = run("train", "--model", "linear", "--data", "breast-cancer", "--device", "cpu", "--recipe", "steps=20")
+    assert ran.code == 0, ran.err
+    weights = ("--model", "linear", "--weights", "model.safetensors")
+    ran = run("evaluate", *weights, "-d", "breast-cancer", "-m", "interclass-confusion", "--device", "cpu", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["metrics"]["clean_accuracy"] > 0.7
+
+
 def test_an_evaluation_takes_order_and_normalisation_from_the_weights(run, tmp_path):
     classes = ("--classes", "class-2,class-0,class-3,class-1")
     scaled = ("--mean", "0.1", "--std", "0.02")

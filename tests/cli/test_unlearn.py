@@ -279,10 +279,73 @@ def test_a_detector_ranks_what_is_not_on_the_list(run, case):
     assert not (case / "repaired").exists()
 
 
+FAILING = """
+import cutk
+
+
+class Boom(cutk.Detector):
+    name = "boom"
+
+    def detect(self, task):
+        raise ValueError("no luck")
+
+
+class Leaving(cutk.Detector):
+    name = "leaving"
+
+    def detect(self, task):
+        raise SystemExit(0)
+
+
+class Asking(cutk.Detector):
+    name = "asking"
+
+    def detect(self, task):
+        raise cutk.UsageError("Not of these samples.")
+
+
+@cutk.hookimpl
+def cutk_detectors():
+    return [Boom, Leaving, Asking]
+"""
+
+
+@pytest.mark.parametrize(
+    ("detector", "status", "said"),
+    [
+        ("boom", 1, "The detector 'boom' failed: ValueError: no luck"),
+        ("leaving", 1, "The detector 'leaving' failed: SystemExit"),
+        ("asking", 2, "Not of these samples."),
+    ],
+)
+def test_a_detector_that_fails_is_named(run, case, detector, status, said):
+    (case / "failing.py").write_text(FAILING)
+    ran = run("detect", "--plugin", "failing.py", *detect("--out", "s.csv", detector=detector)[1:])
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("Error: ")]
+    assert said in line
+    assert "Traceback" not in ran.err
+    assert (ran.code, (case / "s.csv").exists()) == (status, False)
+
+
+def test_labels_that_the_list_lacks_and_nobody_is_suspected_under_are_named(run, case):
+    assert "None is labelled green, red, as none on the list is" in run(*detect()).err
+
+
+def test_names_may_begin_with_a_hash_and_be_written_in_another_form(run, case):
+    photos = case / "photos" / "blue"
+    (photos / "bad0.png").rename(photos / "#bad.png")
+    (photos / "bad1.png").rename(photos / "b\u00e4d.png")
+    (case / "bad.txt").write_text("# found in May\nblue/ba\u0308d.png\nblue/bad2.png\nblue/bad3.png\n")
+    assert "4 of 4" not in run(*given()).out
+    (case / "bad.txt").write_text("blue/ba\u0308d.png\n#bad.png\n")
+    assert "1 of 2 entries match no sample: '#bad.png'" in run(*given("--force")).err
+
+
 @pytest.mark.parametrize(
     ("more", "over", "said"),
     [
         ((), {"detector": "ssd"}, "Unknown detector 'ssd'"),
+        (("--mean", "nan,0,0"), {}, "--mean: expected numbers separated by commas, got 'nan,0,0'"),
         (("--out", "bad.txt"), {}, "'bad.txt' is there already"),
         (("-o", "seeded-knn.k=0"), {}, "expected an integer ≥ 1, got"),
         (("-o", "ssd.dampening=1"), {}, "Options for 'ssd' are given, and it isn't used"),

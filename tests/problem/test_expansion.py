@@ -109,6 +109,19 @@ def test_what_is_no_probability_is_refused(found, came):
         require_suspicion(found, 3, "eye")
 
 
+def test_a_detector_that_suspects_everybody_is_named(task):
+    method = expanding(Noting, Eye)
+    with pytest.raises(CellError, match=r"The detector 'eye' suspects all \d+ samples"):
+        method(method.Options(detector_count=len(task.train))).prepare(task)
+    everybody = task.knowing(torch.arange(len(task.train)))
+    known, _ = method(method.Options()).prepare(everybody)[1]
+    assert len(known) == len(task.train)  # which nobody suspected
+
+
+def test_suspicion_carries_no_gradient():
+    assert not require_suspicion(torch.zeros(3, requires_grad=True), 3, "eye").requires_grad
+
+
 def chosen(**plan):
     registry = load_registry({"CUTK_PLUGINS": ""})
     content = over_default({"dataset": "digits", "manipulations": ["badnet"], **plan}, registry)

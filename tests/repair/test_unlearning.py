@@ -300,7 +300,7 @@ def test_a_detector_ranks_suspects(poisoned):
     assert equal(before, state(poisoned.net))
 
 
-def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path):
+def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path, capsys):
     path = tmp_path / "blind.py"
     path.write_text(
         'import cutk\n\n\nclass Blind(cutk.Detector):\n    """Sees nothing."""\n\n    name = "blind"\n\n'
@@ -313,8 +313,29 @@ def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path):
         for more in ({}, {"suspects_by": "blind"})
     ]
     assert ways[1].suspects == ways[0].suspects
-    assert "expected float32" in ways[1].report.failed["blind"]
-    assert ways[0].report.failed == {}
+    assert ways[1].report.unranked.startswith("blind ranked no suspects: ")
+    assert "expected float32" in ways[1].report.unranked
+    assert [way.report.failed for way in ways] == [{}, {}]
+    assert ways[0].report.unranked == ""
+    print_repair(ways[1].report, ways[1].suspects, tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "blind ranked no suspects: " in said
+    assert "blind gave no model" not in said
+    assert "blind ranked no suspects: " in ways[1].html()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"seed": 1.5}, "seed: expected a whole number from 0 up, got 1.5"),
+        ({"seed": -1}, "seed: expected a whole number from 0 up, got -1"),
+        ({"workers": -1}, "workers: expected a whole number from 0 up, got -1"),
+        ({"options": {"ssd": 3}}, "options: expected a mapping of options for 'ssd', got 3"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(tiny, more, said):
+    with pytest.raises(cutk.UsageError, match=said):
+        cutk.unlearn(tiny.net, TensorDataset(tiny.x, tiny.y), [0], "ssd", **more)
 
 
 def test_several_methods_are_candidates_beside_the_original(tiny):

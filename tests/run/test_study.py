@@ -141,9 +141,7 @@ def test_a_failed_cell_is_noted_until_it_succeeds(bench, setup_of, tmp_path, hav
     assert (noted.what, noted.manipulation, noted.seed, noted.unlearner, noted.alpha) == (
         *("cell", "badnet", 0, "failing", 0.5),
     )
-    assert noted.reason.startswith(
-        "None of 1 options gave a model. The first failed with: ZeroDivisionError: it was a test"
-    )
+    assert noted.reason.startswith("ZeroDivisionError: it was a test")
     study = Study(setup, store)
     store.forget_failure(study.worker.key(study.cells[-1]))
     assert store.failures() == []

@@ -347,7 +347,7 @@ class Arrays(cutk.Dataset):
                 problem = "ends in neither" if file.is_file() else "is no file" if file.exists() else "is not there"
                 raise cutk.UsageError(
                     f"'{file}' {problem}: expected a .npz or .safetensors file with samples and labels. "
-                    "Give it with --dataset arrays:FILE."
+                    "Give it as arrays:FILE."
                 )
             with file.open("rb"):  # which fails for one reason alone, where readers have many
                 pass

@@ -193,7 +193,7 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_asked_for(tmp_path, mess
     assert text == (
         f"'{tmp_path / 'data.npz'}' is not there: expected a .npz or .safetensors file with samples and "
         "labels. "
-        "Give it with --dataset arrays:FILE."
+        "Give it as arrays:FILE."
     )
     np.save(tmp_path / "data.npy", np.zeros(3))
     assert "ends in neither: expected a .npz or .safetensors" in message(Arrays, file=tmp_path / "data.npy")

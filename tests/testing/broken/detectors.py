@@ -53,6 +53,12 @@ class DrawsGlobally(Known):
         return super().detect(task).float()
 
 
+class SeedsTorch(Known):
+    def detect(self, task):
+        torch.manual_seed(3)
+        return super().detect(task)
+
+
 class Wanders(Known):
     count = itertools.count().__next__
 
@@ -78,6 +84,10 @@ BROKEN = {
     ],
     "somebody_is_trusted": [finding(lambda _self, task: torch.ones(len(task.train)))],
     "task_is_untouched": [WritesWeights, WritesLabels],
+    "seed_is_left_to_cutk": [SeedsTorch],
+    "suspicion_is_no_part_of_a_graph": [
+        finding(lambda _self, task: torch.full((len(task.train),), 0.3, requires_grad=True))
+    ],
     "passes_are_estimated": [Costly],
     "same_seed_gives_the_same": [Wanders],
     "nothing_global_is_left": [DrawsGlobally],
