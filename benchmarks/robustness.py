@@ -59,7 +59,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trigger, odd ones known first": found("biased", TRIGGER, by="ease"),
     "confusion, odd ones known first": found("biased", CONFUSION, by="ease"),
     "trigger and confusion at once": {"manipulations": ["badnet+interclass-confusion"]},
-    "trigger in the files, before augmentation": by("badnet", placement="before-augmentation"),
     "trigger, all to all, 10 %": by("badnet", targets="all-to-all", fraction=0.1),
     "blended trigger, 5 %": by("blended"),
     "warped trigger, 10 %": by("wanet"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -333,9 +333,16 @@ def saying() -> Observer:
     return Saying()
 
 
-def unsaid(file: Path, normalisation: Normalisation | None, classes: Sequence[str]) -> str:
-    """Return the options that say how samples reach the model, which a file that holds tensors alone can't; or none."""
+def unsaid(file: Path, normalisation: Normalisation | None, classes: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Return the options that say how samples reach the model, which a file that holds tensors alone can't; or none.
+
+    ``options`` are the command's own, of which size and channels are said as they were given.
+    """
     words: list[str] = []
+    if options["size"] is not None:
+        words += ["--size", str(options["size"])]
+    if options["channels"] != "rgb":
+        words += ["--channels", options["channels"]]
     if normalisation is not None and normalisation.mean:
         for flag, values in (("--mean", normalisation.mean), ("--std", normalisation.std)):
             texts = [f"{value:.6g}" for value in values]

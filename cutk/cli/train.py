@@ -147,5 +147,5 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         reached = f"{percent(right)} of the samples that weren't trained on, {reached}"
     options_left = ""
     if out.suffix != ".safetensors":
-        options_left = unsaid(out, norm, given.classes if options["classes"] else ())
+        options_left = unsaid(out, norm, given.classes if options["classes"] else (), options)
     return f"Wrote '{out}': right on {reached}.", options_left

@@ -285,7 +285,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
 
     written(options["out"], report, texts, save)
     if tensors is not None and form == "pt" and own.weights.note:
-        say(unsaid(options["out"] / "model.pt", norm, problem.classes))
+        say(unsaid(options["out"] / "model.pt", norm, problem.classes, options))
     return found
 
 

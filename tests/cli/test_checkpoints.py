@@ -12,6 +12,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -143,6 +144,17 @@ def test_of_a_file_that_says_nothing_the_options_are_printed(run):
     given = re.search(r"--mean \S+ --std \S+ --classes \S+", ran.err)[0].split()
     predict = ("predict", *MODEL[:2], "--weights", "model.pt", "--data", "fake", *SMALL, "--out", "p.csv", "--force")
     assert "100.0 % of 400 samples" in run(*predict, *given).out
+
+
+def test_size_and_channels_are_said_with_what_a_file_cannot_say(run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (9, 9), (60 * number, 0, 0)).save(tmp_path / "photos" / name / f"{number}.png")
+    more = ("--channels", "grey", "--size", "8")
+    ran = run("train", "--data", "folder:photos", *SMALL, *more, "--recipe", "steps=2", "--out", "model.pt")
+    assert ran.code == 0, ran.err
+    assert "Give others --size 8 --channels grey --mean" in ran.err
 
 
 def test_predictions_near_chance_are_warned_of(run, trained, tmp_path):
