@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 from cutk.cli import completion
 from cutk.cli.common import Command, load_plugins, plugin_files, plugin_option, recipe_in, settings, sorted_words
 from cutk.cli.logs import log_level_option
+from cutk.cli.messages import say
 from cutk.errors import CellError, UsageError
 from cutk.kinds import KINDS, Kind
 
@@ -236,7 +238,19 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
             print_results(contents_of(study, results))
             print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
+        _tell_of_silence(results, options["metric"])
     return 1 if any(failed.what != "point" for failed in results.failures) else 0
+
+
+def _tell_of_silence(results: Results, asked: Iterable[str]) -> None:
+    """Say which of the metrics that were asked for have nothing to say of any model, and aren't shown."""
+    told = {failure.metric for failure in results.failures}
+    for record in results.records:
+        told |= {name for name, value in record.metrics.items() if value is not None} | record.breakdowns.keys()
+    told |= {name.partition("[")[0] for name in told}  # of a part of a composition
+    for name in dict.fromkeys(asked):
+        if results.records and name not in told:
+            say(f"{name} applies to none of these models. What it asks for: cutk plugins show {name}")
 
 
 def _print_costs(study: Study) -> None:

@@ -153,6 +153,16 @@ def test_manipulations_compose(run):
     assert "corrected_accuracy[interclass-confusion]" in ran.json["records"][0]["metrics"]
 
 
+def test_a_metric_that_applies_to_nothing_is_named(run):
+    asked = ("--metric", "detection_recall", "--metric", "passes", "-m", "badnet+interclass-confusion")
+    ran = run(*NONE, *asked, "--metric", "affected_class_accuracy")
+    assert ran.code == 0, ran.err
+    (line,) = [line for line in ran.err.splitlines() if "applies to none" in line]
+    assert (
+        line == "detection_recall applies to none of these models. What it asks for: cutk plugins show detection_recall"
+    )
+
+
 def test_a_metric_comes_to_those_of_the_plan(run):
     metrics = run(*NONE, "--metric", "passes", "--json").json["records"][-1]["metrics"]
     assert {"passes", "corrected_accuracy"} <= set(metrics)
