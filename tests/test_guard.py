@@ -476,6 +476,15 @@ def test_importing_torch_and_the_libraries_changes_nothing():
     assert run(code) == "[]"
 
 
+def test_what_libraries_set_for_themselves_is_nobodys_change(monkeypatch):
+    for name in ("KMP_INIT_AT_FORK", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, "")  # so that it goes again
+        monkeypatch.delenv(name)
+        with watched() as changed:
+            os.environ[name] = "set"
+        assert changed == []
+
+
 def test_what_a_plugin_does_to_torch_when_it_imports_it_first_is_put_back(tmp_path):
     (tmp_path / "mine.py").write_text(
         textwrap.dedent("""

@@ -208,9 +208,12 @@ def _restore_environment(_: Any, before: dict[str, str]) -> None:
     os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
 
 
+# Torch sets some of its own when it is first asked to optimise, and libraries for OpenMP when they are imported.
+_OWN = ("TORCHINDUCTOR_", "TRITON_", "KMP_")
+
+
 def _same_environment(before: dict[str, str], now: dict[str, str]) -> bool:
-    # Torch sets some of its own when it is first asked to optimise.
-    return before == {n: v for n, v in now.items() if n in before or not n.startswith(("TORCHINDUCTOR_", "TRITON_"))}
+    return before == {n: v for n, v in now.items() if n in before or not n.startswith(_OWN)}
 
 
 def _restore_filters(_: Any, before: list[Any]) -> None:
