@@ -268,7 +268,7 @@ def rebuild(folder: Path) -> None:
         for name in names:
             for path in Path(made).glob(f"*-{name}.svg"):
                 shutil.copy(path, figures)
-                if name in described(folder)["figures"].get("pages", []):
+                if path.stem in described(folder)["figures"].get("pages", []):
                     shutil.copy(path, PAGES)
     if judged := statements(folder):
         replace(folder / "README.md", "statements", judged)
