@@ -129,7 +129,7 @@ def page(
         predicted=[(name, [one.predictions.get(name, 0) for one in shown]) for name in names],
         shown=["original", *(one.name for one in report.candidates)],
         suspects=suspects[:_SUSPECTS],
-        advice=ADVICE if suspects and suspects[0].by.endswith(REJECTED) else "",
+        advice=ADVICE if suspects and suspects[0].by.endswith(REJECTED) and not report.unranked else "",
         pictures=pictures,
         version=report.cutk,
         options=_options(report.candidates),
