@@ -132,7 +132,8 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     said = f"{likely} of {len(problem.task.retained)} further samples are more likely bad than not."
     if not found:
         said += f" None reached the score of {LEAST}, from which on samples are listed."
-    listed = {problem.classes[label] for label in problem.task.train.labels[problem.task.identified].tolist()}
+    task = problem.task
+    listed = {problem.classes[label] for label in task.train.labels.cpu()[task.identified.cpu()].tolist()}
     if others := [name for name in problem.classes if name not in listed | {one.label for one in found}]:
         said += f" None is labelled {', '.join(others)}, as none on the list is: many look under its labels alone."
     return as_csv(found, repaired=False), said
