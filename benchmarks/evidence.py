@@ -16,7 +16,6 @@ well. Figures that ``pages`` lists are copied to where the documentation shows t
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import statistics
@@ -129,8 +128,7 @@ def place(run: Run) -> tuple[Any, ...]:
     of = run.labels
     trained = run.trained
     where = (trained.device, trained.precision, trained.threads)
-    options = json.dumps([part.options for part in trained.manipulation], sort_keys=True)
-    return (of.dataset, of.model, of.manipulation, options, of.role, of.unlearner, of.alpha, of.seed, *where)
+    return (of.dataset, of.model, of.manipulation, of.role, of.unlearner, of.alpha, of.seed, *where)
 
 
 def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
@@ -257,7 +255,7 @@ def opening(folder: Path) -> str:
 
 def rebuild(folder: Path) -> None:
     """Make tables, figures and the README's numbers anew."""
-    names, runs = described(folder)["figures"]["names"], folder / "runs"
+    drawn, runs = described(folder)["figures"], folder / "runs"
     (folder / "tables.md").write_text(report(runs, "--format", "markdown"), encoding="utf-8")
     figures = folder / "figures"
     with tempfile.TemporaryDirectory() as made:
@@ -265,10 +263,10 @@ def rebuild(folder: Path) -> None:
         shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir()
         PAGES.mkdir(exist_ok=True)
-        for name in names:
+        for name in drawn["names"]:
             for path in Path(made).glob(f"*-{name}.svg"):
                 shutil.copy(path, figures)
-                if path.stem in described(folder)["figures"].get("pages", []):
+                if path.stem in drawn.get("pages", []):
                     shutil.copy(path, PAGES)
     if judged := statements(folder):
         replace(folder / "README.md", "statements", judged)

@@ -13,7 +13,7 @@ from PIL import Image
 from cutk.data.batches import TrainSet
 from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
-from cutk.repair.suspects import ADVICE, REJECTED
+from cutk.repair.suspects import advice_on
 from cutk.repair.verdict import points
 from cutk.report.dry_run import duration
 from cutk.report.naming import listed
@@ -129,7 +129,7 @@ def page(
         predicted=[(name, [one.predictions.get(name, 0) for one in shown]) for name in names],
         shown=["original", *(one.name for one in report.candidates)],
         suspects=suspects[:_SUSPECTS],
-        advice=ADVICE if suspects and suspects[0].by.endswith(REJECTED) and not report.unranked else "",
+        advice=advice_on(report, suspects),
         pictures=pictures,
         version=report.cutk,
         options=_options(report.candidates),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -15,13 +15,13 @@ from cutk.learning.recipe import Progress
 from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Log
 from cutk.repair.judging import Seen
-from cutk.repair.records import Suspect
+from cutk.repair.records import RepairReport, Suspect
 
 if TYPE_CHECKING:
     from cutk.repair.problem import Problem
     from cutk.run.chosen import Chosen
 
-__all__ = ["ADVICE", "LEAST", "LIKELY", "REJECTED", "as_csv", "detected", "suspects_of"]
+__all__ = ["LEAST", "LIKELY", "REJECTED", "advice_on", "as_csv", "detected", "suspects_of"]
 
 # A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
 # probability; so many are listed at most.
@@ -88,6 +88,11 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
             )
         )
     return found
+
+
+def advice_on(report: RepairReport, suspects: Sequence[Suspect]) -> str:
+    """Return what to do about a ranking by a candidate that was no repair; nothing if a detector was asked already."""
+    return ADVICE if suspects and suspects[0].by.endswith(REJECTED) and not report.unranked else ""
 
 
 def as_csv(suspects: Iterable[Suspect], *, repaired: bool = True) -> str:

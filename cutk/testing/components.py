@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
+
+import torch
 
 from cutk.chance import isolated_rng
 from cutk.components import Component
@@ -55,6 +57,18 @@ class Subject:
     def make(self, options: Options | None = None) -> Any:
         """Return a component with ``options``, or with those to check it with."""
         return self.component(self.options if options is None else options)
+
+    @property
+    def seed(self) -> int:
+        """What the benchmark seeds torch with before it calls the component."""
+        return 0
+
+    def seeded(self, method: Callable[[], Any]) -> tuple[Any, bool]:
+        """Call ``method`` as the benchmark does; return its result, and whether it seeded torch anew."""
+        seed = self.seed
+        with isolated_rng(seed):
+            result = method()
+            return result, torch.initial_seed() != seed
 
     def work(self) -> Any:
         """Let a new component do once what cutk would have it do; return what came of it."""

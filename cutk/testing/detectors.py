@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import nn
 
-from cutk.chance import isolated_rng
 from cutk.components import Sizes
 from cutk.errors import CellError
 from cutk.problem.expansion import require_suspicion
@@ -48,14 +46,9 @@ class TriedDetector(Subject):
         original: nn.Module = tiny_models(harm, device=self.device)[0]
         return self.scenarios[harm].task(original, alpha)
 
-    reseeded = False
-
     def detect(self, task: Task) -> Any:
-        """Return what it suspects, as the benchmark asks for it; ``reseeded`` says whether it seeded torch anew."""
-        with isolated_rng(0):
-            found = self.make().detect(task)
-            self.reseeded |= torch.initial_seed() != 0
-        return found
+        """Return what it suspects, as the benchmark asks for it."""
+        return self.seeded(lambda: self.make().detect(task))[0]
 
     def work(self) -> dict[str, Any]:
         """Detect in every scenario, from one sample known to all of them."""
@@ -87,7 +80,9 @@ def somebody_is_trusted(subject: TriedDetector) -> None:
 @check("Don't call torch.manual_seed: rankings with different seeds would be the same. task.generator is seeded.")
 def seed_is_left_to_cutk(subject: TriedDetector) -> None:
     """Torch's global generator is seeded by cutk alone."""
-    if subject.first and subject.reseeded:
+    with subject.apart():
+        reseeded = subject.seeded(lambda: subject.make().detect(subject.task("trigger", 0.5)))[1]
+    if reseeded:
         raise Unmet("it seeds torch's global generator")
 
 

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from cutk.chance import isolated_rng
 from cutk.components import Sizes, Unlearner
 from cutk.options import Options
 from cutk.problem.scenario import Scenario
@@ -70,12 +69,10 @@ class TriedUnlearner(Subject):
             task.validation = None
         return task
 
-    def seeded(self, method: Callable[[], Any]) -> tuple[Any, bool]:
-        """Call ``method`` as the benchmark does; return its result, and whether it seeded torch anew."""
-        seed = self.scenario.unlearning_seed()
-        with isolated_rng(seed):
-            result = method()
-            return result, torch.initial_seed() != seed
+    @property
+    def seed(self) -> int:
+        """The scenario's own for unlearning."""
+        return self.scenario.unlearning_seed()
 
     def prepare(self, options: Options) -> Any:
         """Return what ``prepare`` gives."""
