@@ -82,15 +82,42 @@ def test_cf_is_gradient_descent_on_the_retained_samples(linear_task):
 
 def test_relabel_is_gradient_descent_with_the_best_other_class(linear_task):
     x, y, weight = numbers(linear_task)
-    given = y.copy()
-    scores = x[FORGET] @ weight.T
-    scores[np.arange(len(FORGET)), y[FORGET]] = -np.inf
-    wanted = y.copy()
-    wanted[FORGET] = scores.argmax(1)
+    given, wanted = y.copy(), relabelled(x, y, weight)
     expected = descend(weight, lambda _, w: task_gradient(w, x, wanted), steps=4, lr=0.5)
     model = Relabel(Relabel.Options(steps=4)).unlearn(linear_task)
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
     assert linear_task.train.labels.tolist() == given.tolist()
+
+
+def relabelled(x, y, weight):
+    """Return the labels with S_f's replaced by the best other class."""
+    scores = x[FORGET] @ weight.T
+    scores[np.arange(len(FORGET)), y[FORGET]] = -np.inf
+    wanted = y.copy()
+    wanted[FORGET] = scores.argmax(1)
+    return wanted
+
+
+def test_relabel_gives_s_f_its_share_of_a_batch(linear_task):
+    x, y, weight = numbers(linear_task)
+    wanted, kept = relabelled(x, y, weight), linear_task.retained.numpy()
+
+    def gradient(_, w):  # a batch is all six samples: the two of S_f, and each of the others once
+        return (2 * task_gradient(w, x[FORGET], wanted[FORGET]) + 4 * task_gradient(w, x[kept], y[kept])) / 6
+
+    expected = descend(weight, gradient, steps=4, lr=0.5)
+    model = Relabel(Relabel.Options(steps=4, share=0.5)).unlearn(linear_task)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_relabel_needs_no_rest(linear_task):
+    x, y, weight = numbers(linear_task)
+    everything = linear_task.knowing(torch.arange(6))
+    scores = x @ weight.T
+    scores[np.arange(6), y] = -np.inf
+    expected = descend(weight, lambda _, w: task_gradient(w, x, scores.argmax(1)), steps=2, lr=0.5)
+    model = Relabel(Relabel.Options(steps=2, share=0.5)).unlearn(everything)
+    np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("floor", [None, 0.0, 0.5])
@@ -115,7 +142,10 @@ def test_neggrad_plus_weighs_descent_against_ascent(linear_task, floor):
     np.testing.assert_allclose(model[1].weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_neggrad_plus_gives_s_f_half_of_a_batch_and_no_more(linear_task):
+@pytest.mark.parametrize(
+    "method", [NegGradPlus(NegGradPlus.Options(steps=1)), Relabel(Relabel.Options(share=0.5, steps=1))]
+)
+def test_s_f_is_half_of_a_batch_and_no_more(linear_task, method):
     seen = []
 
     class Watching(Sgd):
@@ -126,7 +156,7 @@ def test_neggrad_plus_gives_s_f_half_of_a_batch_and_no_more(linear_task):
     for size in (2, 4, 6):
         task = with_options(linear_task, batch_size=size)
         task.recipe = Watching(task.recipe.options).on("cpu")
-        NegGradPlus(NegGradPlus.Options(steps=1)).unlearn(task)
+        method.unlearn(task)
     assert [len(set(batch)) for batch in seen] == [2, 4, 6]
     assert [len(set(batch) & set(FORGET)) for batch in seen] == [1, 2, 2]
 

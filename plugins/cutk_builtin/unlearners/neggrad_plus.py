@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import cutk
+from cutk_builtin.mixing import mixed
+
+# How much of a batch is S_f.
+SHARE = 0.5
 
 
 def mean_of(values: Tensor, part: Tensor) -> Tensor:
@@ -72,25 +75,13 @@ class NegGradPlus(cutk.Unlearner):
             return balanced_loss(logits, batch, forget, o.retain_weight, climb)
 
         return task.recipe.fit(
-            task.original, _mixed(task, o.steps), loss, steps=o.steps, lr=o.lr, progress=task.log.progress
+            task.original, mixed(task, o.steps, SHARE), loss, steps=o.steps, lr=o.lr, progress=task.log.progress
         )
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
         """Its steps."""
         return 0.0, options.steps * sizes.batch_size / sizes.train
-
-
-def _mixed(task: cutk.Task, steps: int) -> Iterator[cutk.Batch]:
-    """Yield batches of the recipe's size, half of them S_f, or as much of it as there is."""
-    size = task.recipe.options.batch_size
-    part = min(max(1, size // 2), len(task.identified))
-    sources = (
-        task.train.batches(indices, count, shuffle=True, augment=True, steps=steps)
-        for indices, count in ((task.identified, part), (task.retained, max(1, size - part)))
-    )
-    for some, others in zip(*sources, strict=True):
-        yield cutk.Batch(*(torch.cat(pair) for pair in zip(some, others, strict=True)))
 
 
 @cutk.hookimpl

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 import cutk
 from cutk_builtin.looking import alternatives
+from cutk_builtin.mixing import mixed
 
 
 class Relabel(cutk.Unlearner):
     r"""Gives S_f the model's best other class, and fine-tunes on all of S_tr with these labels.
 
-    What is optimised, and its schedule, are A's; each sample of S_f weighs as any other. Costs
+    What is optimised, and its schedule, are A's. ``share`` of each batch is S_f, or all of it if that is less, so that
+    few known samples weigh more than so few others would; with 0 each sample weighs as any other. Costs
     steps · batch size / |S_tr| passes.
     """
 
@@ -21,10 +23,13 @@ class Relabel(cutk.Unlearner):
     reference = "Common practice; the labels are those of Graves et al., AAAI 2021, but for their being the best guess"
 
     class Options(cutk.Options):
-        """How long, and how fast."""
+        """How long, how fast, and how much S_f weighs."""
 
         steps: int = cutk.option(1000, ge=1, help="fine-tuning steps")
         lr: float | None = cutk.option(None, gt=0, help="peak learning rate; none: the recipe's")
+        share: float = cutk.option(0.0, ge=0, lt=1, help="part of a batch that is S_f; 0: as much as of S_tr")
+
+    grid = {"share": [0.0, 0.1, 0.5]}
 
     def unlearn(self, task: cutk.Task, state: Any = None) -> nn.Module:
         """Return the fine-tuned model."""
@@ -36,7 +41,12 @@ class Relabel(cutk.Unlearner):
         def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
             return task.recipe.loss(logits, batch._replace(y=labels[batch.index]))
 
-        return task.recipe.train(task.original, train, loss=loss, steps=o.steps, lr=o.lr, progress=task.log.progress)
+        batches = (
+            mixed(task, o.steps, o.share)
+            if o.share and len(task.retained)
+            else train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=o.steps)
+        )
+        return task.recipe.fit(task.original, batches, loss, steps=o.steps, lr=o.lr, progress=task.log.progress)
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
