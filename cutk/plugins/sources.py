@@ -1,9 +1,9 @@
-"""What a component's code is: a hash of the files that decide what it does.
+"""What a component's code is: a hash of what the files say that decide what it does.
 
 A result is read again only where the code it came from is still the same. Of a built-in that is its own file, and the
 plain modules of cutk's that it imports, since built-ins don't import each other; the version of cutk stands for the
 rest. Of a third party's it is every Python file of its distribution, helpers included; of a plugin that is a single
-file, that file and the modules beside it that it imports.
+file, that file and the modules beside it that it imports. A comment, a docstring or a line break more changes nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import ast
 import contextlib
 import hashlib
 import inspect
+import warnings
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cutk.components import Component
 from cutk.plugins.discovery import HOME, INLINE
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def source_of(entry: Entry) -> str:
-    """Return a hash of the files that decide what a component does: 16 hexadecimal digits.
+    """Return a hash of the code that decides what a component does: 16 hexadecimal digits.
 
     Empty if it was typed in or lies in an archive. What it imports from other distributions isn't part of it.
     """
@@ -49,9 +50,46 @@ def _source(component: type[Component], owner: str) -> str:
     contents: list[tuple[str, str]] = []
     for file in files:
         with contextlib.suppress(OSError):
-            contents.append((file.name, hashlib.sha256(file.read_bytes()).hexdigest()))
+            contents.append((file.name, hashlib.sha256(code_of(file.read_bytes())).hexdigest()))
     # Where a package is installed means nothing.
     return hashlib.sha256(repr(sorted(contents)).encode()).hexdigest()[:16] if contents else ""
+
+
+def code_of(content: bytes) -> bytes:
+    """Return what a Python file does: its syntax tree without docstrings. Of what can't be parsed it is the file."""
+    try:
+        return repr(_told(_parsed(content))).encode(errors="surrogatepass")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return content
+
+
+def _told(node: Any) -> Any:
+    """Return a part of a syntax tree as tuples, without places in the file and without what is empty or a docstring.
+
+    So what later versions of Python tell of a tree besides, which is empty where it isn't used, changes nothing.
+    """
+    if isinstance(node, list):
+        return tuple(map(_told, node))
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(
+        node.body
+    ):
+        fields["body"] = node.body[1:]
+    told = ((name, _told(value)) for name, value in fields.items() if value not in (None, []) and name != "kind")
+    return type(node).__name__, *told
+
+
+def _has_docstring(body: list[ast.stmt]) -> bool:
+    first = body[0].value if body and isinstance(body[0], ast.Expr) else None
+    return isinstance(first, ast.Constant) and isinstance(first.value, str)
+
+
+def _parsed(content: bytes) -> ast.Module:
+    with warnings.catch_warnings():  # of escapes, say, whoever imports the file is warned anyway
+        warnings.simplefilter("ignore")
+        return ast.parse(content)
 
 
 def _shared(file: Path, component: type) -> set[Path]:
@@ -105,7 +143,7 @@ def _modules(file: Path) -> set[str]:
     """Return the names of all modules that a file imports, wherever in it."""
     names = set()
     with contextlib.suppress(OSError, SyntaxError, ValueError):
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        for node in ast.walk(_parsed(file.read_bytes())):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:

@@ -70,7 +70,7 @@ class Recorded(BaseModel):
 
 
 class Identity(Recorded):
-    """A component as it decides a result: who provides it, a hash of all its source files, and its options.
+    """A component as it decides a result: who provides it, a hash of its code, and its options.
 
     There is more than one point of options only where a search goes over them.
     """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from cutk.plugins.discovery import Provider
 from cutk.plugins.registry import load_registry
-from cutk.plugins.sources import _shared, source_of
+from cutk.plugins.sources import _shared, code_of, source_of
 
+ROOT = Path(__file__).parents[2]
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 ALONE = {"CUTK_PLUGINS": ""}
 METRIC = """
 import cutk
@@ -109,8 +113,53 @@ def test_a_file_and_what_it_imports_beside_it(tmp_path, monkeypatch):
     (tmp_path / "farther.py").write_text("x = 2\n")
     second = inline(tmp_path)
     assert second != first
-    (tmp_path / "mine.py").write_text(METRIC.format(line="import beside  # changed"))
+    (tmp_path / "mine.py").write_text(METRIC.format(line="import beside as changed"))
     assert inline(tmp_path) not in (first, second)
+    # Neither a comment nor a docstring decides anything.
+    (tmp_path / "mine.py").write_text(
+        '"""Mine."""\n' + METRIC.format(line="import beside  # told").replace("Odd.", "It is.")
+    )
+    (tmp_path / "farther.py").write_text("x = (\n    2\n)\n")
+    assert inline(tmp_path) == second
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins" / "cutk_builtin").rglob("*.py")), ids=lambda path: path.stem)
+def test_how_code_is_laid_out_says_nothing(path):
+    content = path.read_bytes()
+    tree = ast.parse(content)
+    assert code_of(ast.unparse(tree).encode()) == code_of(content)
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
+            node.body[0].value.value = "Another."
+    assert code_of(ast.unparse(tree).encode()) == code_of(content)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 1", "x = 1.0"),
+        ("x = 1", "x = True"),
+        ("x = None", "x = ..."),
+        ("x = 'a'", "x = b'a'"),
+        ("f(a, b)", "f(b, a)"),
+        ("f(*a)", "f(**a)"),
+        ("def f(a, *, b): pass", "def f(a, b): pass"),
+        ("def f(a, *, b=1): pass", "def f(a, *, b): pass"),
+        ("def f(): return", "def f(): return 1"),
+        ("'Doc.'\n'told'\nx = 1", "x = 1\n'told'"),
+        ("def f(): x = 1", "async def f(): x = 1"),
+        ("if a:\n  x\ny", "if a:\n  x\n  y"),
+        ("x = -y", "x = +y"),
+        ("x[1:]", "x[:1]"),
+        ("no python", "no python  # at all"),
+    ],
+)
+def test_what_code_does_says_something(one, other):
+    assert code_of(one.encode()) != code_of(other.encode())
+
+
+def test_what_python_warns_of_is_no_matter_here():
+    assert code_of(b"x = '\\d'") == code_of(b"x = '\\\\d'")
 
 
 def test_built_ins_are_their_own_files(registry):

@@ -70,7 +70,7 @@ class Bad(Recorded):
 
 
 class Part(Recorded):
-    """A component that took part; ``source`` begins a hash of the files that decide what it does."""
+    """A component that took part; ``source`` begins a hash of the code that decides what it does."""
 
     kind: str
     name: str
