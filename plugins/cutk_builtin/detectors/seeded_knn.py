@@ -40,7 +40,7 @@ class SeededKnn(cutk.Detector):
     """
 
     name = "seeded-knn"
-    reference = "Bahri et al., ICML 2020 (Deep k-NN for Noisy Labels)"
+    reference = "cutk; k nearest neighbours in features as Bahri et al., ICML 2020, who look at their labels instead"
 
     class Options(cutk.Options):
         """How many neighbours count."""

@@ -35,7 +35,9 @@ def by_rank(scores: Tensor, part: float) -> Tensor:
 class SpectralSignature(cutk.Detector):
     """Suspects in each class what projects farthest on the main direction of its features; looks at no S_f.
 
-    The largest 1.5 · ε of each class, as published, are above one half. Costs a forward pass.
+    The largest 1.5 · ε of each class, as published, are above one half. So all classes are suspected alike, and where
+    few of them have bad samples precision over all samples is low however well these are ranked within their class.
+    Costs a forward pass.
     """
 
     name = "spectral-signature"

@@ -45,10 +45,11 @@ class BadT(cutk.Unlearner):
     r"""Learns random outputs on S_f from an untrained network, and the original's on everything else.
 
     Minimises KL(T_bad ‖ M) on S_f and KL(M_o ‖ M) on S_tr \ S_f, both teachers frozen and in eval mode, for ``steps``
-    steps of A's own schedule over all of S_tr (paper, appendix A.2 (4)). By default the mean over the batch is
-    divided by the number of classes as well (``reduction=mean``), as in both published codes, Chundawat et al.'s and
-    the benchmark's, so that the steps are smaller by that factor; ``batchmean`` is the divergence itself. Costs
-    steps · batch size / |S_tr| passes, as many forward passes of the original, and those of the bad teacher for S_f.
+    steps of A's own schedule over all of S_tr (paper, appendix A.2 (4)). By default the mean over the batch is divided
+    by the number of classes as well (``reduction=mean``), as in both published codes, Chundawat et al.'s and the
+    benchmark's, so that SGD's steps are smaller by that factor (to optimisers that scale gradients themselves it is the
+    same); ``batchmean`` is the divergence itself. Costs steps · batch size / |S_tr| passes, as many forward passes of
+    the original, and those of the bad teacher for S_f.
     """
 
     name = "badt"

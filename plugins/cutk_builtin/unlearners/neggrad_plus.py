@@ -41,8 +41,8 @@ class NegGradPlus(cutk.Unlearner):
     each on one batch of which half is S_f, or all of it if it is smaller. A step leaves the second term out where no
     more than ``forget_accuracy`` of its samples of S_f are still predicted as labelled: cross-entropy has no upper
     bound, and what is already forgotten would go on to push everything else away. As published it never stops
-    (``forget_accuracy=none``). The grid holds the publication's two β, for small data and for large, and the powers of
-    ten between. Costs steps · batch size / |S_tr| passes.
+    (``forget_accuracy=none``). CE is unsmoothed whatever A's loss is. The grid holds the publication's two β, for small
+    data and for large, and the powers of ten between. Costs steps · batch size / |S_tr| passes.
     """
 
     name = "neggrad-plus"

@@ -120,7 +120,7 @@ class Potion(cutk.Unlearner):
     Each gradient is that of a mean over ``batch_size`` samples, or over S_f where it is smaller. Over many samples
     gradients cancel out, so that larger batches make I_r small beside I_f everywhere, and the search takes what all
     classes need: on the digits with a tenth of the poison known, accuracy on clean samples falls from 99.0 to 95.5 %
-    with 16, to 82.8 % with 64 and to 68.9 % with 512 (two seeds).
+    with 16, to 82.8 % with 64 and to 68.9 % with 512 (two seeds), which is what the authors' code has.
 
     Costs one pass over S_tr, and a forward pass of S_f for each try that changes more weights than the last.
     """

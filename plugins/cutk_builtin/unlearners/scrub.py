@@ -43,8 +43,8 @@ class Scrub(cutk.Unlearner):
     r"""Climbs the loss on S_f in the first steps, and distils the original on S_tr \ S_f in between and after.
 
     A forget step ascends a loss on a batch of S_f, a preserve step descends CE + α · KL(M_o ‖ M) on a batch of
-    S_tr \ S_f, with CE against the given labels (paper, appendix A.2 (5)). The publications differ in two points, each
-    an option whose default is the code published with the benchmark:
+    S_tr \ S_f, with CE against the given labels (paper, appendix A.2 (5)), unsmoothed whatever A's loss is. The
+    publications differ in two points, each an option whose default is the code published with the benchmark:
 
     - ``alternate``: ``pass`` goes once through all of S_f, then once through the rest, and so on, as both published
       codes do; that makes few forget steps, since most of a round is the rest. ``step`` changes with every step, which

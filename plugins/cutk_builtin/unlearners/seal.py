@@ -131,11 +131,11 @@ class Seal(cutk.Unlearner):
     the second round on the probe sees the repaired model's features beside M_o's, and where suspects are mostly one
     class, the repaired model itself says how likely each is that.
 
-    ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk
-    towards a new initialisation (``restart``), or a training from scratch (``retrain``), both with the last q, that
-    in the second half follows what the model says. Knows nothing of the kind of manipulation: one setting for all.
-    Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f two forward passes, and
-    another one for each round.
+    ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk towards
+    an initialisation (``restart``), or a training from it (``retrain``), both with the last q, that in the second half
+    follows what the model says. The initialisation is ``Task.fresh``. Knows nothing of the kind of manipulation: one
+    setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f two
+    forward passes, and another one for each round.
     """
 
     name = "seal"
