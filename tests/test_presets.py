@@ -55,6 +55,13 @@ def test_a_preset_resolves_for_its_own_data(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("method", [*METHODS, "seal:retrain", "scrub:step+seeded-probe"])
+def test_any_method_can_be_asked_for_alone(name, method):
+    (chosen,) = resolve(Plan.parse(layer(content_of(name), {"unlearners": [method]})), REGISTRY).unlearners
+    assert chosen.name == method
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_later_methods_get_as_many_steps_as_the_papers(name):
     asked = ["cf", "neggrad-plus", "relabel"]
     chosen = resolve(Plan.parse(layer(content_of(name), {"unlearners": asked})), REGISTRY).unlearners
