@@ -24,6 +24,8 @@ from cutk.plugins.discovery import HOME, INLINE
 if TYPE_CHECKING:
     from cutk.plugins.registry import Entry
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 def source_of(entry: Entry) -> str:
     """Return a hash of the code that decides what a component does: 16 hexadecimal digits.
@@ -73,9 +75,7 @@ def _told(node: Any) -> Any:
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _has_docstring(
-        node.body
-    ):
+    if isinstance(node, _DOCUMENTED) and _has_docstring(node.body):
         fields["body"] = node.body[1:]
     told = ((name, _told(value)) for name, value in fields.items() if value not in (None, []) and name != "kind")
     return type(node).__name__, *told
