@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import inspect
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -60,25 +61,32 @@ def _source(component: type[Component], owner: str) -> str:
 def code_of(content: bytes) -> bytes:
     """Return what a Python file does: its syntax tree without docstrings. Of what can't be parsed it is the file."""
     try:
-        return repr(_told(_parsed(content))).encode(errors="surrogatepass")
+        return "\n".join(_told(_parsed(content))).encode(errors="backslashreplace")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return content
 
 
-def _told(node: Any) -> Any:
-    """Return a part of a syntax tree as tuples, without places in the file and without what is empty or a docstring.
+def _told(tree: ast.Module) -> Iterator[str]:
+    """Yield a syntax tree node by node, each with what follows of it, but for places in the file and docstrings.
 
-    So what later versions of Python tell of a tree besides, which is empty where it isn't used, changes nothing.
+    What is empty isn't told. So nothing changes with what later versions of Python note of a tree besides, which is
+    empty where it isn't used.
     """
-    if isinstance(node, list):
-        return tuple(map(_told, node))
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, _DOCUMENTED) and _has_docstring(node.body):
-        fields["body"] = node.body[1:]
-    told = ((name, _told(value)) for name, value in fields.items() if value not in (None, []) and name != "kind")
-    return type(node).__name__, *told
+    waiting: list[Any] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            yield f"{len(node)} of"
+            waiting += reversed(node)
+        elif isinstance(node, ast.AST):
+            fields = dict(ast.iter_fields(node))
+            if isinstance(node, _DOCUMENTED) and _has_docstring(node.body):
+                fields["body"] = node.body[1:]
+            told = {name: value for name, value in fields.items() if value not in (None, []) and name != "kind"}
+            yield f"{type(node).__name__}: {' '.join(told)}"
+            waiting += reversed(told.values())
+        else:
+            yield repr(node)
 
 
 def _has_docstring(body: list[ast.stmt]) -> bool:

@@ -151,11 +151,17 @@ def test_how_code_is_laid_out_says_nothing(path):
         ("if a:\n  x\ny", "if a:\n  x\n  y"),
         ("x = -y", "x = +y"),
         ("x[1:]", "x[:1]"),
+        ("[a, b]\nc", "[a]\nb\nc"),
         ("no python", "no python  # at all"),
     ],
 )
 def test_what_code_does_says_something(one, other):
     assert code_of(one.encode()) != code_of(other.encode())
+
+
+def test_a_long_sum_is_told_as_well():
+    long = " + ".join(["x"] * 2000)
+    assert code_of(long.encode()) == code_of(f"{long}  # so it is".encode()) != code_of(f"{long} + y".encode())
 
 
 def test_what_python_warns_of_is_no_matter_here():
