@@ -259,7 +259,9 @@ def _curves(results: Results) -> list[str]:
         "| --- | --- | --- |",
     ]
     for method in shown:
-        lines.append(f"| {method} | {results.mean(POISONING, method)} | {results.mean(CONFUSION, method)} |")
+        curves = [results.mean(manipulation, method) for manipulation in (POISONING, CONFUSION)]
+        if any(set(curve) - set("– ") for curve in curves):  # others are of other seeds alone
+            lines.append(f"| {method} | {' | '.join(curves)} |")
     return lines
 
 
