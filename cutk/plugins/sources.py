@@ -80,18 +80,13 @@ def _told(tree: ast.Module) -> Iterator[str]:
             waiting += reversed(node)
         elif isinstance(node, ast.AST):
             fields = dict(ast.iter_fields(node))
-            if isinstance(node, _DOCUMENTED) and _has_docstring(node.body):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
                 fields["body"] = node.body[1:]
             told = {name: value for name, value in fields.items() if value not in (None, []) and name != "kind"}
             yield f"{type(node).__name__}: {' '.join(told)}"
             waiting += reversed(told.values())
         else:
             yield repr(node)
-
-
-def _has_docstring(body: list[ast.stmt]) -> bool:
-    first = body[0].value if body and isinstance(body[0], ast.Expr) else None
-    return isinstance(first, ast.Constant) and isinstance(first.value, str)
 
 
 def _parsed(content: bytes) -> ast.Module:
