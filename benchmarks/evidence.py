@@ -223,9 +223,9 @@ def opening(folder: Path) -> str:
         alpha = None if method in ("original", "gold") else TENTH
         return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in known)
 
-    def told(manipulation: str) -> str:
+    def told(manipulation: str) -> tuple[str, str]:
         before, after, gold = (tenth(manipulation, method) for method in ("original", "seal", "gold"))
-        return f"from {before:.2f} to {after:.2f} of gold's {gold:.2f}"
+        return f"from {before:.2f} to {after:.2f}", f"(gold: {gold:.2f})"
 
     rivals = [method for method in METHODS if method in chosen["unlearners"]]
     best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in (POISONING, CONFUSION)}
@@ -235,10 +235,11 @@ def opening(folder: Path) -> str:
     machines = ", or ".join(dict.fromkeys(machine(run.environment) for run in runs))
     seeds = f"{counted(len(known), 'seed')} ({', '.join(map(str, known))})"
     text = (
-        "With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy "
-        f"{told(POISONING)} after poisoning and {told(CONFUSION)} where two classes were confused; gold never saw "
-        f"such a sample. Of the paper's methods the best reach {theirs}. {described(folder)['note']} "
-        f"{dataset}, {model}, {seeds}, {machines}; [all of it]({where}/README.md) is drawn by"
+        "With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy, which is "
+        f"accuracy where the manipulation did its damage, {' after poisoning '.join(told(POISONING))} and "
+        f"{' where two classes were confused '.join(told(CONFUSION))}; gold is a model that never saw a manipulated "
+        f"sample. Of the paper's methods the best reach {theirs}. {described(folder)['note']} "
+        f"{dataset}, {model}, {seeds} at a tenth, {machines}; [all of it]({where}/README.md) is drawn by"
     )
     return "\n".join(
         [

@@ -258,21 +258,24 @@ def write_over(path: Path, record: BaseModel, *, beside: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def move_run(new: Path, folder: Path, *, replace: bool = False) -> None:
-    """Move a run to its place. One that is there stays, unless it is to be replaced; it is lost in no case."""
+def move_run(new: Path, folder: Path, *, replace: bool = False) -> bool:
+    """Move a run to its place, unless one is there that isn't to be replaced; that is lost in no case."""
     old = new.with_name(f"{new.name}o")  # which ``open`` finds
     if replace:
         with contextlib.suppress(FileNotFoundError):
             folder.rename(old)
     try:
         new.rename(folder)
+        moved = True
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process was first: its is as good
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             with contextlib.suppress(OSError):
                 old.rename(folder)
             raise
+        moved = False  # another process was first
     if replace:
         shutil.rmtree(old, ignore_errors=True)
+    return moved
 
 
 def unwritten(folder: Path, error: OSError | SafetensorError) -> CellError:

@@ -38,6 +38,7 @@ from cutk.run.files import (
     write_record,
     write_weights,
 )
+from cutk.run.joining import holds, joined
 from cutk.run.keys import KINDS, Kind, kind_of
 from cutk.run.records import Failure, Run
 
@@ -180,37 +181,52 @@ class Store:
         raise self._set_aside(kind, key, f"{WEIGHTS} cannot be read ({why})")
 
     def write(self, run: Run, weights: Mapping[str, Tensor] | bytes, *, replace: bool = False) -> Run:
-        """Write a run, and return it with the checksum of its weights, which may be given as they are stored.
+        """Write a run, whose weights may be given as they are stored, and return what is there then.
 
-        One that is there already stays as it is, since it was computed from the same key, unless ``replace`` says
-        that the new one holds more.
+        Where one with the same weights is there already, what it measured besides stays. One with other weights, which
+        another machine or process computed from the same key, stays as it is if it holds as much, unless ``replace``
+        says that it doesn't.
 
         Raises:
             CellError: if it can't be written; what is there stays.
         """
-        folder = self._folder(kind_of(run), run.key)
+        kind, folder = kind_of(run), self._folder(kind_of(run), run.key)
         temporary = folder.parent / own_name()
         try:
             temporary.mkdir(parents=True)
             digest, size = write_weights(temporary / WEIGHTS, weights)
             run = run.model_copy(update={"weights_sha256": digest, "weights_bytes": size})
             write_record(temporary / RECORD, run)
-            move_run(temporary, folder, replace=replace)
+            while True:
+                there, damaged = self._there(kind, run.key)
+                if there is not None and there.weights_sha256 == digest:
+                    self.update(run)
+                    return joined(run, there)
+                if there is not None and not replace and holds(there, run):
+                    return there.model_copy(update={"labels": run.labels, "provider": run.provider})
+                if move_run(temporary, folder, replace=replace or damaged or there is not None):
+                    return run
         except (OSError, SafetensorError) as error:
             raise unwritten(folder, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        return run
+
+    def _there(self, kind: Kind, key: str) -> tuple[Run | None, bool]:
+        """Return what is there, and whether that is damaged."""
+        try:
+            return self._sound(kind, key), False
+        except Damaged:
+            return None, True
 
     def update(self, run: Run) -> None:
-        """Put ``run`` in the place of the record that is there, if it is; the weights stay. Raises as ``write``."""
+        """Add ``run``, of the same weights, to the record that is there, if it is. Raises as ``write``."""
         there = self.read(kind_of(run), run.key)
         if there is not None:
             about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
-            folder = self._folder(kind_of(run), run.key)
+            folder, together = self._folder(kind_of(run), run.key), joined(run, there)
             # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
             try:
-                write_over(folder / RECORD, run.model_copy(update=about), beside=folder.resolve().parent)
+                write_over(folder / RECORD, together.model_copy(update=about), beside=folder.resolve().parent)
             except OSError as error:
                 raise unwritten(folder, error) from error
 

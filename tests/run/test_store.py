@@ -151,6 +151,45 @@ def test_a_run_that_is_there_stays_unless_it_is_to_be_replaced(store):
     ]
 
 
+def measuring(**metrics):
+    """Return a run that has these metrics of its one attempt."""
+    one = {"provider": "p", "summary": "", "higher_is_better": True}
+    measured = {name: {"name": name, **one} for name in metrics}
+    return Run.model_validate(
+        RUN.model_dump(by_alias=True) | {"attempts": [{"metrics": metrics}], "measured": measured}
+    )
+
+
+def test_what_another_process_measured_of_the_same_weights_stays(store):
+    store.write(measuring(a=1.0), WEIGHTS)
+    for replace in (False, True):
+        written = store.write(measuring(b=2.0), WEIGHTS, replace=replace)
+        assert written.chosen.metrics == {"a": 1.0, "b": 2.0}
+        assert set(written.measured) == {"a", "b"}
+        assert store.read("train", KEY) == written
+    store.update(measuring(c=3.0))
+    assert store.read("train", KEY).chosen.metrics == {"a": 1.0, "b": 2.0, "c": 3.0}
+    store.update(measuring(a=4.0))
+    assert store.read("train", KEY).chosen.metrics == {"a": 4.0, "b": 2.0, "c": 3.0}
+
+
+def test_of_two_computations_with_other_weights_one_is_there_and_told(store):
+    first = store.write(measuring(a=1.0), WEIGHTS)
+    other = {"w": torch.zeros(1)}
+    assert store.write(measuring(a=2.0), other) == first  # which holds as much
+    more = store.write(measuring(a=2.0, b=3.0), other)
+    assert more.chosen.metrics == {"a": 2.0, "b": 3.0}  # and none of the other weights'
+    assert store.read("train", KEY) == more
+    assert torch.equal(store.weights("train", KEY)["w"], other["w"])
+
+
+def test_a_metric_that_failed_for_one_process_has_what_another_measured(store):
+    failed = measuring(a=1.0).model_copy(update={"attempts": [Attempt(failed_metrics={"a": "It broke."})]})
+    store.write(Run.model_validate(failed.model_dump(by_alias=True)), WEIGHTS)
+    assert store.write(measuring(a=1.0), WEIGHTS).chosen.failed_metrics == {}
+    assert store.read("train", KEY).chosen.metrics == {"a": 1.0}
+
+
 def test_an_update_changes_the_record_and_keeps_the_weights(store):
     store.write(RUN, WEIGHTS)
     store.update(run_of(score=0.75))
@@ -566,7 +605,7 @@ def test_a_replacement_that_fails_half_way_loses_nothing(store, record, monkeypa
 
     monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(cutk.CellError, match=r"cannot be written \(Input/output error\)\. Finished cells are kept"):
-        store.write(run_of(score=0.75), WEIGHTS, replace=True)
+        store.write(run_of(score=0.75), {"w": torch.zeros(1)}, replace=True)
     assert len(calls) == 3
     assert store.read("train", KEY).attempts[0].score == 0.5
     assert [path.name for path in (store.root / "train").iterdir()] == [KEY]

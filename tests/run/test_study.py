@@ -123,6 +123,21 @@ def test_a_metric_that_comes_later_is_computed_from_the_stored_weights(bench, se
     assert again.records == whole.records
 
 
+def test_a_cell_that_is_computed_again_for_a_metric_loses_none(bench, setup_of):
+    def detecting(*names):
+        setup = setup_of(alphas=[0.5], unlearners=["none+seeded-probe"], metrics=["retain_accuracy", *names])
+        results, watcher = bench(setup)
+        (record,) = [r for r in results.records if r.unlearner]
+        return record.metrics, watcher.computed
+
+    first, _ = detecting("detection_roc")
+    _, computed = detecting("detection_precision")  # of suspicions, which aren't kept
+    assert len(computed) == 1
+    both, computed = detecting("detection_roc", "detection_precision")
+    assert computed == []
+    assert both["detection_roc"] == first["detection_roc"]
+
+
 def test_passes_and_memory_are_what_prepare_and_unlearn_took(bench, setup_of):
     base = setup_of().plan.metrics
     setup = setup_of(metrics=[*base, "passes", "peak_memory"], unlearners=["ssd", "rewod"], alphas=[1.0])

@@ -12,12 +12,13 @@ from cutk_builtin.seeded import suspected
 
 
 class SeededProbe(cutk.Detector):
-    r"""Tells S_f from the rest of its given labels by a linear probe on the features that the classifier is given.
+    r"""Tells S_f from what is clean under its labels by a linear probe on the features that the classifier is given.
 
-    Within each given label a cross-fitted logistic regression scores all samples; scores of S_f and of the rest are a
-    mixture of two normal densities, and the one part that S_f is of S_m ties the labels' shares together. Then the
-    probe is fitted again to all samples, as likely as they seem to be manipulated. S_f is taken for a uniform part of
-    S_m. Costs a forward pass.
+    Within each given label a cross-fitted logistic regression scores all samples. It learns from S_f with that label
+    and from S_f with other labels that the model takes for that one otherwise, or from the rest of the label where
+    those are fewer than three. Scores are a mixture of two normal densities, and the one part that S_f is of S_m ties
+    the labels' shares together. Then the probe is fitted again to all samples, as likely as they seem to be
+    manipulated. S_f is taken for a uniform part of S_m. Costs a forward pass.
     """
 
     name = "seeded-probe"
