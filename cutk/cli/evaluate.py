@@ -181,7 +181,7 @@ def _as_trained(splits: Splits, options: dict[str, Any], note: dict[str, Any]) -
 
     held_out = None if splits.validation is None else prepared(splits.validation)
     train = prepared(splits.train)
-    norm = normalisation_of(options, Given.of_samples(train, splits.normalisation), note)
+    norm = normalisation_of(options, Given.of_samples(splits.train, splits.normalisation), note)
     return replace(splits, train=train, test=prepared(splits.test), validation=held_out, normalisation=norm)
 
 

@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = [
     *("Checkpoint", "bad_option", "checkpoint_from", "data_options", "dataset_options", "drop_used", "given_from"),
-    *("hand_over", "machine_options", "model_options", "near_chance", "normalisation_of", "ordered"),
+    *("hand_over", "machine_options", "measured", "model_options", "near_chance", "normalisation_of", "ordered"),
     *("preparing_options", "recipe_option"),
     *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "unsaid", "workers_for"),
 ]
@@ -241,22 +241,37 @@ def drop_used(nested: dict[str, dict[str, str]], model: str, *entries: Entry) ->
         nested.pop(name, None)
 
 
-def normalisation_of(options: dict[str, Any], given: Given, note: dict[str, Any]) -> Normalisation | None:
-    """Return what images or features are normalised with: as asked for, as noted with the weights, or none."""
-    from cutk.data.samples import Normalisation
+def measured(options: dict[str, Any], given: Given) -> Normalisation:
+    """Return the samples' own means and deviations, in the order of channels in which the model sees them."""
     from cutk.repair.inputs import measured_on
+
+    return _as_seen(measured_on(given), options, given)
+
+
+def _as_seen(found: Normalisation, options: dict[str, Any], given: Given) -> Normalisation:
+    from cutk.repair.sources import sample_shape
+
+    return found.reversed() if options["channels"] == "bgr" and len(sample_shape(given)) == 3 else found
+
+
+def normalisation_of(options: dict[str, Any], given: Given, note: dict[str, Any]) -> Normalisation | None:
+    """Return what images or features are normalised with: as asked for, as noted with the weights, or none.
+
+    ``given`` are samples as they lie in their files; what is returned is for channels in the order that was asked for.
+    """
+    from cutk.data.samples import Normalisation
     from cutk.repair.sources import sample_shape
 
     mean, std = options["mean"], options["std"]
     if options["normalise"]:
         if mean is not None or std is not None:
             raise UsageError("Give --normalise, or --mean and --std; not both.")
-        return measured_on(given)
+        return measured(options, given)
     if mean is None and std is None:
         if isinstance(note.get("mean"), list) and isinstance(note.get("std"), list):
             mean, std = note["mean"], note["std"]
         else:
-            return given.normalisation
+            return given.normalisation and _as_seen(given.normalisation, options, given)
     channels = sample_shape(given)[0]
     found = []
     for flag, values in (("--mean", mean or (0.0,)), ("--std", std or (1.0,))):

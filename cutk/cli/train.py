@@ -19,6 +19,7 @@ from cutk.cli.own import (
     drop_used,
     given_from,
     machine_options,
+    measured,
     normalisation_of,
     ordered,
     recipe_option,
@@ -87,7 +88,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     from safetensors import SafetensorError
 
     from cutk.problem.truth import accuracy
-    from cutk.repair.inputs import class_counts, measured_on, require_logits, set_of
+    from cutk.repair.inputs import class_counts, require_logits, set_of
     from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
     from cutk.repair.sources import builder, sample_shape
@@ -115,7 +116,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         plan["options"] = nested
     methods = methods_of(registry, plan, Limits(max_accuracy_loss=0), options["seed"], component)
     made = methods.recipe.make().on(methods.device, methods.precision)
-    norm = normalisation_of(options, given, {}) or measured_on(given)
+    norm = normalisation_of(options, given, {}) or measured(options, given)
     more: Any = {
         "num_classes": len(given.classes),
         "bgr": options["channels"] == "bgr",

@@ -283,7 +283,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
             model = None if tensors is None else bundling.as_written(inner, own.weights, tensors)  # type: ignore[arg-type]
             write_bundle(folder, material, report, model, f"model.{form}", tell)
 
-    written(options["out"], report, texts, save)
+    written(options["out"], report, texts, save, force=options["force"])
     if tensors is not None and form == "pt" and own.weights.note:
         say(unsaid(options["out"] / "model.pt", norm, problem.classes, options))
     return found

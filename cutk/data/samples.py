@@ -162,6 +162,10 @@ class Normalisation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def reversed(self) -> Normalisation:
+        """Return it for images whose channels come the other way round."""
+        return Normalisation(self.mean[::-1], self.std[::-1])
+
     @classmethod
     def of(cls, samples: Samples) -> Normalisation:
         """Measure ``samples``; a channel or feature without variance gets the standard deviation 1."""

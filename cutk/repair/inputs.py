@@ -38,8 +38,9 @@ __all__ = [
     "shape_of",
 ]
 
-# Labels that a dataset lists are compared with so many of those that it gives with its samples.
-_COMPARED = 4
+# Labels that a dataset lists are compared with those that it gives with so many of its samples, and of its bad ones:
+# who poisons a dataset by a subclass may leave the clean labels listed.
+_COMPARED = 16
 Collate = Callable[[list[Any]], Any]
 
 
@@ -124,7 +125,14 @@ class _Plain:
         return x if x.dtype == torch.uint8 else x.long()
 
 
-def _labels_of(dataset: Dataset, plain: _Plain) -> Tensor:
+def _spread(indices: Sequence[int], most: int) -> list[int]:
+    """Return at most so many, from the first to the last."""
+    if len(indices) <= most:
+        return list(indices)
+    return [indices[i * (len(indices) - 1) // (most - 1)] for i in range(most)]
+
+
+def _labels_of(dataset: Dataset, plain: _Plain, bad: Sequence[int] = ()) -> Tensor:
     """Return the labels as given: those that the dataset lists, if they are those of its samples, or as it is read."""
     listed: Any = None
     if isinstance(dataset, Subset):
@@ -136,11 +144,11 @@ def _labels_of(dataset: Dataset, plain: _Plain) -> Tensor:
         listed = next((v for n in ("targets", "labels") if (v := getattr(dataset, n, None)) is not None), None)
     try:
         found = torch.as_tensor(listed).long().flatten()
-        looked_at = [int(plain.pair(i)[1]) for i in range(min(_COMPARED, len(dataset)))]
-        if len(found) == len(dataset) and found[: len(looked_at)].tolist() == looked_at:
+        some = [*_spread(range(len(dataset)), _COMPARED), *_spread(bad, 16 * _COMPARED)]
+        if len(found) == len(dataset) and found[some].tolist() == [int(plain.pair(i)[1]) for i in some]:
             return found
-    except (TypeError, ValueError, RuntimeError):
-        pass
+    except (TypeError, ValueError, RuntimeError, OSError):
+        pass  # told below
     read = []
     for index in range(len(dataset)):
         try:
@@ -169,9 +177,15 @@ def own_classes(given: Given) -> tuple[str, ...] | None:
 
 
 def given_by(
-    dataset: object, labels: Tensor | None = None, collate: Collate | None = None, what: str = "dataset"
+    dataset: object,
+    labels: Tensor | None = None,
+    collate: Collate | None = None,
+    what: str = "dataset",
+    bad: object = None,
 ) -> Given:
     """Return samples in whatever form a caller of ``cutk.unlearn`` holds them, ``what`` they are in errors.
+
+    ``bad``, as ``bad_indices`` takes it, says at which samples listed labels are compared with the given ones.
 
     Raises:
         UsageError: if it is no map-style dataset, or labels don't fit.
@@ -188,7 +202,10 @@ def given_by(
     if len(found) == 0:
         raise UsageError(f"{what}: expected samples, got none.")
     plain = _Plain(found, collate)
-    given = _labels_of(found, plain) if labels is None else torch.as_tensor(labels).long().flatten()
+    if labels is None:
+        given = _labels_of(found, plain, [] if bad is None else bad_indices(bad, len(found)).tolist())
+    else:
+        given = torch.as_tensor(labels).long().flatten()
     count = int(given.max()) + 1
     names = _names_of(found)
     if names is not None and len(names) >= count and len(set(names)) == len(names):
@@ -390,8 +407,14 @@ def require_logits(model: nn.Module, train: TrainSet) -> int:
         raise UsageError(
             f"The model can't take samples of the shape {list(train.shape)}: {one_line(error).rstrip('.')}.{advice}"
         ) from error
-    if logits.ndim != 2 or len(logits) != len(batch.x) or not logits.is_floating_point():
-        raise UsageError(f"The model: expected logits float [{len(batch.x)}, classes], got {told(logits)}.")
+    if (
+        not isinstance(logits, Tensor)
+        or logits.ndim != 2
+        or len(logits) != len(batch.x)
+        or not logits.is_floating_point()
+    ):
+        came = told(logits) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(f"The model: expected logits float [{len(batch.x)}, classes], got {came}.")
     return int(logits.shape[1])
 
 

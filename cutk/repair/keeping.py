@@ -95,7 +95,11 @@ class Kept:
         return {
             "cutk": __version__,
             "problem": digest.hexdigest(),
-            "recipe": [problem.recipe.name, problem.recipe.options.model_dump(mode="json")],
+            "recipe": [
+                problem.recipe.name,
+                problem.recipe.options.model_dump(mode="json"),
+                methods.recipe.identity.source,
+            ],
             "selector": methods.selector.identity.model_dump(mode="json"),
             "max_accuracy_loss": methods.limits.max_accuracy_loss,
             "machine": [str(methods.device), methods.precision, torch.get_num_threads()],

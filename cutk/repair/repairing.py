@@ -178,9 +178,13 @@ def _tried(
     """Return what a method makes of the original: its whole grid, and the selector's choice within the limits."""
     several = len(chosen.points) > 1
 
+    spent = False
+
     def progress(done: int, total: int) -> None:
+        nonlocal spent
         tell(f"{chosen.name}, this point" if several else chosen.name, done, total)
         if over():
+            spent = True
             raise _OutOfTimeError("The budget is spent.")
 
     if several:
@@ -214,6 +218,7 @@ def _tried(
         cause = error.__cause__
         raise cause if isinstance(cause, _OutOfTimeError) else error from None
     attempt = attempts[selected]
+    tried = len(attempts) - (spent and bool(attempts[-1].error))  # no other follows one that is cut off
     says = seen(model, problem.task, partial(tell, f"{chosen.name}, measured"))
     score = Score(**attempt.measured_score)
     about = judged(
@@ -221,8 +226,8 @@ def _tried(
         options=attempt.options,
         within=search.admits(score),
         score=attempt.score,
-        points=len(attempts),
-        left_out=len(chosen.points) - len(attempts),
+        points=tried,
+        left_out=len(chosen.points) - tried,
         seconds=_in_all(attempts, method),
         passes=attempt.passes,
         peak_bytes=attempt.peak_bytes,

@@ -96,7 +96,7 @@ def _save(repair: Repair, folder: Path, bundle: bool, force: bool) -> None:
                 write_bundle(inside, repair._material, repair.report, model, _MODEL)
 
         texts = {"report.html": repair.html(), "suspects.csv": as_csv(repair.suspects)}
-        written(folder, repair.report, texts, write)
+        written(folder, repair.report, texts, write, force=force)
     except UsageError as error:
         text = str(error)
         for option, spoken in _SPOKEN.items():

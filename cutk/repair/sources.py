@@ -78,6 +78,11 @@ def builder(spec: str, registry: Registry, options: Mapping[str, Any], shape: tu
         except Exception as error:  # whatever the user's own module raises
             known = "" if "." in head or head.endswith(".py") else f" Known models: {', '.join(sorted(families))}."
             raise UsageError(f"--model: '{head}' can't be imported: {one_line(error).rstrip('.')}.{known}") from error
+    if options:
+        raise UsageError(
+            f"--model: '{spec}' is a function, which is called without options, got {', '.join(sorted(options))}. Set "
+            "them in the function, or make it a model that cutk knows: cutk plugins new NAME --kind model."
+        )
     made_by = getattr(module, function, None)
     if not callable(made_by):
         raise UsageError(f"--model: '{head}' has no function '{function}': expected one that returns the network.")

@@ -247,7 +247,7 @@ def unlearn(
     limits = limits_of(max_accuracy_loss, budget)
     registry, began = load_registry(inline=plugins), time.monotonic()
     methods = methods_of(registry, given_plan, limits, seed, suspects_by=suspects_by)
-    given, held_out = _read(model, dataset, validation, labels, classes, collate, size, methods.device)
+    given, held_out = _read(model, dataset, bad, validation, labels, classes, collate, size, methods.device)
     if held_out is not None and not force:
         _require_apart(given, held_out)
     tell = progress or (lambda _what, _done, _total: None)
@@ -285,6 +285,7 @@ def unlearn(
 def _read(
     model: nn.Module,
     dataset: object,
+    bad: object,
     validation: object | None,
     labels: Tensor | None,
     classes: Sequence[str] | None,
@@ -297,7 +298,7 @@ def _read(
     Raises:
         UsageError: if they don't fit each other or the model.
     """
-    train = given_by(dataset, labels, collate)
+    train = given_by(dataset, labels, collate, bad=bad)
     held_out = None if validation is None else given_by(validation, None, collate, "validation")
     given = train if classes is None else named(train, classes)
     shape = shape_of(given)

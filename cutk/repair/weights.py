@@ -150,7 +150,8 @@ def _state_dict(file: Path, content: Any) -> tuple[dict[str, Tensor], str]:
         return isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
 
     if isinstance(content, Mapping):
-        for name, found in (("", content), *((name, content.get(name)) for name in NESTED)):
+        # Beside the weights, a checkpoint may hold other tensors (the best accuracy); beside those, no other mapping.
+        for name, found in (*((name, content.get(name)) for name in NESTED), ("", content)):
             if found is not None and tensors_in(found):
                 return {str(key): value.detach() for key, value in found.items() if isinstance(value, Tensor)}, name
     came = type(content).__name__

@@ -97,12 +97,16 @@ def written(
     report: RepairReport,
     texts: dict[str, str],
     weights: Callable[[Path], None] | None,
+    *,
+    force: bool,
 ) -> None:
     """Write a repair's folder beside its place, and move it there in one step.
 
     Raises:
-        UsageError: if it can't be written; then nothing is there.
+        UsageError: if it can't be written; then nothing is there. Also if something came there meanwhile that
+            ``require_free`` refuses; then that stays.
     """
+    require_free(folder, force)
     folder = folder.absolute()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")

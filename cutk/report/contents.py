@@ -71,7 +71,24 @@ class Contents:
 
     @cached_property
     def _summarised(self) -> list[tuple[list[Summarised], list[Failure]]]:
-        return [summarise(self._makers, e.records(), e.metrics.values()) for e in self.experiments]
+        return [
+            summarise(self._makers, e.records(), e.metrics.values(), failed=self._failed(e)) for e in self.experiments
+        ]
+
+    def _failed(self, experiment: Experiment) -> set[tuple[str, str, float]]:
+        """Return where an experiment's methods gave no model, as its records call manipulations and methods."""
+        places = {
+            (f.manipulation, f.unlearner, f.alpha)
+            for f in self.failures
+            if f.what == "cell" and (f.dataset, f.model) == (experiment.dataset, experiment.model)
+        }
+        return {
+            (setting.title, method, alpha)
+            for setting in experiment.settings
+            for method in experiment.methods
+            for manipulation, unlearner, alpha in places
+            if (manipulation, unlearner) == (setting.name, method.partition(" [")[0]) and alpha is not None
+        }
 
     @property
     def summaries(self) -> list[list[Summarised]]:

@@ -264,7 +264,7 @@ def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], fo
     def cell_of(setting: Setting, method: str) -> Cell:
         one = by_place.get((setting.title, method))
         if one is None or name not in one.metrics:
-            return Cell("nothing to correct") if one and one.note else NOTHING
+            return Cell(one.note.partition(":")[0].removesuffix(" here").lower()) if one and one.note else NOTHING
         text, opening, interval = in_words(one, name).partition(" (")
         return Cell(text, opening.strip() + interval, one.metrics[name])
 

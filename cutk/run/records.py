@@ -243,7 +243,8 @@ _NOTHING_FAILED = b'{"error": "", "failed_metrics": {}, '
 class Failure(Recorded):
     """Something that gave no number: a cell, a point of a grid whose cell has others, a metric or a summary.
 
-    ``reason`` says why in one line, with the author's own last frame.
+    ``reason`` says why in one line, with the author's own last frame. ``cell`` is a hash of what decides a cell besides
+    its components' code, which may be mended.
     """
 
     what: Literal["cell", "point", "metric", "summary"]
@@ -258,6 +259,7 @@ class Failure(Recorded):
     metric: str = ""
     reason: str
     traceback: str = ""
+    cell: str = ""
 
 
 class Record(Labels):

@@ -244,18 +244,25 @@ class Store:
         """Say whether a failure may have been kept, which is asked for every cell, and is seldom so."""
         return os.path.isdir(self.root / "failed")
 
-    def forget_failure(self, key: str) -> None:
-        """Drop what ``note_failure`` kept, if anything."""
-        if self.notes_failures():
-            with contextlib.suppress(OSError):
-                self._failed(key).unlink(missing_ok=True)
+    def forget_failure(self, key: str, cell: str = "") -> None:
+        """Drop what ``note_failure`` kept, if anything, also of the same ``cell`` by other code."""
+        if not self.notes_failures():
+            return
+        with contextlib.suppress(OSError):
+            self._failed(key).unlink(missing_ok=True)
+        for path, failure in self._noted_failures() if cell else ():
+            if failure.cell == cell:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+    def _noted_failures(self) -> Iterator[tuple[Path, Failure]]:
+        for path in self._failed("").parent.glob("[!.]*.json"):
+            with contextlib.suppress(OSError, Damaged, Unreadable):
+                yield path, parse_record(path, Failure)
 
     def failures(self) -> list[Failure]:
         """Return why cells gave no run, as far as it can be read, in the order of their labels."""
-        found = []
-        for path in self._failed("").parent.glob("[!.]*.json"):
-            with contextlib.suppress(OSError, Damaged, Unreadable):
-                found.append(parse_record(path, Failure))
+        found = [failure for _, failure in self._noted_failures()]
 
         def at(f: Failure) -> tuple[Any, ...]:
             return (f.dataset, f.model, f.manipulation, f.unlearner or "", f.alpha or 0.0, f.seed or 0, f.reason)

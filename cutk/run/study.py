@@ -21,7 +21,7 @@ from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.executor import Executor, Pool
 from cutk.run.files import Damaged
 from cutk.run.jobs import Failed, Job, Lacking, adopt, work
-from cutk.run.keys import Kind
+from cutk.run.keys import Kind, key_but_for_code
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
 from cutk.run.ready import Ready
@@ -168,7 +168,8 @@ class Study:
                     _log.info("%s: failed: %s", cell, outcome.reason)
                     _log.debug("%s: %s", cell, outcome.traceback)
                     with Caught():  # a scenario that can't be built has no key; that is what is being reported
-                        self.store.note_failure(self.worker.key(cell), failure)
+                        about = key_but_for_code(self.worker.decided_by(cell))
+                        self.store.note_failure(self.worker.key(cell), failure.model_copy(update={"cell": about}))
                     self.observer.cell_failed(cell, outcome.reason)
                 self.worker.memo.keep()
             finally:
@@ -204,9 +205,12 @@ class Study:
             raise UsageError(f"{who}: {said}") from caught.error
 
     def _forget_failure(self, cell: Cell, outcome: Done, *, elsewhere: bool) -> None:
-        self.store.forget_failure(outcome.run.key)
+        if not self.store.notes_failures():
+            return
+        about = "" if outcome.read else key_but_for_code(outcome.run.decided_by)
+        self.store.forget_failure(outcome.run.key, about)
         # It was noted under the name that the cell has here; a worker on another machine may have another one for it.
-        if elsewhere and not outcome.read and self.store.notes_failures():
+        if elsewhere and not outcome.read:
             with Caught():  # what has no name here was never noted
                 self.store.forget_failure(self.worker.key(cell))
 
@@ -319,7 +323,9 @@ class Study:
             results.records += self._records(outcome.run, names)
         summaries = {summary.name: summary.make for summary in self.setup.summaries}
         measured = {identity: metric for run in results.runs for identity, metric in run.measured.items()}
-        results.summaries, failures = summarise(summaries, results.records, measured.values(), self.observer)
+        cells = (failure for failure in results.failures if failure.what == "cell")
+        failed = {(f.manipulation, f.unlearner, f.alpha) for f in cells if f.unlearner and f.alpha is not None}
+        results.summaries, failures = summarise(summaries, results.records, measured.values(), self.observer, failed)
         results.failures += failures
         if len(results.environments) > 1:
             how = sorted({f"{each.precision} on {each.device}" for each in results.environments})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -111,7 +113,8 @@ class Summarised(BaseModel):
     """What one unlearner comes to over all α.
 
     ``metrics`` holds the summaries by name, None where the curve of the means never gets there; ``intervals`` the worst
-    and the best that a single seed gives, of several. ``note`` says why there is none: nothing was to be corrected.
+    and the best that a single seed gives, of several. ``note`` says why there is none: nothing was to be corrected, or
+    the unlearner failed at an α for every seed.
     """
 
     dataset: str
@@ -129,20 +132,23 @@ def summarise(
     records: Iterable[Record],
     measured: Iterable[Measured],
     observer: Observer | None = None,
+    failed: Collection[tuple[str, str, float]] = (),
 ) -> tuple[list[Summarised], list[Failure]]:
     """Return summaries over α of the selected records, for each dataset, manipulation, model and unlearner.
 
     What failed is returned beside them. ``summaries`` makes each of them, by name; ``measured`` is what is known of the
     metrics. ``observer`` is told what a summary changed in the process, which is put back, and which metrics were
-    measured of unlearned models and not of gold, so that there is no summary.
+    measured of unlearned models and not of gold, so that there is no summary. ``failed`` are manipulation, unlearner
+    and α of cells that gave no model: without one for any seed, the rest isn't the curve that was asked for.
     """
     aims = {metric.name: metric.higher_is_better for metric in measured if metric.objective == "unlearning"}
-    found = _curves(record for record in records if record.selected)
+    found = _curves((record for record in records if record.selected), failed)
     failures, lacking = [], dict[tuple[str, str], None]()
     observer = observer or Observer()
     for name, make in summaries.items():
-        with watched(draws=False) as changed:
-            for row, curve in found:
+        # What a summary prints is no part of what is asked for.
+        with watched(draws=False) as changed, contextlib.redirect_stdout(sys.stderr):
+            for row, curve in ((row, curve) for row, curve, whole in found if whole):
                 with Caught() as caught:
                     summary = make()
                     lacking |= dict.fromkeys((name, metric) for metric in _lacking(summary, curve))
@@ -154,11 +160,13 @@ def summarise(
         tell_put_back(observer, f"The summary '{name}'", changed)
     for name, metric in lacking:
         observer.warning(f"There is no '{name}' where gold has no '{metric}': a summary needs a value for gold.")
-    return [row for row, _ in found], failures
+    return [row for row, _, _ in found], failures
 
 
-def _curves(records: Iterable[Record]) -> list[tuple[Summarised, Curve]]:
-    """Return a row to fill and the curve that it is of, for each unlearner in each setting."""
+def _curves(
+    records: Iterable[Record], failed: Collection[tuple[str, str, float]]
+) -> list[tuple[Summarised, Curve, bool]]:
+    """Return a row to fill, the curve that it is of, and whether that is whole, for each unlearner in each setting."""
     settings: dict[tuple[str, ...], dict[str, dict[float | None, list[Record]]]] = {}
     for r in records:
         of_setting = settings.setdefault((r.dataset, r.manipulation, r.model, r.recipe), {})
@@ -170,7 +178,13 @@ def _curves(records: Iterable[Record]) -> list[tuple[Summarised, Curve]]:
             at = {alpha: those for alpha, those in by_alpha.items() if alpha is not None}
             if (curve := curve_of(at, original, gold)) is not None:
                 about = {"dataset": dataset, "manipulation": manipulation, "model": model, "recipe": recipe}
-                found.append((Summarised(**about, unlearner=unlearner), curve))
+                row = Summarised(**about, unlearner=unlearner)
+                mine = {alpha for m, name, alpha in failed if (m, name) == (manipulation, unlearner)}
+                if none := sorted(mine - set(at)):
+                    row.note = (
+                        f"Failed at α = {', '.join(f'{alpha:g}' for alpha in none)}: there is no model of any seed."
+                    )
+                found.append((row, curve, not none))
     return found
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -263,3 +264,62 @@ def test_a_training_that_is_interrupted_says_so(run, tmp_path, monkeypatch):
     assert ran.code == 130
     assert ran.err == "Interrupted. Nothing was written, and a training begins anew.\n"
     assert not list(tmp_path.iterdir())
+
+
+OWN = """
+from torch import nn
+
+
+def build(width=3):
+    return nn.Sequential(nn.Flatten(), nn.Linear(75, 2))
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = build()
+
+    def forward(self, x):
+        return {"logits": self.net(x)}
+"""
+
+
+@pytest.fixture
+def tinted(tmp_path):
+    """Images in which red and blue differ, and networks of one's own."""
+    noise = np.random.default_rng(0).integers(0, 40, (40, 3, 5, 5)).astype("uint8")
+    noise[:, 0] += 200
+    noise[:20, 1] += 100
+    np.savez(tmp_path / "tinted.npz", images=noise.transpose(0, 2, 3, 1), labels=np.arange(40) // 20)
+    (tmp_path / "net.py").write_text(OWN)
+    return ("--data", "arrays:tinted.npz", "--device", "cpu", "--recipe", "steps=20")
+
+
+def test_channels_the_other_way_round_are_normalised_with_their_own_numbers(run, tmp_path, tinted):
+    def mean(*more):
+        ran = run("train", *tinted, "--model", "net.py:build", "--out", "m.safetensors", "--force", *more)
+        assert ran.code == 0, ran.err
+        with safetensors.safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+            return json.loads(file.metadata()["cutk"])["mean"]
+
+    plain = mean()
+    assert plain[0] > 0.8 > 0.2 > plain[2]
+    assert mean("--channels", "bgr") == mean("--channels", "bgr", "--normalise") == plain[::-1]
+    command = (
+        *("evaluate", "--model", "net.py:build", "--weights", "m.safetensors", "-d", "arrays:tinted.npz"),
+        *("-m", "interclass-confusion", "--device", "cpu", "--channels", "bgr", "--json"),
+    )
+    noted, measured = run(*command), run(*command, "--normalise")
+    assert (noted.code, measured.code) == (0, 0), noted.err + measured.err
+    assert noted.json["metrics"]["clean_accuracy"] == measured.json["metrics"]["clean_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (("net.py:build", "width=64"), "'net.py:build' is a function, which is called without options, got width"),
+        (("net.py:Named",), "expected logits float [2, classes], got dict"),
+    ],
+)
+def test_networks_of_ones_own_that_do_not_fit(run, tinted, error_of, network, said):
+    assert said in error_of(run("train", *tinted[:4], "--model", *network, "--out", "m.safetensors"))

@@ -37,6 +37,15 @@ def saved(tmp_path, monkeypatch):
     return call
 
 
+def test_a_tensor_beside_the_weights_is_none_of_them(saved):
+    noted = {"epoch": 90, "arch": "resnet18", "best_acc1": torch.tensor(76.1)}  # as PyTorch's ImageNet example does
+    weights = read_weights(saved({**noted, "state_dict": STATE}))
+    assert weights.within == "state_dict"
+    assert set(weights.tensors) == set(STATE)
+    found = torch.load(saved(weights.put_back(weights.tensors)), weights_only=True)
+    assert {name: found[name] for name in noted} == noted
+
+
 def test_what_trainings_note_is_read_and_written_again(saved):
     noted = {
         "args": argparse.Namespace(lr=0.1, out=pathlib.Path("runs") / "a"),

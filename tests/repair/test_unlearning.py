@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import cutk
+from cutk.repair.inputs import given_by
 from cutk.repair.terminal import print_repair
 
 from .conftest import MEAN, STD, accuracy, attack_success, network, scaled, train
@@ -387,6 +388,64 @@ def test_a_budget_bounds_the_time_and_says_what_was_left_out(tiny):
     assert repair.report.left_out
     assert all("not begun" in text or "points" in text or "unfinished" in text for text in repair.report.left_out)
     assert not repair.report.repaired
+
+
+SECOND = '''
+import time
+import cutk
+
+
+class Second(cutk.Unlearner):
+    """Returns the original at once, or never."""
+
+    name = "second"
+
+    class Options(cutk.Options):
+        number: int = cutk.option(1, ge=1, help="which")
+
+    grid = {"number": [1, 2, 3]}
+
+    def unlearn(self, task, state=None):
+        while self.options.number > 1:
+            time.sleep(0.01)
+            task.log.progress(1, 2)
+        return task.original
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [Second]
+'''
+
+
+def test_a_point_that_the_budget_cuts_off_was_not_tried(tiny, tmp_path):
+    (tmp_path / "second.py").write_text(SECOND)
+    dataset = TensorDataset(tiny.x, tiny.y)
+    repair = cutk.unlearn(tiny.net, dataset, [0], "second", budget=2, plugins=[tmp_path / "second.py"])
+    (judged,) = repair.report.candidates
+    assert (judged.points, judged.left_out) == (1, 2)
+    assert repair.report.left_out == ["second: 2 of 3 points of its grid"]
+
+
+class Relabelled(TensorDataset):
+    """As a poisoned dataset is often made: what it lists are the clean labels."""
+
+    def __init__(self, x, targets, bad):
+        super().__init__(x)
+        self.targets, self.bad = targets, set(bad)
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0], 0 if index in self.bad else int(self.targets[index])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_labels_that_a_dataset_lists_are_believed_if_bad_samples_have_them(tiny, wrapped):
+    bad = [i for i in range(17, 60) if int(tiny.y[i]) == 1][:3]
+    dataset = Relabelled(tiny.x, tiny.y, bad)
+    if wrapped:
+        dataset = Subset(dataset, range(60))
+    assert given_by(dataset, bad=bad[:1]).labels[bad].tolist() == [0, 0, 0]
+    assert given_by(Relabelled(tiny.x, tiny.y, []), bad=bad).labels.tolist() == tiny.y.tolist()
 
 
 def test_a_training_from_scratch_starts_from_new_weights(tiny):

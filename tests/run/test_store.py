@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 
 import cutk
 from cutk.run.files import Damaged, Unreadable, own_name
-from cutk.run.keys import canonical, key_of, kind_of
-from cutk.run.records import Attempt, Failure, Run
+from cutk.run.keys import canonical, key_but_for_code, key_of, kind_of
+from cutk.run.records import Attempt, Failure, Run, Unlearned
 from cutk.run.store import Store
 
 ONE = {"name": "one", "provider": "cutk==0.2.0", "options": [{}]}
@@ -188,6 +188,27 @@ def test_a_metric_that_failed_for_one_process_has_what_another_measured(store):
     store.write(Run.model_validate(failed.model_dump(by_alias=True)), WEIGHTS)
     assert store.write(measuring(a=1.0), WEIGHTS).chosen.failed_metrics == {}
     assert store.read("train", KEY).chosen.metrics == {"a": 1.0}
+
+
+def test_a_failure_is_forgotten_where_the_cell_succeeds_by_other_code(store):
+    about = FAILURE.model_copy(update={"cell": "this"})
+    store.note_failure("0" * 64, about)
+    store.note_failure("1" * 64, FAILURE.model_copy(update={"cell": "another"}))
+    store.note_failure("2" * 64, FAILURE)  # of an earlier version, which says nothing of it
+    store.forget_failure("3" * 64, "this")
+    assert {failure.cell for failure in store.failures()} == {"another", ""}
+    store.forget_failure("3" * 64)
+    assert len(store.failures()) == 2
+
+
+def test_a_cell_is_the_same_whatever_the_code_and_version_of_its_components():
+    def named(**change):
+        one = {**ONE, **change}
+        unlearned = {**UNLEARNED, "unlearner": one, "original": {**TRAINED, "recipe": one, "manipulation": [one]}}
+        return key_but_for_code(Unlearned.model_validate(unlearned))
+
+    assert named(source="a", provider="mine==1") == named(source="b", provider="mine==2")
+    assert len({named(), named(name="two"), named(options=[{"a": 1}]), named(options=[{"source": 1}])}) == 4
 
 
 def test_an_update_changes_the_record_and_keeps_the_weights(store):

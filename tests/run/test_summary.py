@@ -58,8 +58,8 @@ def at(seed, alpha, value, unlearner="u", **over):
     return record("unlearned", seed, value, alpha=alpha, unlearner=unlearner, **over)
 
 
-def summarised(records, summaries=None, measured=(AIM,)):
-    return summarise(summaries or {"highest": Highest}, records, measured)
+def summarised(records, summaries=None, measured=(AIM,), failed=()):
+    return summarise(summaries or {"highest": Highest}, records, measured, failed=failed)
 
 
 def test_statistics_by_hand():
@@ -151,6 +151,30 @@ def test_the_baseline_is_summarised_and_references_are_not():
 def test_only_selected_models_count():
     (found,), _ = summarised([*references((0,)), at(0, 1.0, 0.6), at(0, 1.0, 1.0, selected=False)])
     assert found.metrics["highest"] == pytest.approx(0.6)
+
+
+def test_where_no_seed_has_a_model_there_is_no_summary():
+    records = [*references(), *(at(seed, alpha, 0.8) for seed in (0, 1) for alpha in (0.1, 1.0))]
+    failed = {("x", "u", 0.5), ("x", "other", 0.2)}
+    (found,), _ = summarised(records, failed=failed)
+    assert (found.metrics, found.note) == ({}, "Failed at α = 0.5: there is no model of any seed.")
+    # Where another seed has one, the seed is left out, as ever.
+    (found,), _ = summarised([*records, at(0, 0.5, 0.2)], failed=failed)
+    assert (found.metrics, found.note) == ({"highest": pytest.approx(0.8)}, "")
+
+
+def test_what_a_summary_prints_is_no_part_of_the_answer(capsys):
+    class Loud(Highest):
+        """Says something."""
+
+        def summarise(self, curve):
+            print("debug: hello")
+            return super().summarise(curve)
+
+    summarised([*references(), at(0, 1.0, 0.6), at(1, 1.0, 0.8)], {"loud": Loud})
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "debug: hello" in said.err
 
 
 def test_a_summary_that_raises_hurts_no_other():
