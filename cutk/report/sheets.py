@@ -266,7 +266,15 @@ def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], fo
         if one is None or name not in one.metrics:
             return Cell(one.note.partition(":")[0].removesuffix(" here").lower()) if one and one.note else NOTHING
         text, opening, interval = in_words(one, name).partition(" (")
-        return Cell(text, opening.strip() + interval, one.metrics[name])
+        about = filter(None, (opening.strip() + interval, less(setting, one)))
+        return Cell(text, " ".join(about), one.metrics[name])
+
+    def less(setting: Setting, one: Summarised) -> str:
+        """Say of which fractions and how many seeds a summary is, where others have more."""
+        most = max(other.seeds for other in found if other.manipulation == setting.title)
+        said = [] if one.alphas == setting.alphas else [f"α = {', '.join(f'{alpha:g}' for alpha in one.alphas)} alone"]
+        said += [f"n = {one.seeds}"] if one.seeds < most else []
+        return f"({', '.join(said)})" if said else ""
 
     several = any(one.intervals for one in found)
     interval = " In brackets what single seeds give, from the smallest to the largest." if several else ""

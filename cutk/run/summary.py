@@ -113,8 +113,8 @@ class Summarised(BaseModel):
     """What one unlearner comes to over all α.
 
     ``metrics`` holds the summaries by name, None where the curve of the means never gets there; ``intervals`` the worst
-    and the best that a single seed gives, of several. ``note`` says why there is none: nothing was to be corrected, or
-    the unlearner failed at an α for every seed.
+    and the best that a single seed gives, of several. ``alphas`` and ``seeds`` say what they are of. ``note`` says why
+    there is none: nothing was to be corrected, or the unlearner failed at an α for every seed.
     """
 
     dataset: str
@@ -122,6 +122,8 @@ class Summarised(BaseModel):
     model: str
     recipe: str
     unlearner: str
+    alphas: list[float] = []
+    seeds: int = 0
     metrics: dict[str, float | None] = {}
     intervals: dict[str, tuple[float | None, float | None]] = {}
     note: str = ""
@@ -178,7 +180,8 @@ def _curves(
             at = {alpha: those for alpha, those in by_alpha.items() if alpha is not None}
             if (curve := curve_of(at, original, gold)) is not None:
                 about = {"dataset": dataset, "manipulation": manipulation, "model": model, "recipe": recipe}
-                row = Summarised(**about, unlearner=unlearner)
+                seeds = max(1, len(curve.seeds))
+                row = Summarised(**about, unlearner=unlearner, alphas=sorted(at), seeds=seeds)
                 mine = {alpha for m, name, alpha in failed if (m, name) == (manipulation, unlearner)}
                 if none := sorted(mine - set(at)):
                     row.note = (

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cutk.report.sheets import Cell, number_cell
+from cutk.run.records import Failure
 from cutk.run.summary import stat
 
 MINUS = "−"
@@ -117,6 +118,25 @@ def test_summaries_come_with_what_single_seeds_give(made, contents_of):
         run for run in made.everything() if (run.labels.unlearner, run.labels.alpha, run.labels.seed) != ("ssd", 0.5, 1)
     ]
     assert cells(sheet_of(contents_of([*runs, *better]), "alpha star"), "ssd") == [["1 (0.5 to 1)*"]]
+
+
+def test_a_summary_of_less_than_others_have_says_of_what(made, contents_of):
+    runs = [run for run in made.everything() if (run.labels.unlearner, run.labels.seed) != ("cf", 1)]
+    runs += [made.run("scrub", 0.5, seed, [made.attempt(0.9, 0.9)]) for seed in (0, 1)]
+    table = sheet_of(contents_of(runs), "alpha star")
+    assert cells(table, "ssd") == [["1"]]
+    assert cells(table, "cf") == [["not reached (n = 1)"]]
+    assert cells(table, "scrub") == [["0.5 (α = 0.5 alone)*"]]
+
+
+def test_where_a_method_failed_there_is_no_summary(made, contents_of):
+    runs = [run for run in made.everything() if (run.labels.unlearner, run.labels.alpha) != ("ssd", 0.5)]
+    about = {"what": "cell", "role": "unlearned", "manipulation": "badnet", "unlearner": "ssd", "alpha": 0.5}
+    labels = runs[0].labels
+    failure = Failure(**about, dataset=labels.dataset, model=labels.model, seed=0, reason="it broke")
+    table = sheet_of(contents_of(runs, failures=[failure]), "alpha star")
+    assert cells(table, "ssd") == [["failed at α = 0.5"]]
+    assert cells(table, "cf") == [["not reached"]]
 
 
 @pytest.mark.parametrize("role", ["original", "gold", "unlearned"])
