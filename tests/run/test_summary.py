@@ -96,6 +96,8 @@ def test_a_summary_is_of_the_means_and_comes_with_what_seeds_give():
         "model": "n",
         "recipe": "sgd",
         "unlearner": "u",
+        "alphas": [1.0],
+        "seeds": 2,
         "metrics": {"highest": pytest.approx(0.7)},
         "intervals": {"highest": (0.6, 0.8)},
         "note": "",
