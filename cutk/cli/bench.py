@@ -6,7 +6,7 @@ import contextlib
 import gc
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -238,18 +238,18 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
             print_results(contents_of(study, results))
             print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
-        _tell_of_silence(results, options["metric"])
+        _tell_of_silence(results, options["metric"], {summary.name for summary in study.setup.summaries})
     return 1 if any(failed.what != "point" for failed in results.failures) else 0
 
 
-def _tell_of_silence(results: Results, asked: Iterable[str]) -> None:
+def _tell_of_silence(results: Results, asked: Iterable[str], summaries: Collection[str]) -> None:
     """Say which of the metrics that were asked for have nothing to say of any model, and aren't shown."""
-    told = {failure.metric for failure in results.failures}
+    told = {*summaries, *(failure.metric for failure in results.failures)}
     for record in results.records:
         told |= {name for name, value in record.metrics.items() if value is not None} | record.breakdowns.keys()
     told |= {name.partition("[")[0] for name in told}  # of a part of a composition
     for name in dict.fromkeys(asked):
-        if results.records and name not in told:
+        if results.records and name.rpartition(":")[2] not in told:  # a name may come with its provider's
             say(f"{name} applies to none of these models. What it asks for: cutk plugins show {name}")
 
 

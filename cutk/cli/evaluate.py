@@ -18,6 +18,7 @@ from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, set
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import warn
 from cutk.cli.own import (
+    as_noted,
     dataset_options,
     machine_options,
     model_options,
@@ -30,6 +31,8 @@ from cutk.cli.own import (
 from cutk.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cutk.components import Dataset
     from cutk.data.samples import Samples, Splits
     from cutk.run.records import Attempt
@@ -85,7 +88,7 @@ def evaluate(ctx: click.Context, /, **options: Any) -> int:
     return 1 if failed else 0
 
 
-def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
+def _setup(ctx: click.Context, options: dict[str, Any], note: Mapping[str, Any]) -> tuple[Setup, Any]:
     """Return the benchmark whose metrics these are, with nothing to unlearn."""
     from cutk.repair.problem import PRESET
     from cutk.run.plan import Plan, layer, over_default, read_preset
@@ -108,6 +111,7 @@ def _setup(ctx: click.Context, options: dict[str, Any]) -> tuple[Setup, Any]:
     if recipe := recipe_in(options["recipe"], words):
         over["recipe"] = recipe
     entry = registry.get("dataset", options["dataset"])
+    as_noted(options, note, entry)
     if said := dataset_options(entry, options, over["options"]):
         over["options"][entry.name] = said
     content = over_default(None, registry)
@@ -133,7 +137,7 @@ def _evaluated(
     from cutk.run.worker import Worker
 
     weights = read_weights(options["weights"].expanduser())
-    setup, (registry, model_options) = _setup(ctx, options)
+    setup, (registry, model_options) = _setup(ctx, options, weights.note)
     prepare = partial(_as_trained, options=options, note=weights.note)
     with tempfile.TemporaryDirectory(prefix="cutk-") as folder:
         worker = Worker(setup, Store(Path(folder)), prepare=prepare, trains=False)

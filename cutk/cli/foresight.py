@@ -70,8 +70,8 @@ def remark_if_long(study: Study, seconds: Callable[[Cell], float] | None = None,
         seconds: how long a pass over a cell's training data takes, where workers elsewhere have shown it.
         workers: how many share the cells.
     """
-    from cutk.report.dry_run import duration
     from cutk.report.estimate import seconds_per_pass, total
+    from cutk.report.naming import duration
 
     costs, seeds = _costs(study), len(study.setup.plan.seed_list)
     each_seed, untold = total(list(costs.values()))

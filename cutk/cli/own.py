@@ -28,9 +28,18 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = [
-    *("Checkpoint", "bad_option", "checkpoint_from", "data_options", "dataset_options", "drop_used", "given_from"),
+    *(
+        "Checkpoint",
+        "as_noted",
+        "bad_option",
+        "checkpoint_from",
+        "data_options",
+        "dataset_options",
+        "drop_used",
+        "given_from",
+    ),
     *("hand_over", "machine_options", "measured", "model_options", "near_chance", "normalisation_of", "ordered"),
-    *("preparing_options", "recipe_option"),
+    *("preparation", "preparing_options", "recipe_option"),
     *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "unsaid", "workers_for"),
 ]
 
@@ -74,7 +83,9 @@ def preparing_options(neither: str = _NOTED) -> Callable[[F], F]:
             click.option("--normalise", is_flag=True, help="Measure both on the training data instead."),
             click.option("--size", type=click.IntRange(1), metavar="N", help="Scale and crop images to N×N pixels."),
             click.option(
-                "--channels", type=click.Choice(["rgb", "bgr", "grey"]), default="rgb", help="What images are read as."
+                "--channels",
+                type=click.Choice(["rgb", "bgr", "grey"]),
+                help="What images are read as; as is noted with the weights, or rgb.",
             ),
             click.option("--classes", metavar="NAME,…", help="Classes in the order of the model's outputs."),
         ]
@@ -209,6 +220,25 @@ def given_from(
     return data_of(entry, said), entry, None if place is None else Path(place).expanduser()
 
 
+def as_noted(options: dict[str, Any], note: Mapping[str, Any], dataset: Entry) -> None:
+    """Fill in the size and the channels of images where nothing was said: as is noted with the weights, or rgb.
+
+    What a dataset has no option for is left out: its images have one size, or are grey, by themselves.
+    """
+    fields = dataset.component.Options.model_fields
+    size, channels = note.get("size"), note.get("channels")
+    if options["size"] is None and type(size) is int and size > 0 and "size" in fields:
+        options["size"] = size
+    if options["channels"] is None:
+        known = channels == "bgr" or (channels == "grey" and "grey" in fields)
+        options["channels"] = channels if known else "rgb"
+
+
+def preparation(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the size and channels of images as they are noted with weights; None where there is nothing to note."""
+    return {"size": options["size"], "channels": None if options["channels"] == "rgb" else options["channels"]}
+
+
 class Checkpoint(NamedTuple):
     """What the files hold that ``--model``, ``--weights`` and ``--data`` name."""
 
@@ -226,6 +256,7 @@ def checkpoint_from(registry: Registry, options: dict[str, Any], nested: dict[st
     from cutk.repair.weights import fitted, read_weights
 
     weights = read_weights(options["weights"].expanduser())
+    as_noted(options, weights.note, registry.get("dataset", options["data"]))
     given, entry, root = given_from(registry, options["data"], options, nested)
     given = ordered(given, options, weights.note)
     own = nested.get(options["model"].partition(":")[0], {})

@@ -131,11 +131,16 @@ def _grid(component: type[Unlearner]) -> str:
         lines += [f"  {name}: {', '.join(map(_short, values))}" for name, values in component.grid.items()]
         return "\n".join(lines)
     # Not every combination: a line for each value of the first option, with what goes with it.
-    first, *others = points[0]
-    for value in dict.fromkeys(point.get(first) for point in points):
-        mine = [point for point in points if point.get(first) == value]
-        rest = [f"{name} {', '.join(_short(point.get(name)) for point in mine)}" for name in others]
-        lines.append(f"  {first} {_short(value)}" + (f" with {'; '.join(rest)}" if rest else ""))
+    first, *others = dict.fromkeys(name for point in points for name in point)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault(_short(point[first]) if first in point else "by default", []).append(point)
+    for value, mine in groups.items():
+        rest = [
+            f"{name} {', '.join(_short(point[name]) if name in point else 'by default' for point in mine)}"
+            for name in others
+        ]
+        lines.append(f"  {first} {value}" + (f" with {'; '.join(rest)}" if rest else ""))
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from cutk.cli.logs import log_level_option
 from cutk.cli.own import (
     checkpoint_from,
     data_options,
+    drop_used,
     hand_over,
     machine_options,
     model_options,
@@ -71,7 +72,11 @@ def _predicted(ctx: click.Context, options: dict[str, Any], tell: Any) -> tuple[
     from cutk.repair.verdict import percent
 
     registry = load_plugins(ctx)
-    own = checkpoint_from(registry, options, settings(options["option"]))
+    nested = settings(options["option"])
+    own = checkpoint_from(registry, options, nested)
+    drop_used(nested, options["model"], own.entry)
+    for name in nested:
+        raise UsageError(f"Options for '{name}' are given, and it isn't used.")
     given, _, which = readable(own.given, torch.zeros(0, dtype=torch.int64), options["skip_unreadable"], tell)
     device = choose_device(options["device"] or "auto")
     plan = {"precision": options["precision"]} if options["precision"] else {}

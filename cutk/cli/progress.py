@@ -47,7 +47,7 @@ def rate(done: float, seconds: float) -> str:
     >>> rate(600, 60), rate(2, 60), rate(0, 60)
     ('10 a second', '30 s each', '')
     """
-    from cutk.report.dry_run import duration
+    from cutk.report.naming import duration
 
     if done <= 0 or seconds <= 0:
         return ""
@@ -61,7 +61,7 @@ def pace(done: int, total: int, seconds: float) -> str:
     >>> pace(300, 900, 60)
     '300 of 900, 5 a second, about 2 min left'
     """
-    from cutk.report.dry_run import duration
+    from cutk.report.naming import duration
 
     fast = rate(done, seconds)
     left = f", {fast}, about {duration((total - done) * seconds / done)} left" if fast else ""

@@ -15,6 +15,7 @@ from cutk.cli.common import Command, load_plugins, plugin_option, recipe_in, set
 from cutk.cli.logs import log_level_option
 from cutk.cli.messages import say
 from cutk.cli.own import (
+    as_noted,
     data_options,
     drop_used,
     given_from,
@@ -22,6 +23,7 @@ from cutk.cli.own import (
     measured,
     normalisation_of,
     ordered,
+    preparation,
     recipe_option,
     require_new,
     same_classes,
@@ -101,6 +103,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     registry = load_plugins(ctx)
     words, more_options = sorted_words(options, "train")
     nested = settings((*options["option"], *more_options))
+    as_noted(options, {}, registry.get("dataset", options["data"]))
     given, entry, _ = given_from(registry, options["data"], options, nested)
     given = ordered(given, options, {})
     component: Any = entry.component
@@ -133,7 +136,9 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{os.getpid()}-{out.name}")  # whose ending decides its form
     try:
-        save_weights(temporary, apart(model.state_dict()), noted(given.classes, norm, {"model": name}))
+        save_weights(
+            temporary, apart(model.state_dict()), noted(given.classes, norm, {"model": name, **preparation(options)})
+        )
         temporary.replace(out)
     except (OSError, RuntimeError, SafetensorError) as error:
         why = why_unwritten(error, out.parent)

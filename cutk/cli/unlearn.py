@@ -27,6 +27,7 @@ from cutk.cli.own import (
     model_options,
     near_chance,
     normalisation_of,
+    preparation,
     recipe_option,
     same_classes,
     saying,
@@ -152,6 +153,8 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     from cutk.repair.writing import require_free
 
     options["out"] = options["out"].expanduser()
+    if not options["out"].name:  # '.'; what is shown of others stays as it was given
+        options["out"] = options["out"].absolute()
     require_free(options["out"], options["force"])
     if options["bundle"]:
         from cutk.repair.bundle.writing import print_bundle, require_libraries
@@ -271,7 +274,8 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
     norm = problem.task.train.normalisation
-    note = noted(problem.classes, norm, {**own.weights.note, "model": options["model"]})
+    about = {**own.weights.note, "model": options["model"], **preparation(options)}
+    note = noted(problem.classes, norm, about)
 
     def save(folder: Path) -> None:
         if tensors is not None:

@@ -110,7 +110,13 @@ def _parse(text: str, suffix: str) -> list[str]:
     lines = text.splitlines()
     if suffix == ".csv":
         kept = [line for line in lines if not _PASSED_OVER.match(line)]
-        lines = [row[0] for row in _rows(kept, headed=False)]
+        rows = _rows(kept, headed=False)
+        if rows and len(rows[0]) > 1 and not rows[0][0].strip():
+            raise ValueError(
+                "expected names or indices in the first column, got one without a heading, as an index has: write the "
+                "table without (index=False)"
+            )
+        lines = [row[0] for row in rows]
         if lines and lines[0].strip().lower() in _HEADERS:
             del lines[0]
     return [line.strip() for line in lines if not _PASSED_OVER.match(line)]

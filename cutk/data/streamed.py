@@ -43,6 +43,8 @@ class _Reader:
         item = self.dataset[index]
         value = item[0] if isinstance(item, tuple | list) else item
         if isinstance(value, Image.Image):
+            if value.mode.startswith(("I", "F")):
+                raise ValueError(f"expected 8 bits a channel, got the mode {value.mode}. Convert the images to 8 bits")
             pixels = np.array(value.convert("L" if value.mode in ("1", "L") else "RGB"))
             value = torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
         x = torch.as_tensor(value)
@@ -187,6 +189,8 @@ class StreamedTrainSet(TrainSet):
         # be handed from one process to others.
         some = torch.arange(min(LOOKED_AT, len(dataset)))
         (_, first), (_, again) = _Source(_Reader(dataset, size), num_workers).read(iter([[some, some]]))
+        if first.is_floating_point() and not first.isfinite().all():
+            raise UsageError("Expected finite numbers, got others among the first samples. Fill in what is missing.")
         if not torch.equal(first, again):
             raise UsageError(
                 "Expected a dataset that gives the same samples at every visit, got others the second time. "

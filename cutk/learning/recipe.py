@@ -100,6 +100,9 @@ class Recipe(Component):
     def place(self, model: nn.Module) -> nn.Module:
         """Move ``model`` to the device, in the memory layout that convolutions like best."""
         layout = choose_layout(self.device)
+        # Torch asks tensors of five dimensions, too, which there are in volumes and videos, and these refuse.
+        if any(tensor.ndim > 4 for tensor in (*model.parameters(), *model.buffers())):
+            return model.to(self.device)
         return model.to(self.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
     def autocast(self) -> torch.autocast:

@@ -24,8 +24,8 @@ from cutk.repair.foresight import per_pass_of
 from cutk.repair.own import architecture_of, data_entry, network_entry, splits_of
 from cutk.repair.problem import Methods, Problem, Tell
 from cutk.repair.verdict import proportion
-from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, work_of
+from cutk.report.naming import duration
 from cutk.run.cells import Cell
 from cutk.run.chosen import Chosen
 from cutk.run.observer import Observer

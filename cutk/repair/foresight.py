@@ -9,8 +9,8 @@ from cutk.chance import isolated_rng
 from cutk.components import Sizes
 from cutk.errors import Caught
 from cutk.repair.problem import Methods, Problem
-from cutk.report.dry_run import duration
 from cutk.report.estimate import FORWARD, timed_pass, work_of
+from cutk.report.naming import duration
 
 __all__ = ["per_pass_of", "told_duration"]
 

@@ -125,6 +125,22 @@ class _Plain:
         return x if x.dtype == torch.uint8 else x.long()
 
 
+def whole(labels: Tensor) -> Tensor:
+    """Return labels as int64 ``[n]``.
+
+    Raises:
+        ValueError: if one isn't a whole number.
+    """
+    found = labels.long().flatten()
+    if labels.is_floating_point() and not torch.equal(found.to(labels.dtype), labels.flatten()):
+        raise ValueError("expected classes as whole numbers, got fractions")
+    return found
+
+
+def _label(plain: _Plain, index: int) -> int:
+    return int(whole(torch.as_tensor(plain.pair(index)[1])))
+
+
 def _spread(indices: Sequence[int], most: int) -> list[int]:
     """Return at most so many, from the first to the last."""
     if len(indices) <= most:
@@ -143,16 +159,16 @@ def _labels_of(dataset: Dataset, plain: _Plain, bad: Sequence[int] = ()) -> Tens
     else:
         listed = next((v for n in ("targets", "labels") if (v := getattr(dataset, n, None)) is not None), None)
     try:
-        found = torch.as_tensor(listed).long().flatten()
+        found = whole(torch.as_tensor(listed))
         some = [*_spread(range(len(dataset)), _COMPARED), *_spread(bad, 16 * _COMPARED)]
-        if len(found) == len(dataset) and found[some].tolist() == [int(plain.pair(i)[1]) for i in some]:
+        if len(found) == len(dataset) and found[some].tolist() == [_label(plain, i) for i in some]:
             return found
     except (TypeError, ValueError, RuntimeError, OSError):
         pass  # told below
     read = []
     for index in range(len(dataset)):
         try:
-            read.append(int(plain.pair(index)[1]))
+            read.append(_label(plain, index))
         except CutkError:
             raise
         except Exception as error:  # whatever the dataset's own code raises
@@ -205,7 +221,10 @@ def given_by(
     if labels is None:
         given = _labels_of(found, plain, [] if bad is None else bad_indices(bad, len(found)).tolist())
     else:
-        given = torch.as_tensor(labels).long().flatten()
+        try:
+            given = whole(torch.as_tensor(labels))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"labels: expected a whole number for each sample ({one_line(error)}).") from None
     count = int(given.max()) + 1
     names = _names_of(found)
     if names is not None and len(names) >= count and len(set(names)) == len(names):

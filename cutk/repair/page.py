@@ -15,8 +15,7 @@ from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
 from cutk.repair.suspects import advice_on
 from cutk.repair.verdict import points
-from cutk.report.dry_run import duration
-from cutk.report.naming import listed
+from cutk.report.naming import duration, listed
 from cutk.report.origins import machine, versions
 from cutk.report.page import template
 

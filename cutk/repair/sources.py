@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cutk.components import Dataset, Model
 from cutk.data.given import Given
@@ -95,6 +96,11 @@ def builder(spec: str, registry: Registry, options: Mapping[str, Any], shape: tu
         if not isinstance(network, nn.Module):
             raise UsageError(
                 f"--model: expected {function}() to return a torch.nn.Module, got {type(network).__name__}."
+            )
+        if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+            raise UsageError(
+                f"--model: {function}() returns modules that are lazy: run a sample through the network before it is "
+                "returned."
             )
         return network
 

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def posed(
     outputs = require_logits(working, train)
     if outputs != len(given.classes):
         raise UsageError(class_counts(outputs, given.classes))
-    made_anew = None if build is None else (lambda: Adapted(build(), shape))
+    made_anew = None if build is None else (lambda: Adapted(build().float(), shape))
     return opened(
         *(working, train, bad, None if validation is None else samples_of(validation), methods, given.classes),
         names=given.names,
@@ -226,6 +226,7 @@ def unlearn(
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
+    bad = list(bad) if isinstance(bad, Iterator) else bad  # which is looked at more than once
     given_plan: dict[str, Any] = {}
     for name, value in (("select", select), ("search", search), ("device", device), ("precision", precision)):
         if value is not None:

@@ -126,9 +126,11 @@ def read_weights(file: Path) -> Weights:
 def noted(classes: Iterable[str], normalisation: Normalisation | None, note: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a .safetensors file that say how samples reach the model, and what else ``note`` holds.
 
-    ``classes`` are in the order of its outputs. Tokens have no normalisation, and of some samples nobody knows it.
+    ``classes`` are in the order of its outputs; None in ``note`` is nothing. Tokens have no normalisation, and of some
+    samples nobody knows it.
     """
-    said = {name: value for name, value in note.items() if name not in ("classes", "mean", "std")}
+    apart = ("classes", "mean", "std")
+    said = {name: value for name, value in note.items() if name not in apart and value is not None}
     said["classes"] = list(classes)
     if normalisation is not None and normalisation.mean:
         said |= {"mean": list(normalisation.mean), "std": list(normalisation.std)}

@@ -10,7 +10,7 @@ from cutk.components import Summary
 from cutk.errors import UsageError, suggestion
 from cutk.options import parse_options
 from cutk.plugins.registry import Registry
-from cutk.report.experiments import Experiment, experiments_of
+from cutk.report.experiments import Experiment, experiments_of, grouped
 from cutk.report.sheets import Sheet, sheets_of, tidy
 from cutk.run.records import Failure, Run
 from cutk.run.summary import Summarised, summarise
@@ -76,18 +76,20 @@ class Contents:
         ]
 
     def _failed(self, experiment: Experiment) -> set[tuple[str, str, float]]:
-        """Return where an experiment's methods gave no model, as its records call manipulations and methods."""
-        places = {
-            (f.manipulation, f.unlearner, f.alpha)
-            for f in self.failures
-            if f.what == "cell" and (f.dataset, f.model) == (experiment.dataset, experiment.model)
-        }
+        """Return where an experiment's methods gave no model, as its records call manipulations and methods.
+
+        A failure knows no options: where several settings or methods have its names, it isn't told whose it is.
+        """
+        of = (experiment.dataset, experiment.model)
+        if sum(of == (other.dataset, other.model) for other in self.experiments) > 1:
+            return set()
+        titles = grouped(experiment.settings, lambda setting: setting.manipulation)
+        methods = grouped(experiment.methods, lambda method: method.partition(" [")[0])
         return {
-            (setting.title, method, alpha)
-            for setting in experiment.settings
-            for method in experiment.methods
-            for manipulation, unlearner, alpha in places
-            if (manipulation, unlearner) == (setting.name, method.partition(" [")[0]) and alpha is not None
+            (titles[f.manipulation][0].title, methods[f.unlearner][0], f.alpha)
+            for f in self.failures
+            if f.what == "cell" and (f.dataset, f.model) == of and f.unlearner and f.alpha is not None
+            if len(titles.get(f.manipulation, ())) == len(methods.get(f.unlearner, ())) == 1
         }
 
     @property

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cutk.report.console import make_console
 from cutk.report.estimate import CellCost, total
+from cutk.report.naming import duration
 from cutk.report.terminal import safe
 
 
@@ -60,15 +61,3 @@ def spans(numbers: Sequence[int]) -> str:
     starts = [n for i, n in enumerate(ordered) if not i or n != ordered[i - 1] + 1]
     ends = [n for i, n in enumerate(ordered) if i + 1 == len(ordered) or n + 1 != ordered[i + 1]]
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as people say it.
-
-    >>> duration(0.04), duration(90), duration(5000), duration(400000)
-    ('0.04 s', '1.5 min', '1.4 h', '4.6 days')
-    """
-    for limit, unit, name in ((60, 1, "s"), (3600, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.2g} {name}" if seconds / unit < 10 else f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.1f} days"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -72,6 +72,21 @@ class Point(NamedTuple):
         return record.model_copy(update={"unlearner": unlearner, "manipulation": manipulation})
 
 
+def span(sizes: Sequence[int]) -> str:
+    """Return numbers as the range they lie in.
+
+    >>> span([12, 10, 11]), span([10])
+    ('10–12', '10')
+    """
+    low, high = min(sizes), max(sizes)
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def identified(points: Sequence[Point]) -> float | None:
+    r"""Return \|S_f\|, averaged over the seeds of a method at one α; None of none."""
+    return statistics.fmean(point.run.labels.identified or 0 for point in points) if points else None
+
+
 @dataclass(eq=False)
 class Setting:
     r"""One manipulation with its options, and every model that was measured under it.
@@ -92,8 +107,7 @@ class Setting:
     oracle: bool
 
     def __post_init__(self) -> None:
-        low, high = min(self.manipulated), max(self.manipulated)
-        self.size = str(low) if low == high else f"{low}–{high}"
+        self.size = span(self.manipulated)
         self.title, self.heading = (f"{self.name}{between}{self.size} manipulated" for between in (", ", "\n"))
         self.methods = sorted({name for name, run in self.runs if run.unlearner is not None}, key=natural)
         self.seeds = sorted({run.labels.seed for _, run in self.runs})
@@ -146,15 +160,6 @@ class Setting:
         parts = [point.parts(metric) for point in self.selected(method, alpha)]
         labels = sorted({label for values in parts for label in values}, key=natural)
         return {label: found for label in labels if (found := stat_of(values.get(label) for values in parts))}
-
-    @cached_property
-    def identified(self) -> dict[float, float]:
-        r"""\|S_f\| at each α, averaged over seeds."""
-        unlearned = [run.labels for _, run in self.runs if run.labels.alpha is not None]
-        sizes = grouped(unlearned, lambda labels: labels.alpha or 0.0)
-        # However many methods a seed was measured with, it counts once.
-        once = {alpha: {(labels.seed, labels.identified or 0) for labels in mine} for alpha, mine in sizes.items()}
-        return {alpha: statistics.fmean(size for _, size in mine) for alpha, mine in once.items()}
 
     def nothing_to_correct(self, metric: Measured) -> str:
         """Say why there is nothing to correct by this metric, if there isn't."""
@@ -298,13 +303,14 @@ def _settings(runs: list[Run], identities: Mapping[str, str], oracle: bool) -> l
             options[key] |= {f"{prefix}{name}": value for point in part.options[:1] for name, value in point.items()}
             traits[key] |= traits_of(part, prefix)
     # The size tells settings apart wherever they are shown, so that only those of one size need more than that.
-    ids = {key: f"{group[0].labels.manipulation}\n{sizes[key]}" for key, group in groups.items()}
-    named = {key: text.replace(f"\n{sizes[key]}", "") for key, text in distinct(ids, traits).items()}
-    methods, shown = _methods(runs), {identity: name for name, identity in identities.items()}
+    shown = {key: f"\n{span(sizes[key])}" for key in groups}
+    ids = {key: f"{group[0].labels.manipulation}{shown[key]}" for key, group in groups.items()}
+    named = {key: text.replace(shown[key], "") for key, text in distinct(ids, traits).items()}
+    methods, names = _methods(runs), {identity: name for name, identity in identities.items()}
     settings = []
     for key, group in groups.items():
         mine = [(methods[run.key], run) for run in group]
-        failures = [failure for run in group for failure in run.failures(shown)]
+        failures = [failure for run in group for failure in run.failures(names)]
         about = (group[0].labels.manipulation, named[key], options[key], sizes[key])
         settings.append(Setting(*about, mine, failures, identities, oracle))
     return sorted(settings, key=lambda s: (natural(s.manipulation), s.manipulated, natural(s.name)))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from matplotlib.lines import Line2D
 
 from cutk.report.breakdowns import breakdown
-from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, grouped, stat_of
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, grouped, identified, stat_of
 from cutk.report.logged import logged
 from cutk.report.naming import compact, listed, natural, slug, slugs
 from cutk.report.origins import origin_of
@@ -99,7 +99,9 @@ def _curves(experiment: Experiment, metric: Measured, marks: Marks, manipulation
         for method in setting.methods:
             if curve := _curve(setting, metric.name, method):
                 alphas, values, points = zip(*curve, strict=True)
-                mine = [setting.identified[alpha] for alpha in alphas] if manipulation else alphas
+                mine: Sequence[float] = alphas
+                if manipulation:
+                    mine = [identified(setting.selected(method, alpha)) or 0.0 for alpha in alphas]
                 panels.curve(ax, mine, values, points, marks[method])
                 counts |= {value.n for value in values}
                 heights += [v.mean + sign * (v.sd or 0) for v in values for sign in (-1, 1)]

@@ -15,6 +15,8 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         UsageError: if it can't be written.
     """
+    if not path.name:
+        raise UsageError(f"'{path}' cannot be written (it is a folder). Choose another place.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,3 +99,15 @@ def distinct(names: Mapping[Key, str], traits: Mapping[Key, Mapping[str, str]]) 
         # Where nothing that people wrote differs (say, two orders of one grid), a number has to do.
         result[key] = full if taken[full] == 1 else f"{full} #{taken[full]}"
     return result
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it.
+
+    >>> duration(0.04), duration(90), duration(5000), duration(400000)
+    ('0.04 s', '1.5 min', '1.4 h', '4.6 days')
+    """
+    for limit, unit, name in ((60, 1, "s"), (3600, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.2g} {name}" if seconds / unit < 10 else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"

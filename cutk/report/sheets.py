@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cutk.components import Summary
-from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, stat_of
+from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Point, Setting, identified, stat_of
 from cutk.run.records import Attempt, Measured
 from cutk.run.summary import Stat, Summarised
 
@@ -99,7 +99,11 @@ def _measures(name: str, up: bool, cells: Sequence[Cell], meaning: str = "", *, 
 
 
 def _counts(heading: str, meaning: str, numbers: Sequence[float | None]) -> _Part:
-    return Column(heading, meaning), [Cell("") if n is None else Cell(f"{n:g}", number=n) for n in numbers]
+    return Column(heading, meaning), [Cell("") if n is None else Cell(_count(n), number=n) for n in numbers]
+
+
+def _count(number: float) -> str:
+    return f"{number:g}" if abs(number) < 1e5 else f"{number:.0f}"
 
 
 def _names(names: Sequence[str]) -> _Part:
@@ -161,7 +165,7 @@ def setting_sheet(experiment: Experiment, setting: Setting, *, brief: bool = Fal
         names = [f"{n} ({c} of {seeds} seeds)" if c < seeds else n for n, c in zip(names, counts, strict=True)]
         heads = [fraction, _names(names)]
     else:
-        sizes = [None if row.alpha is None else setting.identified[row.alpha] for row in rows]
+        sizes = [None if row.alpha is None else identified(row.points) for row in rows]
         samples = _counts("|S_f|", "number of identified samples", sizes)
         heads = [fraction, samples, _names(names), _counts("n", "number of seeds", counts)]
     note = "Mean ± sample standard deviation over n seeds."
@@ -251,6 +255,14 @@ def in_words(found: Summarised, name: str) -> str:
     return text if set(ends) <= {value} else f"{text} (all {low})" if low == high else f"{text} ({low} to {high})"
 
 
+def less(setting: Setting, one: Summarised, found: Sequence[Summarised]) -> str:
+    """Say of which fractions and how many seeds a summary is, where others in ``found`` have more."""
+    most = max(other.seeds for other in found if other.manipulation == setting.title)
+    said = [] if one.alphas == setting.alphas else [f"α = {', '.join(f'{alpha:g}' for alpha in one.alphas)} alone"]
+    said += [f"n = {one.seeds}"] if one.seeds < most else []
+    return f"({', '.join(said)})" if said else ""
+
+
 def _ends(found: Summarised, name: str) -> list[float | None]:
     """Return the smallest and the largest that a seed gives; what is never reached is beyond both."""
     ends = found.intervals.get(name, (found.metrics[name],) * 2)
@@ -266,15 +278,8 @@ def _summary_sheet(experiment: Experiment, name: str, summary: type[Summary], fo
         if one is None or name not in one.metrics:
             return Cell(one.note.partition(":")[0].removesuffix(" here").lower()) if one and one.note else NOTHING
         text, opening, interval = in_words(one, name).partition(" (")
-        about = filter(None, (opening.strip() + interval, less(setting, one)))
+        about = filter(None, (opening.strip() + interval, less(setting, one, found)))
         return Cell(text, " ".join(about), one.metrics[name])
-
-    def less(setting: Setting, one: Summarised) -> str:
-        """Say of which fractions and how many seeds a summary is, where others have more."""
-        most = max(other.seeds for other in found if other.manipulation == setting.title)
-        said = [] if one.alphas == setting.alphas else [f"α = {', '.join(f'{alpha:g}' for alpha in one.alphas)} alone"]
-        said += [f"n = {one.seeds}"] if one.seeds < most else []
-        return f"({', '.join(said)})" if said else ""
 
     several = any(one.intervals for one in found)
     interval = " In brackets what single seeds give, from the smallest to the largest." if several else ""
@@ -308,7 +313,7 @@ def tidy(experiment: Experiment, found: Sequence[Summarised]) -> Iterator[dict[s
         }
         for method, alpha in setting.models:
             role = method if alpha is None else "unlearned"
-            size = None if alpha is None else setting.identified[alpha]
+            size = None if alpha is None else identified(setting.selected(method, alpha))
             here = {**labels, "role": role, "method": method, "alpha": alpha, "identified": size}
             for name in experiment.metrics:
                 if value := setting.measured(name, method, alpha):
@@ -319,6 +324,6 @@ def tidy(experiment: Experiment, found: Sequence[Summarised]) -> Iterator[dict[s
         for one in found:
             for name, number in one.metrics.items() if one.manipulation == setting.title else ():
                 low, high = _ends(one, name)
-                over = {"mean": number, "sd": None, "n": len(setting.seeds), "low": low, "high": high}
+                over = {"mean": number, "sd": None, "n": one.seeds, "low": low, "high": high}
                 where = {"role": "unlearned", "method": one.unlearner, "alpha": None, "identified": None}
                 yield {**labels, **where, "metric": name, **over}

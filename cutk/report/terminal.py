@@ -16,7 +16,7 @@ from cutk.report.console import make_console
 from cutk.report.contents import Contents
 from cutk.report.naming import listed
 from cutk.report.origins import counted, machine, mixed, versions
-from cutk.report.sheets import Cell, Sheet, in_words, setting_sheet
+from cutk.report.sheets import Cell, Sheet, in_words, less, setting_sheet
 from cutk.run.records import Failure
 
 
@@ -86,7 +86,8 @@ def print_results(contents: Contents, console: Console | None = None) -> None:
             for one in found:
                 if one.manipulation == setting.title:
                     for name in one.metrics:
-                        say(safe(f"{one.unlearner}: {name} = {in_words(one, name)}"))
+                        words = f"{in_words(one, name)} {less(setting, one, found)}".rstrip()
+                        say(safe(f"{one.unlearner}: {name} = {words}"))
         if any(point.oracle for setting in experiment.settings for point in setting.taken):
             say("oracle: the grid point that is best on the test set; no method could have chosen it.")
     environments = [environment for experiment in contents.experiments for environment in experiment.environments]

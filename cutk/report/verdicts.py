@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cutk.errors import conjoined
 from cutk.report.experiments import GOLD, ORIGINAL, Experiment, Setting, stat_of
+from cutk.report.naming import duration
 from cutk.report.origins import counted, mixed
 from cutk.run.records import Measured
 from cutk.run.summary import RECOVERED, Stat
@@ -100,7 +101,8 @@ def _cure(setting: Setting, aim: Measured, utility: Measured | None, best: Seque
         if utility and changes:
             costs.append(f"{_words(utility)} {_range(changes, '+.1f')}{unit}")
         if seconds := [one.seconds for one in group if one.seconds is not None]:
-            costs.append(f"{_range(seconds, '.2g')} s")
+            low, high = (duration(end) for end in (min(seconds), max(seconds)))
+            costs.append(low if low == high else f"{low} to {high}")
         cost = f" ({', '.join(costs)})" if costs else ""
         values = _range([one.value.mean for one in group])
         parts.append(f"{method} {_at([one.alpha for one in group])}: {values}{cost}")

@@ -154,7 +154,7 @@ class Isolated(AbstractContextManager["Isolated"]):
         told = {name: value for name, value in os.environ.items() if name not in _UNTOLD}
         told["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(os.path.abspath, sys.path)))
         if path := told.get("CUTK_PLUGIN_PATH"):
-            told["CUTK_PLUGIN_PATH"] = os.pathsep.join(map(os.path.abspath, filter(None, path.split(os.pathsep))))
+            told["CUTK_PLUGIN_PATH"] = os.pathsep.join(map(_absolute, filter(None, path.split(os.pathsep))))
         try:
             self._process = subprocess.Popen(  # noqa: S603  # this Python, and a fixed line
                 [sys.executable, "-P", "-c", _BEGIN],
@@ -269,11 +269,16 @@ class Isolated(AbstractContextManager["Isolated"]):
             self._folder.cleanup()
 
 
+def _absolute(path: str | Path) -> str:
+    """Return a path as it is found from any folder."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
 def _named(part: Chosen) -> dict[str, Any]:
     """Return a component so that it can be looked up elsewhere; files are named so that they are found there."""
     plain = [point.model_dump(mode="json") for point in part.points]
     for point, options in zip(plain, part.points, strict=True):
-        point |= {name: os.path.abspath(value) for name, value in options if isinstance(value, Path)}
+        point |= {name: _absolute(value) for name, value in options if isinstance(value, Path)}
     return {
         "kind": part.entry.kind,
         "name": part.name,

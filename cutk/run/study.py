@@ -151,6 +151,7 @@ class Study:
         executor: Executor = self.setup.executor.make()
         with self._pool(executor) as pool:  # first, since nothing is written where there are no workers
             self.store.open()
+            self._over = False
             self.observer.started(len(self.cells))
             began = time.monotonic()
             _log.info("%d cells; runs are kept in '%s'", len(self.cells), self.store.root)
@@ -173,6 +174,7 @@ class Study:
                     self.observer.cell_failed(cell, outcome.reason)
                 self.worker.memo.keep()
             finally:
+                self._over = True
                 self.observer.finished()
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
@@ -302,7 +304,7 @@ class Study:
         """Tell the observers what a worker elsewhere has to tell, and log what it logged."""
         if name == LOG:
             relog(*arguments)
-        elif name in TOLD:
+        elif name in TOLD and not self._over:  # a worker may not have ended yet where the study was interrupted
             getattr(self.observer, name)(*arguments)
 
     def names(self, manipulation: str) -> dict[str, str]:

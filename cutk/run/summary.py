@@ -200,6 +200,11 @@ def _summarise(name: str, summary: Summary, row: Summarised, curve: Curve, aims:
     """Fill in one summary of one curve, unless it needs what wasn't measured or there was nothing to correct."""
     if not all(needed in curve.gold and needed in curve.values for needed in summary.of):
         return
+    lacking = {alpha for needed in summary.of for alpha in row.alphas if alpha not in curve.values[needed]}
+    if lacking:  # a mean over some seeds, or some fractions, would be another curve
+        where = ", ".join(f"{alpha:g}" for alpha in sorted(lacking))
+        row.note = f"Not measured at α = {where}: a seed has no {' or no '.join(summary.of)} there."
+        return
     for aim in (aim for aim in summary.of if aim in aims):
         original, gold = (
             stat([part[aim] for seed in curve.seeds if aim in (part := getattr(seed, reference))])

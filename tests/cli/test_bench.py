@@ -163,6 +163,12 @@ def test_a_metric_that_applies_to_nothing_is_named(run):
     )
 
 
+def test_a_summary_and_a_metric_by_its_providers_name_are_no_silence(run):
+    ran = run(*NONE, "--metric", "alpha_star", "--metric", "cutk:passes")
+    assert ran.code == 0, ran.err
+    assert "applies to none" not in ran.err
+
+
 def test_a_metric_comes_to_those_of_the_plan(run):
     metrics = run(*NONE, "--metric", "passes", "--json").json["records"][-1]["metrics"]
     assert {"passes", "corrected_accuracy"} <= set(metrics)

@@ -274,6 +274,10 @@ def build(width=3):
     return nn.Sequential(nn.Flatten(), nn.Linear(75, 2))
 
 
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+
+
 class Named(nn.Module):
     def __init__(self):
         super().__init__()
@@ -318,8 +322,31 @@ def test_channels_the_other_way_round_are_normalised_with_their_own_numbers(run,
     ("network", "said"),
     [
         (("net.py:build", "width=64"), "'net.py:build' is a function, which is called without options, got width"),
+        (("net.py:lazy",), "lazy() returns modules that are lazy: run a sample through the network"),
         (("net.py:Named",), "expected logits float [2, classes], got dict"),
     ],
 )
 def test_networks_of_ones_own_that_do_not_fit(run, tinted, error_of, network, said):
     assert said in error_of(run("train", *tinted[:4], "--model", *network, "--out", "m.safetensors"))
+
+
+def test_size_and_channels_are_noted_with_the_weights(run, tmp_path):
+    for label, colour in (("blue", (10, 10, 200)), ("red", (200, 10, 10))):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (12, 12), tuple(c + 3 * i for c in colour)).save(tmp_path / f"photos/{label}/{i}.png")
+    (tmp_path / "net.py").write_text(OWN)
+    data = ("--data", "folder:photos", "--model", "net.py:build", "--device", "cpu")
+    ran = run("train", *data, "--size", "5", "--channels", "bgr", "--recipe", "steps=30")
+    assert ran.code == 0, ran.err
+    with safetensors.safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        note = json.loads(file.metadata()["cutk"])
+    assert (note["size"], note["channels"]) == (5, "bgr")
+    predict = ("predict", *data, "--weights", "model.safetensors")
+    plain, said = run(*predict), run(*predict, "--size", "5", "--channels", "bgr")
+    assert plain.code == said.code == 0, plain.err
+    assert plain.out == said.out
+    assert run(*predict, "--channels", "rgb").out != said.out
+    ran = run(*predict, "-o", "arays.layout=nonsense")
+    assert ran.code == 2
+    assert "Options for 'arays' are given, and it isn't used." in ran.err

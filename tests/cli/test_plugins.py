@@ -102,3 +102,41 @@ def test_the_list_of_components_fits_the_terminal(run, monkeypatch, columns):
     ran = run("plugins", "list")
     assert max(map(len, ran.out.splitlines())) <= int(columns)
     assert "corrected_accuracy" in ran.out
+
+
+GRIDS = """
+import cutk
+
+
+class Method(cutk.Unlearner):
+    "A method."
+    name = "{name}"
+    grid = {grid}
+
+    class Options(cutk.Options):
+        lr: float = cutk.option(0.1, gt=0, help="rate")
+        layers: list[int] = cutk.option([1], help="which")
+
+    def unlearn(self, task, state=None):
+        return task.original
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [Method]
+"""
+
+
+@pytest.mark.parametrize(
+    ("grid", "line"),
+    [
+        ([{}, {"lr": 0.5}], "lr by default"),
+        ([{"layers": [1, 2], "lr": 0.1}, {"layers": [3], "lr": 0.1}], "layers [1, 2] with lr 0.1"),
+    ],
+)
+def test_any_grid_is_shown(run, tmp_path, grid, line):
+    (tmp_path / "own.py").write_text(GRIDS.format(name="own-grid", grid=grid))
+    ran = run("plugins", "show", "own-grid", "--plugin", "own.py")
+    assert ran.code == 0, ran.err
+    assert "Search grid: 2 points" in ran.out
+    assert line in ran.out

@@ -599,6 +599,18 @@ def test_what_came_there_meanwhile_stays(run, case):
     assert (case / "repaired" / "precious.txt").read_text() == "years of work"
 
 
+def test_a_list_with_an_index_is_refused(run, case, error_of):
+    (case / "bad.csv").write_text(",file\n0,blue/bad0.png\n1,blue/bad1.png\n")  # as pandas writes one
+    said = error_of(run(*given(bad="bad.csv")))
+    assert "got one without a heading, as an index has: write the table without" in said
+
+
+def test_the_folder_itself_may_be_asked_for(run, case):
+    ran = run(*given(out="."))
+    assert ran.code == 2
+    assert "holds something" in ran.err or "is there already" in ran.err
+
+
 # The sanity line.
 
 

@@ -251,6 +251,8 @@ IMAGES = [torch.full((3, 4, 4), i, dtype=torch.uint8) for i in range(9)]
         ),
         (0, torch.zeros(4, dtype=torch.float64), r"Sample 0 can't be read: .* got float64 \[4\]\.$"),
         (0, None, "Sample 0 can't be read: "),
+        (0, Image.new("I;16", (4, 4)), "Sample 0 can't be read: .*expected 8 bits a channel, got the mode I;16"),
+        (7, Image.new("F", (4, 4)), "Sample 7 can't be read: .*expected 8 bits a channel, got the mode F"),
         (7, torch.zeros(3, 4, 5, dtype=torch.uint8), r"Sample 7: .* \[3, 4, 4\] of the first sample, .* Give a size"),
         (1, torch.zeros(3, 4, 5, dtype=torch.uint8), r"Sample 1: .* \[3, 4, 4\] of the first sample, .* Give a size"),
         (7, torch.zeros(48), "Sample 7: expected the shape "),
@@ -261,6 +263,11 @@ def test_samples_that_do_not_fit_are_named(at, item, message, workers):
     with pytest.raises(cutk.UsageError, match=message) as error:
         list(streamed(dataset, workers, normalisation=Normalisation((0.5,) * 3, (0.2,) * 3)).batches(batch_size=2))
     assert "\n" not in str(error.value)
+
+
+def test_numbers_that_are_none_are_no_random_transform():
+    with pytest.raises(cutk.UsageError, match="Expected finite numbers, got others among the first samples"):
+        streamed([torch.full((3,), torch.nan)] * 3, normalisation=Normalisation((0.0,) * 3, (1.0,) * 3))
 
 
 def fail():

@@ -683,3 +683,36 @@ def test_what_the_dataset_gives_has_to_stay_the_same(poisoned):
 def test_dictionaries_need_a_collate_function(poisoned):
     with pytest.raises(cutk.UsageError, match=r"pixels, label.*give collate="):
         cutk.unlearn(network(), Dictionaries(poisoned), [1], "none")
+
+
+@pytest.mark.parametrize("labels", [[0.2, 0.9] * 30, ["a", "b"] * 30])
+def test_labels_that_are_no_whole_numbers_are_refused(tiny, labels):
+    with pytest.raises(cutk.UsageError, match="labels: expected a whole number for each sample"):
+        cutk.unlearn(tiny.net, TensorDataset(tiny.x), [0], "ssd", labels=labels)
+
+
+def test_soft_labels_of_a_dataset_are_refused(tiny):
+    with pytest.raises(cutk.UsageError, match="a whole number"):
+        cutk.unlearn(tiny.net, TensorDataset(tiny.x, tiny.y * 0.9), [0], "ssd")
+
+
+def test_bad_samples_may_be_told_one_after_the_other(tiny):
+    repair = cutk.unlearn(tiny.net, TensorDataset(tiny.x, tiny.y), (i for i in (0, 1)), "ssd", options=ONE_POINT)
+    assert repair.report.samples["bad"] == 2
+
+
+def test_volumes_are_convolved(tiny):
+    net = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(2, 2)).eval()
+    volumes = TensorDataset(torch.randn(60, 1, 2, 2, 2), tiny.y)
+    repair = cutk.unlearn(net, volumes, [0], "ssd", options=ONE_POINT, force=True)
+    assert not repair.report.failed
+
+
+def test_a_network_that_is_built_in_half_precision_trains(tiny):
+    def build():
+        return nn.Linear(6, 2).half()
+
+    repair = cutk.unlearn(
+        tiny.net, TensorDataset(tiny.x, tiny.y), [0], "rewod", build=build, recipe={"name": "sgd", "steps": 5}
+    )
+    assert not repair.report.failed

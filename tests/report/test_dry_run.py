@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cutk.report.dry_run import duration, print_dry_run
+from cutk.report.dry_run import print_dry_run
 from cutk.report.estimate import CellCost
+from cutk.report.naming import duration
 from cutk.run.cells import Training, Unlearning
 
 COSTS = [

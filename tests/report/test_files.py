@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,12 @@ def test_a_place_that_cannot_be_written(tmp_path):
     with pytest.raises(UsageError, match=r"'.*file.below' cannot be written \(.+\)\. Choose another place\."):
         write_file(tmp_path / "file" / "below", "x")
     assert not list(tmp_path.glob(".*tmp"))
+
+
+@pytest.mark.parametrize("place", ["", ".", "/"])
+def test_a_place_without_a_name_cannot_be_written(place):
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_file(Path(place), "x")
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):

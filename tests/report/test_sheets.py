@@ -144,3 +144,36 @@ def test_every_row_of_data_has_its_role(made, contents_of, role):
     rows = list(contents_of(made.everything()).rows())
     mine = [row for row in rows if row["role"] == role]
     assert {row["method"] for row in mine} == ({"ssd", "cf"} if role == "unlearned" else {role})
+
+
+def test_a_summary_of_what_a_seed_lacks_is_none(made, contents_of):
+    runs = [run for run in made.everything() if run.labels.unlearner != "ssd"]
+    runs += [made.run("ssd", alpha, seed, [made.attempt(0.95, 0.9)]) for alpha in (0.1, 1.0) for seed in (0, 1)]
+    failed = made.attempt(None, 0.9, metrics={})
+    runs += [made.run("ssd", 0.5, 0, [made.attempt(0.2, 0.9)]), made.run("ssd", 0.5, 1, [failed])]
+    table = sheet_of(contents_of(runs), "alpha star")
+    assert cells(table, "ssd") == [["not measured at α = 0.5"]]
+
+
+def test_samples_are_counted_for_each_method(made, contents_of):
+    runs = [run for run in made.everything() if run.labels.unlearner != "cf"]
+    sizes = {}
+    more = made.run("cf", 0.5, 0, [made.attempt(0.3, 0.9)], how={"identification": "false-positives"})
+    more = more.model_copy(update={"labels": more.labels.model_copy(update={"identified": 25})})
+    for row in contents_of([*runs, more]).rows():
+        sizes.setdefault((row["method"], row["alpha"]), set()).add(row["identified"])
+    (other,) = {run.labels.identified for run in runs if run.labels.alpha == 0.5}
+    assert sizes["cf", 0.5] == {25}
+    assert sizes["ssd", 0.5] == {other}
+
+
+def test_settings_whose_sizes_have_one_range_are_told_apart(made, contents_of):
+    def of(size, sizes):
+        found = []
+        for seed, manipulated in enumerate(sizes):
+            about = {"manipulated": manipulated, "mangling": {"size": size}}
+            found += [made.original(seed, 0.2, 0.9, **about), made.gold(seed, 0.9, 0.9, **about)]
+        return found
+
+    settings = contents_of([*of(1, (10, 11, 12)), *of(2, (10, 12))]).experiments[0].settings
+    assert len({setting.title for setting in settings}) == 2

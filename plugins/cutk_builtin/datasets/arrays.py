@@ -208,9 +208,10 @@ def token_rows(tokens: Tensor) -> Tensor:
     if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
         dtype = str(tokens.dtype).removeprefix("torch.")
         raise ValueError(f"expected tokens as whole numbers, got {dtype}. Convert them: tokens.astype('int64')")
-    if int(tokens.min()) < 0:
-        raise ValueError(f"expected tokens from 0 up, got {int(tokens.min())}")
-    return tokens.long().contiguous()
+    whole = tokens.long()  # of unsigned numbers torch knows no smallest
+    if int(whole.min()) < 0:
+        raise ValueError(f"expected tokens from 0 up, got {int(whole.min())}")
+    return whole.contiguous()
 
 
 def flat_labels(labels: Tensor, count: int) -> Tensor:

@@ -42,6 +42,13 @@ def rows_of(file: Path, path: str | None, label: str | None) -> list[tuple[str, 
     if short is not None:
         raise cutk.UsageError(f"'{file}': expected the same columns in every line, got fewer in entry {short}.")
     found = [(row[columns[0]].strip(), row[columns[1]].strip()) for row in rows[1:]]
+    if (empty := next((i for i, (_, label) in enumerate(found) if not label), None)) is not None:
+        raise cutk.UsageError(f"'{file}': expected a label in every line, got none for '{found[empty][0]}'.")
+    if point := next((label for _, label in found if label.removesuffix(".0").isdecimal() and "." in label), None):
+        raise cutk.UsageError(
+            f"'{file}': expected labels that are names or whole numbers, got '{point}', as a column with gaps is "
+            "written. Write whole numbers."
+        )
     if strange := next((label for _, label in found if not is_text(label)), None):
         raise cutk.UsageError(
             f"'{file}': expected text in UTF-8 or UTF-16, got the label {strange!a}. Save it as UTF-8."

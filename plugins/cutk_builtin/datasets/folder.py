@@ -186,7 +186,7 @@ class Folder(cutk.Dataset):
         """List all training images, which are read when they are due.
 
         ``ROOT/train``, if there is one, holds them, and ``ROOT/validation``, ``ROOT/val`` or ``ROOT/test`` what wasn't
-        trained on.
+        trained on: the first of these that has a folder for a class.
         """
         root = self.options.root.expanduser()
         if not root.is_dir():
@@ -194,7 +194,8 @@ class Folder(cutk.Dataset):
         pool, held_out = root, None
         if (root / "train").is_dir() and class_folders(root / "train"):
             pool = root / "train"
-            held_out = next((root / name for name in ("validation", "val", "test") if (root / name).is_dir()), None)
+            beside = [root / name for name in ("validation", "val", "test") if (root / name).is_dir()]
+            held_out = next((folder for folder in beside if class_folders(folder)), None)
         classes = tuple(path.name for path in class_folders(pool))
         if not classes:
             raise cutk.UsageError(f"'{pool}': expected a folder for each class, got none.")

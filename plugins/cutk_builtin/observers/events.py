@@ -34,6 +34,11 @@ class Events(cutk.Observer):
     _file: IO[str] | None = None
     _order = 0
     _began = 0.0
+    _place: Path | None = None
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._early: list[str] = []  # warnings that came before the study began
 
     def _write(self, event: str, cell: Any = None, **more: Any) -> None:
         if self._file is None:
@@ -46,9 +51,17 @@ class Events(cutk.Observer):
 
     def started(self, cells: int) -> None:
         """Open the file."""
-        self._file = Path(self.options.path).expanduser().absolute().open("a", encoding="utf-8", errors="replace")
+        self._place = Path(self.options.path).expanduser().absolute()
         self._order, self._began = 0, time.monotonic()
+        self._open()
         self._write("started", cells=cells)
+        for text in self._early:
+            self._write("warning", text=text)
+        self._early.clear()
+
+    def _open(self) -> None:
+        if self._place is not None:
+            self._file = self._place.open("a", encoding="utf-8", errors="replace")
 
     def cell_started(self, cell: Any) -> None:
         """Write it."""
@@ -71,12 +84,23 @@ class Events(cutk.Observer):
         self._write("cell_failed", cell, reason=reason)
 
     def warning(self, text: str) -> None:
-        """Write it."""
+        """Write it, also what comes before the study begins or after it has ended."""
+        if self._place is None:
+            self._early.append(text)
+            return
+        ended = self._file is None
+        if ended:
+            self._open()
         self._write("warning", text=text)
+        if ended:
+            self._close()
 
     def finished(self) -> None:
         """Close the file."""
         self._write("finished")
+        self._close()
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

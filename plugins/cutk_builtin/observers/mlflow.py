@@ -103,7 +103,7 @@ class Mlflow(cutk.Observer):
         self._experiment = self._study = ""
         self._cells: dict[Any, Open] = {}
         self._warnings: list[str] = []
-        self._failed = 0
+        self._failed = self._left = 0
 
     def _uri(self) -> str:
         """Return where runs are kept, the same wherever the working folder is changed to."""
@@ -138,7 +138,7 @@ class Mlflow(cutk.Observer):
             if there is None:
                 raise
             self._experiment = there.experiment_id
-        self._cells, self._failed = {}, 0
+        self._cells, self._failed, self._left = {}, 0, cells
         self._study = self._begin(f"cutk, {time.strftime('%Y-%m-%d %H:%M:%S')}", cells=str(cells))
         if self._warnings:  # that came before the study began
             self._note(self._study, "\n".join(self._warnings))
@@ -175,6 +175,7 @@ class Mlflow(cutk.Observer):
         # MLflow prints the address of each run that ends; the study's will do.
         with contextlib.redirect_stdout(io.StringIO()):
             self._client.set_terminated(self._cells.pop(cell).run, status)
+        self._left -= 1
 
     def cell_started(self, cell: Any) -> None:
         """Begin its run."""
@@ -224,11 +225,11 @@ class Mlflow(cutk.Observer):
 
     def finished(self) -> None:
         """End the study's run, and those of cells that were given up."""
-        given_up = list(self._cells)
-        for cell in given_up:
+        interrupted = self._left > 0
+        for cell in list(self._cells):
             self._send(self._cells[cell])
             self._end(cell, "KILLED")
-        status = "KILLED" if given_up else "FAILED" if self._failed else "FINISHED"
+        status = "KILLED" if interrupted else "FAILED" if self._failed else "FINISHED"
         self._client.set_terminated(self._study, status)
 
 

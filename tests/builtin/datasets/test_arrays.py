@@ -280,7 +280,7 @@ def rows(dtype=np.int64):
     return arrays | {f"{key}_labels": np.arange(count) % 3 for key, count in counts.items()}
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.uint16, np.uint32, np.uint64])
 def test_tokens_are_read_as_int64(file, dtype, load):
     arrays = rows(dtype)
     write_arrays(file, arrays)

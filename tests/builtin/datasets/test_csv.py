@@ -135,6 +135,8 @@ def test_features_that_are_texts_in_part_have_to_become_numbers(tmp_path):
         ("path,label\n", "expected a line for each image, got none"),
         ("path,label\na.png\n", "expected the same columns in every line"),
         ("path,label\n0.png,cat\n0.png,dog\n", "expected each image once, got '0.png' twice"),
+        ("path,label\n0.png,cat\n1.png,\n", "expected a label in every line, got none for '1.png'"),
+        ("path,label\n0.png,0.0\n1.png,10.0\n", "expected labels that are names or whole numbers, got '0.0'"),
         ("path,label\n0.png,cat\nnowhere.png,dog\n", "1 of 2 images are not there, 'nowhere.png' for one"),
         ("path,label\n" + "x" * 200_000 + ",a\n", "field larger than field limit"),
     ],

@@ -407,3 +407,15 @@ def test_options_out_of_range_end_in_one_line(photos, tmp_path, run, option):
     assert ran.code == 2
     assert ran.err.count("\n") == 1
     assert f".{option.partition('=')[0]}': expected " in ran.err
+
+
+def test_images_without_class_folders_are_no_validation_samples(photos, tmp_path):
+    for name in ("val", "test"):
+        for image in sorted((tmp_path / name).rglob("*.png")):
+            image.rename(tmp_path / name / f"{image.parent.name}-{image.name}")
+    (tmp_path / "validation").mkdir()
+    for folder in [path for name in ("val", "test") for path in (tmp_path / name).iterdir() if path.is_dir()]:
+        folder.rmdir()
+    given = Folder(Folder.Options(root=tmp_path)).given()
+    assert given.validation is None
+    assert len(given) == len(photos["train"])

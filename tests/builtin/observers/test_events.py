@@ -79,3 +79,13 @@ def test_the_command_writes_them_and_a_file_that_cannot_be_written_costs_a_warni
     refused = run(*least, "--observer", "events", "-o", "events.path=missing/events.jsonl")
     assert refused.code == 0
     assert "Warning: The observer 'events' failed, and is told no more: FileNotFoundError" in refused.err
+
+
+def test_warnings_are_written_whenever_they_come(events, lines):
+    events.warning("early")
+    events.started(0)
+    events.finished()
+    events.warning("late")
+    assert [(line["event"], line.get("text")) for line in lines()] == [
+        *(("started", None), ("warning", "early"), ("finished", None), ("warning", "late")),
+    ]
