@@ -249,7 +249,7 @@ def _tell_of_silence(results: Results, asked: Iterable[str], summaries: Collecti
         told |= {name for name, value in record.metrics.items() if value is not None} | record.breakdowns.keys()
     told |= {name.partition("[")[0] for name in told}  # of a part of a composition
     for name in dict.fromkeys(asked):
-        if results.records and name.rpartition(":")[2] not in told:  # a name may come with its provider's
+        if results.records and told.isdisjoint({name, name.rpartition(":")[2]}):  # it may come with its provider's
             say(f"{name} applies to none of these models. What it asks for: cutk plugins show {name}")
 
 

@@ -111,7 +111,7 @@ def _setup(ctx: click.Context, options: dict[str, Any], note: Mapping[str, Any])
     if recipe := recipe_in(options["recipe"], words):
         over["recipe"] = recipe
     entry = registry.get("dataset", options["dataset"])
-    as_noted(options, note, entry)
+    as_noted(options, note)
     if said := dataset_options(entry, options, over["options"]):
         over["options"][entry.name] = said
     content = over_default(None, registry)

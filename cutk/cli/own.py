@@ -201,7 +201,9 @@ def dataset_options(entry: Entry, options: dict[str, Any], nested: dict[str, dic
     for name, value in said.items():
         if value is not None and name not in fields:
             raise UsageError(f"Dataset '{entry.name}' has no use for {spelled[name]}. Leave it out.")
+    noted = options.get("noted", {})
     return {
+        **{name: value for name, value in noted.items() if value is not None and name in fields},
         **{name: value for name, value in said.items() if value is not None},
         **nested.get(entry.family, {}),
         **nested.get(entry.name, {}),
@@ -220,23 +222,32 @@ def given_from(
     return data_of(entry, said), entry, None if place is None else Path(place).expanduser()
 
 
-def as_noted(options: dict[str, Any], note: Mapping[str, Any], dataset: Entry) -> None:
-    """Fill in the size and the channels of images where nothing was said: as is noted with the weights, or rgb.
+def as_noted(options: dict[str, Any], note: Mapping[str, Any]) -> None:
+    """Keep what is noted with the weights of the size and channels of images, for where nothing is said.
 
-    What a dataset has no option for is left out: its images have one size, or are grey, by themselves.
+    Channels are rgb where neither says otherwise. What is noted is told to those datasets that have an option for it.
     """
-    fields = dataset.component.Options.model_fields
     size, channels = note.get("size"), note.get("channels")
-    if options["size"] is None and type(size) is int and size > 0 and "size" in fields:
-        options["size"] = size
+    grey = True if options["channels"] is None and channels == "grey" else None
+    options["noted"] = {"size": size if type(size) is int and size > 0 else None, "grey": grey}
     if options["channels"] is None:
-        known = channels == "bgr" or (channels == "grey" and "grey" in fields)
-        options["channels"] = channels if known else "rgb"
+        options["channels"] = "bgr" if channels == "bgr" else "rgb"
 
 
-def preparation(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the size and channels of images as they are noted with weights; None where there is nothing to note."""
-    return {"size": options["size"], "channels": None if options["channels"] == "rgb" else options["channels"]}
+def preparation(
+    entry: Entry, options: dict[str, Any], nested: dict[str, dict[str, str]], note: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the size and channels of images as they are noted with weights; None where there is nothing to note.
+
+    That is as a dataset reads them, and as was noted before of what it has no option for.
+    """
+    from cutk.options import parse_options
+
+    chosen = {**entry.given, **dataset_options(entry, options, nested)}
+    made = parse_options(entry.component.Options, chosen, entry.name)
+    grey = getattr(made, "grey", note.get("channels") == "grey")
+    channels = "bgr" if options["channels"] == "bgr" else "grey" if grey else None
+    return {"size": getattr(made, "size", note.get("size")), "channels": channels}
 
 
 class Checkpoint(NamedTuple):
@@ -248,6 +259,7 @@ class Checkpoint(NamedTuple):
     given: Given  # with the classes in the order of the model's outputs
     entry: Entry  # the dataset
     root: Path | None  # where the data lie
+    prepared: dict[str, Any]  # the size and channels of images, as they are noted with weights
 
 
 def checkpoint_from(registry: Registry, options: dict[str, Any], nested: dict[str, dict[str, str]]) -> Checkpoint:
@@ -256,14 +268,14 @@ def checkpoint_from(registry: Registry, options: dict[str, Any], nested: dict[st
     from cutk.repair.weights import fitted, read_weights
 
     weights = read_weights(options["weights"].expanduser())
-    as_noted(options, weights.note, registry.get("dataset", options["data"]))
+    as_noted(options, weights.note)
     given, entry, root = given_from(registry, options["data"], options, nested)
     given = ordered(given, options, weights.note)
     own = nested.get(options["model"].partition(":")[0], {})
     build = builder(options["model"], registry, own, sample_shape(given), len(given.classes))
     model = build()
     fitted(weights, model, options["weights"], len(given.classes))
-    return Checkpoint(weights, model, build, given, entry, root)
+    return Checkpoint(weights, model, build, given, entry, root, preparation(entry, options, nested, weights.note))
 
 
 def drop_used(nested: dict[str, dict[str, str]], model: str, *entries: Entry) -> None:
@@ -379,16 +391,15 @@ def saying() -> Observer:
     return Saying()
 
 
-def unsaid(file: Path, normalisation: Normalisation | None, classes: Sequence[str], options: Mapping[str, Any]) -> str:
+def unsaid(file: Path, normalisation: Normalisation | None, classes: Sequence[str], prepared: Mapping[str, Any]) -> str:
     """Return the options that say how samples reach the model, which a file that holds tensors alone can't; or none.
 
-    ``options`` are the command's own, of which size and channels are said as they were given.
+    ``prepared`` is what ``preparation`` says.
     """
     words: list[str] = []
-    if options["size"] is not None:
-        words += ["--size", str(options["size"])]
-    if options["channels"] != "rgb":
-        words += ["--channels", options["channels"]]
+    for name in ("size", "channels"):
+        if prepared[name] is not None:
+            words += [f"--{name}", str(prepared[name])]
     if normalisation is not None and normalisation.mean:
         for flag, values in (("--mean", normalisation.mean), ("--std", normalisation.std)):
             texts = [f"{value:.6g}" for value in values]

@@ -103,7 +103,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     registry = load_plugins(ctx)
     words, more_options = sorted_words(options, "train")
     nested = settings((*options["option"], *more_options))
-    as_noted(options, {}, registry.get("dataset", options["data"]))
+    as_noted(options, {})
     given, entry, _ = given_from(registry, options["data"], options, nested)
     given = ordered(given, options, {})
     component: Any = entry.component
@@ -111,6 +111,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     if not name:
         raise UsageError(f"Dataset '{entry.name}' suggests no model. Choose one with --model.")
     build = builder(name, registry, nested.get(name.partition(":")[0], {}), sample_shape(given), len(given.classes))
+    prepared = preparation(entry, options, nested, {})
     drop_used(nested, name, entry)
     plan: dict[str, Any] = {n: options[n] for n in ("device", "precision") if options[n] is not None}
     if recipe := recipe_in(options["recipe"], words):
@@ -136,9 +137,7 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{os.getpid()}-{out.name}")  # whose ending decides its form
     try:
-        save_weights(
-            temporary, apart(model.state_dict()), noted(given.classes, norm, {"model": name, **preparation(options)})
-        )
+        save_weights(temporary, apart(model.state_dict()), noted(given.classes, norm, {"model": name, **prepared}))
         temporary.replace(out)
     except (OSError, RuntimeError, SafetensorError) as error:
         why = why_unwritten(error, out.parent)
@@ -153,5 +152,5 @@ def _trained(ctx: click.Context, options: dict[str, Any], out: Path, tell: Any) 
         reached = f"{percent(right)} of the samples that weren't trained on, {reached}"
     options_left = ""
     if out.suffix != ".safetensors":
-        options_left = unsaid(out, norm, given.classes if options["classes"] else (), options)
+        options_left = unsaid(out, norm, given.classes if options["classes"] else (), prepared)
     return f"Wrote '{out}': right on {reached}.", options_left

@@ -27,7 +27,6 @@ from cutk.cli.own import (
     model_options,
     near_chance,
     normalisation_of,
-    preparation,
     recipe_option,
     same_classes,
     saying,
@@ -153,8 +152,8 @@ def unlearn(ctx: click.Context, /, **options: Any) -> int:
     from cutk.repair.writing import require_free
 
     options["out"] = options["out"].expanduser()
-    if not options["out"].name:  # '.'; what is shown of others stays as it was given
-        options["out"] = options["out"].absolute()
+    if options["out"].absolute() in (Path.cwd(), *Path.cwd().parents):
+        raise UsageError(f"--out: '{options['out']}' is where this runs, and would be replaced. Choose a folder in it.")
     require_free(options["out"], options["force"])
     if options["bundle"]:
         from cutk.repair.bundle.writing import print_bundle, require_libraries
@@ -274,7 +273,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
     texts = {"report.html": page(report, found.suspects, pictures), "suspects.csv": as_csv(found.suspects)}
     tensors = own.weights.renamed(inner.state_dict()) if report.repaired else None  # type: ignore[union-attr]
     norm = problem.task.train.normalisation
-    about = {**own.weights.note, "model": options["model"], **preparation(options)}
+    about = {**own.weights.note, "model": options["model"], **own.prepared}
     note = noted(problem.classes, norm, about)
 
     def save(folder: Path) -> None:
@@ -289,7 +288,7 @@ def _carried_out(ctx: click.Context, options: dict[str, Any], tell: Tell, kept: 
 
     written(options["out"], report, texts, save, force=options["force"])
     if tensors is not None and form == "pt" and own.weights.note:
-        say(unsaid(options["out"] / "model.pt", norm, problem.classes, options))
+        say(unsaid(options["out"] / "model.pt", norm, problem.classes, own.prepared))
     return found
 
 

@@ -138,7 +138,8 @@ def whole(labels: Tensor) -> Tensor:
 
 
 def _label(plain: _Plain, index: int) -> int:
-    return int(whole(torch.as_tensor(plain.pair(index)[1])))
+    label = plain.pair(index)[1]
+    return int(whole(torch.as_tensor(label))) if isinstance(label, Tensor | float) else int(label)
 
 
 def _spread(indices: Sequence[int], most: int) -> list[int]:

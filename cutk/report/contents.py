@@ -83,14 +83,17 @@ class Contents:
         of = (experiment.dataset, experiment.model)
         if sum(of == (other.dataset, other.model) for other in self.experiments) > 1:
             return set()
-        titles = grouped(experiment.settings, lambda setting: setting.manipulation)
+        settings = grouped(experiment.settings, lambda setting: setting.manipulation)
         methods = grouped(experiment.methods, lambda method: method.partition(" [")[0])
-        return {
-            (titles[f.manipulation][0].title, methods[f.unlearner][0], f.alpha)
-            for f in self.failures
-            if f.what == "cell" and (f.dataset, f.model) == of and f.unlearner and f.alpha is not None
-            if len(titles.get(f.manipulation, ())) == len(methods.get(f.unlearner, ())) == 1
-        }
+        found = set()
+        for f in self.failures:
+            if f.what != "cell" or (f.dataset, f.model) != of or f.unlearner is None or f.alpha is None:
+                continue
+            theirs, names = settings.get(f.manipulation, []), methods.get(f.unlearner, [])
+            # One at an α that nobody has may be of an earlier plan.
+            if len(theirs) == len(names) == 1 and (f.alpha in theirs[0].alphas or len(methods) == 1):
+                found.add((theirs[0].title, names[0], f.alpha))
+        return found
 
     @property
     def summaries(self) -> list[list[Summarised]]:

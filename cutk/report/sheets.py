@@ -294,7 +294,7 @@ def sheets_of(
     sheets = [setting_sheet(experiment, setting) for setting in experiment.settings]
     if experiment.methods:
         for name, summary in summaries.items():
-            if any(name in one.metrics for one in found):
+            if any(name in one.metrics or one.note.startswith(("Failed", "Not measured")) for one in found):
                 sheets.append(_summary_sheet(experiment, name, summary, found))
         sheets += [_utility_sheet(experiment, metric) for metric in experiment.objectives("utility")]
         sheets.append(_cost_sheet(experiment))

@@ -85,6 +85,8 @@ def print_results(contents: Contents, console: Console | None = None) -> None:
                 say(f"[bold]{safe(sheet.caution)}[/bold]")
             for one in found:
                 if one.manipulation == setting.title:
+                    if one.note and not one.metrics and not sheet.caution:
+                        say(safe(f"{one.unlearner}: {one.note}"))
                     for name in one.metrics:
                         words = f"{in_words(one, name)} {less(setting, one, found)}".rstrip()
                         say(safe(f"{one.unlearner}: {name} = {words}"))

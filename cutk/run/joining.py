@@ -8,7 +8,8 @@ from cutk.run.records import Attempt, Attempts, Run, canonical
 def joined(new: Run, old: Run) -> Run:
     """Return ``new`` with what ``old``, which is of the same weights, measured besides.
 
-    Where both say something, ``new`` counts. Attempts are the same if their options are.
+    Where both have a value, that of ``new`` counts, and where one failed, the other's. Attempts are the same if their
+    options are.
     """
     there = {canonical(attempt.options): attempt for attempt in old.attempts}
     attempts = [_joined(attempt, there.get(canonical(attempt.options))) for attempt in new.attempts]
@@ -18,8 +19,8 @@ def joined(new: Run, old: Run) -> Run:
 def _joined(new: Attempt, old: Attempt | None) -> Attempt:
     if old is None or old.error or new.error:
         return new
-    metrics = {name: value for name, value in old.metrics.items() if name not in new.failed_metrics} | new.metrics
-    failed = {name: why for name, why in old.failed_metrics.items() if name not in metrics} | new.failed_metrics
+    metrics = old.metrics | new.metrics
+    failed = {name: why for name, why in (old.failed_metrics | new.failed_metrics).items() if name not in metrics}
     return new.model_copy(update={"metrics": metrics, "failed_metrics": failed})
 
 

@@ -200,8 +200,9 @@ class Store:
             while True:
                 there, damaged = self._there(kind, run.key)
                 if there is not None and there.weights_sha256 == digest:
-                    self.update(run)
-                    return joined(run, there)
+                    if self.update(run):
+                        return joined(run, there)
+                    continue
                 if there is not None and not replace and holds(there, run):
                     return there.model_copy(update={"labels": run.labels, "provider": run.provider})
                 if move_run(temporary, folder, replace=replace or damaged or there is not None):
@@ -218,10 +219,11 @@ class Store:
         except Damaged:
             return None, True
 
-    def update(self, run: Run) -> None:
-        """Add ``run``, of the same weights, to the record that is there, if it is. Raises as ``write``."""
+    def update(self, run: Run) -> bool:
+        """Add ``run`` to the record that is there, if it is one of the same weights; say so. Raises as ``write``."""
         there = self.read(kind_of(run), run.key)
-        if there is not None:
+        same = there is not None and run.weights_sha256 in ("", there.weights_sha256)
+        if there is not None and same:
             about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
             folder, together = self._folder(kind_of(run), run.key), joined(run, there)
             # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
@@ -229,6 +231,7 @@ class Store:
                 write_over(folder / RECORD, together.model_copy(update=about), beside=folder.resolve().parent)
             except OSError as error:
                 raise unwritten(folder, error) from error
+        return same
 
     def _failed(self, key: str) -> Path:
         return self.root / "failed" / f"{key}.json"

@@ -108,6 +108,7 @@ class Study:
     blank: InitVar[bool] = field(default=False, kw_only=True)
 
     def __post_init__(self, blank: bool) -> None:
+        self._over = False
         self.observer = Observers(self.observer, [chosen.make() for chosen in self.setup.observers])
         self.observer.ready()
         self.worker = Worker(self.setup, self.store, self.observer, inline=self.inline, blank=blank)
@@ -148,10 +149,10 @@ class Study:
             UsageError: if the executor can't open, or can't be given cells.
         """
         came_of: dict[Cell, Done | Failure] = {}
+        self._over = False
         executor: Executor = self.setup.executor.make()
         with self._pool(executor) as pool:  # first, since nothing is written where there are no workers
             self.store.open()
-            self._over = False
             self.observer.started(len(self.cells))
             began = time.monotonic()
             _log.info("%d cells; runs are kept in '%s'", len(self.cells), self.store.root)

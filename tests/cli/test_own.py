@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from cutk.cli.own import as_noted, dataset_options, preparation
+from cutk.errors import UsageError
+
 from .test_unlearn import case, given  # noqa: F401  # a fixture
 
 
@@ -36,3 +41,24 @@ def test_a_recipe_is_taken_or_not_offered(run, case):  # noqa: F811
     ran = run("detect", *common, "--bad", "bad.txt", "--detector", "seeded-knn", "--recipe", "steps=3", "speed=0.2")
     assert ran.code == 2
     assert "speed" in ran.err
+
+
+def test_what_is_noted_is_told_to_datasets_that_have_an_option_for_it(registry):
+    said = {"data_root": None, "download": False, "size": None, "channels": None}
+    note = {"size": 32, "channels": "grey"}
+    options = dict(said)
+    as_noted(options, note)
+    folder, arrays = (registry.get("dataset", name) for name in ("folder:here", "arrays:here.npz"))
+    assert dataset_options(folder, options, {}) == {"size": 32, "grey": True}
+    assert dataset_options(arrays, options, {}) == {}
+    assert preparation(folder, options, {}, note) == preparation(arrays, options, {}, note) == note
+    # What was said counts, however.
+    assert preparation(folder, options, {"folder": {"size": "64"}}, note) == {"size": 64, "channels": "grey"}
+    options = {**said, "channels": "rgb"}
+    as_noted(options, {"size": 32, "channels": "bgr"})
+    assert preparation(folder, options, {}, note) == {"size": 32, "channels": None}
+    as_noted(turned := dict(said), {"channels": "bgr"})
+    assert preparation(arrays, turned, {}, {}) == {"size": None, "channels": "bgr"}
+    # And what a dataset has no use for is told where it was said.
+    with pytest.raises(UsageError, match="has no use for --size"):
+        dataset_options(arrays, {**said, "size": 9, "channels": "rgb"}, {})

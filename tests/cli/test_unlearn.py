@@ -605,10 +605,14 @@ def test_a_list_with_an_index_is_refused(run, case, error_of):
     assert "got one without a heading, as an index has: write the table without" in said
 
 
-def test_the_folder_itself_may_be_asked_for(run, case):
-    ran = run(*given(out="."))
-    assert ran.code == 2
-    assert "holds something" in ran.err or "is there already" in ran.err
+def test_the_working_folder_is_not_replaced(run, case, monkeypatch, error_of):
+    (case / "empty").mkdir()
+    monkeypatch.chdir(case / "empty")
+    paths = {name: f"../{ARGS[f'--{name}']}" for name in ("weights", "bad")}
+    kind, _, place = ARGS["--data"].partition(":")
+    ran = run(*given(out=".", data=f"{kind}:../{place}", model=f"../{ARGS['--model']}", **paths))
+    assert "--out: '.' is where this runs, and would be replaced" in error_of(ran)
+    assert (case / "empty").is_dir()
 
 
 # The sanity line.

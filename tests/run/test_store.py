@@ -188,6 +188,16 @@ def test_a_metric_that_failed_for_one_process_has_what_another_measured(store):
     store.write(Run.model_validate(failed.model_dump(by_alias=True)), WEIGHTS)
     assert store.write(measuring(a=1.0), WEIGHTS).chosen.failed_metrics == {}
     assert store.read("train", KEY).chosen.metrics == {"a": 1.0}
+    store.write(Run.model_validate(failed.model_dump(by_alias=True)), WEIGHTS, replace=True)
+    assert store.read("train", KEY).chosen.metrics == {"a": 1.0}
+
+
+def test_nothing_is_added_to_other_weights(store):
+    first = store.write(measuring(a=1.0), WEIGHTS)
+    second = store.write(measuring(a=2.0, b=3.0), {"w": torch.zeros(1)})
+    mine = first.model_copy(update={"attempts": measuring(a=1.0, c=4.0).attempts})
+    assert not store.update(mine)
+    assert store.read("train", KEY) == second
 
 
 def test_a_failure_is_forgotten_where_the_cell_succeeds_by_other_code(store):

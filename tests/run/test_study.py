@@ -573,3 +573,15 @@ def test_a_stopped_run_goes_on_where_it_was(setup_of, tmp_path, watcher_class):
 def test_a_plan_may_name_a_component_twice_and_an_alpha_in_any_order(bench, setup_of):
     results, _ = bench(setup_of(unlearners=["ssd", "ssd"], alphas=[1.0, 0.5, 1.0]))
     assert [(r.unlearner, r.alpha) for r in results.records[2:]] == [("ssd", 1.0), ("ssd", 0.5)]
+
+
+def test_who_observes_hears_nothing_of_a_study_that_has_ended(setup_of, tmp_path, monkeypatch):
+    """A worker elsewhere may end after the study, where that was interrupted."""
+    study, told = Study(setup_of(alphas=[0.5]), Store(tmp_path)), []
+    monkeypatch.setattr(study.observer, "progress", lambda *arguments: told.append(arguments))
+    study._hear("progress", ("before", 1, 2))
+    study.run()
+    heard = len(told)
+    assert heard > 0
+    study._hear("progress", ("late", 2, 2))
+    assert len(told) == heard

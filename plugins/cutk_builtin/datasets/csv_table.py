@@ -44,9 +44,9 @@ def rows_of(file: Path, path: str | None, label: str | None) -> list[tuple[str, 
     found = [(row[columns[0]].strip(), row[columns[1]].strip()) for row in rows[1:]]
     if (empty := next((i for i, (_, label) in enumerate(found) if not label), None)) is not None:
         raise cutk.UsageError(f"'{file}': expected a label in every line, got none for '{found[empty][0]}'.")
-    if point := next((label for _, label in found if label.removesuffix(".0").isdecimal() and "." in label), None):
+    if all(label.endswith(".0") and label[:-2].isdecimal() for _, label in found):
         raise cutk.UsageError(
-            f"'{file}': expected labels that are names or whole numbers, got '{point}', as a column with gaps is "
+            f"'{file}': expected labels that are names or whole numbers, got '{found[0][1]}', as a column with gaps is "
             "written. Write whole numbers."
         )
     if strange := next((label for _, label in found if not is_text(label)), None):

@@ -128,6 +128,11 @@ def test_features_that_are_texts_in_part_have_to_become_numbers(tmp_path):
     assert not error.value.to_paste
 
 
+def test_names_may_have_points(table):
+    for labels in (("3.0", "3.5"), ("v1.0", "v2.0"), ("a.0", "1")):
+        assert given(table([(f"{i}.png", label) for i, label in enumerate(labels)])).classes == tuple(sorted(labels))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -152,6 +152,16 @@ def test_a_study_that_was_given_up_leaves_no_run_open(observer, runs, curve):
     assert curve(found["badnet, seed 0: ssd at α = 1"], "live/loss") == [(0, 1.0)]
 
 
+def test_a_study_that_was_interrupted_between_two_cells_is_not_finished(observer, runs):
+    observer.started(2)
+    observer.cell_finished(LOW, searched(LOW), True)
+    observer.finished()
+    assert {name: run.info.status for name, run in runs().items()} == {
+        "": "KILLED",
+        "badnet, seed 0: ssd at α = 0.1": "FINISHED",
+    }
+
+
 def test_warnings_are_the_studys_description_whenever_they_come(observer, runs):
     observer.warning("before")
     observer.started(0)
