@@ -61,9 +61,10 @@ from cutk.errors import UsageError
 def train(ctx: click.Context, /, **options: Any) -> int:
     """Train a network by a recipe on given data, and write its weights.
 
-    Trains as cutk bench trains an original. Of a .safetensors file the metadata hold the order of the classes and the
-    normalisation, which cutk unlearn, detect, evaluate and predict take from there; of another file the options that
-    say it are printed. Without --mean and --std both are measured on the training data, where these don't say them.
+    Trains as cutk bench trains an original. Of a .safetensors file the metadata hold the order of the classes, the
+    normalisation, and what images were scaled to and read as, which cutk unlearn, detect, evaluate and predict take
+    from there; of another file the options that say it are printed. Without --mean and --std both are measured on the
+    training data, where these don't say them.
 
     \b
     cutk train --model resnet9 --data folder:photos --size 32 --recipe steps=2000 lr=0.1 --out model.safetensors
