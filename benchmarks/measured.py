@@ -111,10 +111,10 @@ class Results:
         return PART * self.value(manipulation, "gold", None, seed)
 
     def mean(self, manipulation: str, method: str) -> str:
-        """Return a method's mean curve, for people to read."""
+        """Return a method's mean curve over these seeds, for people to read."""
         texts = []
         for alpha in self.fractions:
-            found = [self.records.get((manipulation, method, alpha, seed)) for seed in self.core.seeds]
+            found = [self.records.get((manipulation, method, alpha, seed)) for seed in self.seeds]
             values = [record["metrics"][CORRECTED] for record in found if record]
-            texts.append(f"{statistics.fmean(values):.2f}" if len(values) == len(self.core.seeds) else "–")
+            texts.append(f"{statistics.fmean(values):.2f}" if len(values) == len(self.seeds) else "–")
         return " ".join(texts)

@@ -259,10 +259,15 @@ def _curves(results: Results) -> list[str]:
         "| --- | --- | --- |",
     ]
     for method in shown:
-        curves = [results.mean(manipulation, method) for manipulation in (POISONING, CONFUSION)]
-        if any(set(curve) - set("– ") for curve in curves):  # others are of other seeds alone
-            lines.append(f"| {method} | {' | '.join(curves)} |")
+        part = results.over(method)  # the seeds of which most is there
+        curves = [part.mean(manipulation, method) for manipulation in (POISONING, CONFUSION)]
+        seeds = "" if part.seeds == results.core.seeds else f" ({_seeds(part.seeds)})"
+        lines.append(f"| {method}{seeds} | {' | '.join(curves)} |")
     return lines
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _judgements(results: Results, statements: Sequence[Statement], what: str, usual: int) -> list[str]:
