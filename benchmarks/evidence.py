@@ -217,11 +217,16 @@ def opening(folder: Path) -> str:
     results, chosen = Results.of(folder / "runs"), options(folder)
     where = folder.resolve().relative_to(ROOT)
     (figure,) = (folder / "figures").glob(f"*-{CURVES}.svg")
-    known = [seed for seed in results.seeds if all(results.has(name, TENTH, seed) for name in chosen["unlearners"])]
+    known = [seed for seed in results.seeds if results.has("seal", TENTH, seed)]
 
     def tenth(manipulation: str, method: str) -> float:
+        """Return a mean over these seeds, of another method over those of them that have it."""
         alpha = None if method in ("original", "gold") else TENTH
-        return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in known)
+        return statistics.fmean(
+            results.value(manipulation, method, alpha, seed)
+            for seed in known
+            if alpha is None or results.has(method, alpha, seed)
+        )
 
     def told(manipulation: str) -> tuple[str, str]:
         before, after, gold = (tenth(manipulation, method) for method in ("original", "seal", "gold"))
