@@ -28,16 +28,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = [
-    *(
-        "Checkpoint",
-        "as_noted",
-        "bad_option",
-        "checkpoint_from",
-        "data_options",
-        "dataset_options",
-        "drop_used",
-        "given_from",
-    ),
+    *("Checkpoint", "as_noted", "bad_option", "checkpoint_from", "data_options", "dataset_options", "drop_used"),
+    "given_from",
     *("hand_over", "machine_options", "measured", "model_options", "near_chance", "normalisation_of", "ordered"),
     *("preparation", "preparing_options", "recipe_option"),
     *("require_new", "same_classes", "saying", "seconds_in", "seed_option", "unsaid", "workers_for"),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cutk.errors import UsageError
 
-__all__ = ["DAMAGED", "ImageFiles", "read_image", "unreadable"]
+__all__ = ["DAMAGED", "ImageFiles", "beyond_8_bits", "read_image", "unreadable"]
 
 DAMAGED = "is damaged, or no image"
 
@@ -41,6 +41,16 @@ def _turned(image: Image.Image) -> Image.Image:
         return image.copy()
 
 
+def beyond_8_bits(image: Image.Image) -> str:
+    """Say what is wrong with an image that holds more than 8 bits a channel, nothing of others.
+
+    Pillow cuts off what is brighter than 255, and says nothing.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return ""
+    return f"expected 8 bits a channel, got the mode {image.mode}. Convert the images to 8 bits"
+
+
 def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str] | None = None) -> Tensor:
     """Return one image, uint8 ``[C, H, W]``; with ``size``, its shorter side is scaled to it and its centre cropped.
 
@@ -53,11 +63,8 @@ def read_image(file: Path, size: int | None, grey: bool, left_out: Counter[str] 
     try:
         named = _BY_ENDING.get(file.suffix.lower())
         with Image.open(file, formats=_FORMATS if named is None else (named,)) as opened:
-            # Pillow cuts off what is brighter than 255, and says nothing.
-            if opened.mode.startswith(("I", "F")):
-                raise UsageError(
-                    f"'{file}': expected 8 bits a channel, got the mode {opened.mode}. Convert the images to 8 bits."
-                )
+            if wrong := beyond_8_bits(opened):
+                raise UsageError(f"'{file}': {wrong}.")
             if left_out is not None:
                 left_out["frames behind the first"] += getattr(opened, "n_frames", 1) - 1
             image = _turned(opened)

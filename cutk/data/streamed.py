@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cutk.data.batches import Augmentation, TrainSet
-from cutk.data.images import ImageFiles
+from cutk.data.images import ImageFiles, beyond_8_bits
 from cutk.data.samples import Normalisation, Shape, form_of, require_labels, told
 from cutk.errors import UsageError, one_line
 
@@ -43,8 +43,8 @@ class _Reader:
         item = self.dataset[index]
         value = item[0] if isinstance(item, tuple | list) else item
         if isinstance(value, Image.Image):
-            if value.mode.startswith(("I", "F")):
-                raise ValueError(f"expected 8 bits a channel, got the mode {value.mode}. Convert the images to 8 bits")
+            if wrong := beyond_8_bits(value):
+                raise ValueError(wrong)
             pixels = np.array(value.convert("L" if value.mode in ("1", "L") else "RGB"))
             value = torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
         x = torch.as_tensor(value)

@@ -200,8 +200,8 @@ class Store:
             while True:
                 there, damaged = self._there(kind, run.key)
                 if there is not None and there.weights_sha256 == digest:
-                    if self.update(run):
-                        return joined(run, there)
+                    if (together := self.update(run)) is not None:
+                        return together
                     continue
                 if there is not None and not replace and holds(there, run):
                     return there.model_copy(update={"labels": run.labels, "provider": run.provider})
@@ -219,19 +219,22 @@ class Store:
         except Damaged:
             return None, True
 
-    def update(self, run: Run) -> bool:
-        """Add ``run`` to the record that is there, if it is one of the same weights; say so. Raises as ``write``."""
+    def update(self, run: Run) -> Run | None:
+        """Add ``run`` to the record that is there, and return that; None if there is none of the same weights.
+
+        Raises as ``write``.
+        """
         there = self.read(kind_of(run), run.key)
-        same = there is not None and run.weights_sha256 in ("", there.weights_sha256)
-        if there is not None and same:
-            about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
-            folder, together = self._folder(kind_of(run), run.key), joined(run, there)
-            # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
-            try:
-                write_over(folder / RECORD, together.model_copy(update=about), beside=folder.resolve().parent)
-            except OSError as error:
-                raise unwritten(folder, error) from error
-        return same
+        if there is None or run.weights_sha256 not in ("", there.weights_sha256):
+            return None
+        about = {"weights_sha256": there.weights_sha256, "weights_bytes": there.weights_bytes}
+        folder, together = self._folder(kind_of(run), run.key), joined(run, there).model_copy(update=about)
+        # Beside the run's folder and not in it, where ``open`` finds what a killed process left.
+        try:
+            write_over(folder / RECORD, together, beside=folder.resolve().parent)
+        except OSError as error:
+            raise unwritten(folder, error) from error
+        return together
 
     def _failed(self, key: str) -> Path:
         return self.root / "failed" / f"{key}.json"

@@ -145,12 +145,13 @@ def summarise(
     """
     aims = {metric.name: metric.higher_is_better for metric in measured if metric.objective == "unlearning"}
     found = _curves((record for record in records if record.selected), failed)
+    whole = [(row, curve) for row, curve in found if not row.note]
     failures, lacking = [], dict[tuple[str, str], None]()
     observer = observer or Observer()
     for name, make in summaries.items():
         # What a summary prints is no part of what is asked for.
         with watched(draws=False) as changed, contextlib.redirect_stdout(sys.stderr):
-            for row, curve in ((row, curve) for row, curve, whole in found if whole):
+            for row, curve in whole:
                 with Caught() as caught:
                     summary = make()
                     lacking |= dict.fromkeys((name, metric) for metric in _lacking(summary, curve))
@@ -162,13 +163,11 @@ def summarise(
         tell_put_back(observer, f"The summary '{name}'", changed)
     for name, metric in lacking:
         observer.warning(f"There is no '{name}' where gold has no '{metric}': a summary needs a value for gold.")
-    return [row for row, _, _ in found], failures
+    return [row for row, _ in found], failures
 
 
-def _curves(
-    records: Iterable[Record], failed: Collection[tuple[str, str, float]]
-) -> list[tuple[Summarised, Curve, bool]]:
-    """Return a row to fill, the curve that it is of, and whether that is whole, for each unlearner in each setting."""
+def _curves(records: Iterable[Record], failed: Collection[tuple[str, str, float]]) -> list[tuple[Summarised, Curve]]:
+    """Return a row to fill and its curve, for each unlearner in each setting; the row notes what that lacks."""
     settings: dict[tuple[str, ...], dict[str, dict[float | None, list[Record]]]] = {}
     for r in records:
         of_setting = settings.setdefault((r.dataset, r.manipulation, r.model, r.recipe), {})
@@ -187,7 +186,7 @@ def _curves(
                     row.note = (
                         f"Failed at α = {', '.join(f'{alpha:g}' for alpha in none)}: there is no model of any seed."
                     )
-                found.append((row, curve, not none))
+                found.append((row, curve))
     return found
 
 

@@ -569,31 +569,10 @@ def test_an_earlier_repair_is_replaced_with_force_alone(run, case):
     assert (case / "mine" / "thesis.tex").read_text() == "years of work"
 
 
-WRITES = '''
-from pathlib import Path
-import cutk
-
-
-class Slow(cutk.Unlearner):
-    """Takes so long that something else comes to lie where the repair goes."""
-
-    name = "slow"
-
-    def unlearn(self, task, state=None):
-        Path("repaired").mkdir()
-        Path("repaired/precious.txt").write_text("years of work")
-        return task.original
-
-
-@cutk.hookimpl
-def cutk_unlearners():
-    return [Slow]
-'''
-
-
-def test_what_came_there_meanwhile_stays(run, case):
-    (case / "slow.py").write_text(WRITES)
-    ran = run(*given("-u", "slow", "--plugin", "slow.py"))
+def test_what_came_there_meanwhile_stays(run, case, write):
+    place = "pathlib.Path('repaired')"
+    write(f"{place}.mkdir(); ({place} / 'precious.txt').write_text('years of work')", imports="pathlib")
+    ran = run(*given("-u", "mine", "--plugin", "mine.py"))
     assert ran.code == 2
     assert "'repaired' is there already" in ran.err
     assert (case / "repaired" / "precious.txt").read_text() == "years of work"
