@@ -13,17 +13,13 @@ from torch import nn
 
 import cutk
 from cutk.data.batches import ResidentTrainSet
+from cutk_builtin.densities import Normal, at_most, log_odds, mixed, normal_of
 from cutk_builtin.looking import alternatives, outputs
 from cutk_builtin.recipes.fast import Fast
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import (
     FOLDS,
-    Normal,
-    at_most,
     common_alpha,
-    log_odds,
-    mixed,
-    normal_of,
     posterior,
     probe,
     shifted,
@@ -243,7 +239,7 @@ def test_what_was_found_cannot_outvote_what_is_known(monkeypatch):
     # Between the bad and the clean are samples that are neither, many more than are known.
     known, scores = drawn(40, 3.0, 0), torch.cat([drawn(2000, 0.0, 1), drawn(400, 1.6, 2), drawn(100, 3.0, 3)])
     held = mixed(scores, known, known[:0], free=True)
-    monkeypatch.setattr("cutk_builtin.seeded.FOUND", 1e9)
+    monkeypatch.setattr("cutk_builtin.densities.FOUND", 1e9)
     outvoted = mixed(scores, known, known[:0], free=True)
     assert held.bad.mean == pytest.approx(3.0, abs=0.25)
     assert outvoted.bad.mean < 2.3
