@@ -66,16 +66,22 @@ def setups(about: dict[str, Any]) -> list[Setup]:
     return [resolve(Plan.parse(layer(over_default(name, registry), asked)), registry) for name in about["presets"]]
 
 
-def lacking(run: Run, setup: Setup, alike: Mapping[str, Sequence[str]]) -> str:
+def lacking(run: Run, setup: Setup, alike: Sequence[Mapping[str, Any]]) -> str:
     """Say why a run isn't part of a plan, nothing if it is.
 
-    Who provides a component in which version may differ. ``alike`` lists, by a component's name, the code of it that
-    gives the same results in this plan as the code that is installed.
+    Who provides a component in which version may differ. ``alike`` lists other code that gives the same results as
+    what is installed: the ``code``'s hash, the names ``of`` the components that it is of, and the ``manipulations``
+    with which that holds, all if none are listed.
     """
     trained, plan = run.trained, setup.plan
 
     def same(one: Identity, other: Identity) -> bool:
-        code = one.source == other.source or one.source in alike.get(one.name, ())
+        code = one.source == other.source or any(
+            each["code"] == one.source
+            and one.name in each["of"]
+            and run.labels.manipulation in each.get("manipulations", [run.labels.manipulation])
+            for each in alike
+        )
         return code and (one.name, one.options) == (other.name, other.options)
 
     at = (run.labels.seed in plan.seed_list, run.labels.alpha is None or run.labels.alpha in plan.alphas)
@@ -133,7 +139,7 @@ def place(run: Run) -> tuple[Any, ...]:
 
 def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
     """Yield the runs of a folder as they are published, or with why they aren't evidence."""
-    plans, alike = setups(about), about.get("alike", {})
+    plans, alike = setups(about), about.get("alike", [])
     for run in Store(runs).runs(lambda text: print(text, file=sys.stderr)):
         reasons = [lacking(run, setup, alike) for setup in plans]
         if all(reasons):

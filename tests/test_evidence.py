@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import re
 import sys
@@ -113,9 +114,11 @@ def test_every_record_is_what_the_plan_gives_with_the_options_and_code_of_today(
     about = evidence.described(folder)
     assert {reason for _, reason in evidence.evidence_of(folder / "runs", about)} == {""}
     # Code that is said to do the same is another, and was used.
-    unlearners = [run.unlearner for run in Store(folder / "runs").runs() if run.unlearner]
-    for name, those in about.get("alike", {}).items():
-        assert set(those) <= {each.source for each in unlearners if each.name == name}, name
+    runs = [run for run in Store(folder / "runs").runs() if run.unlearner]
+    used = {(run.unlearner.source, run.unlearner.name, run.labels.manipulation) for run in runs}
+    for each in about.get("alike", []):
+        for name, manipulation in itertools.product(each["of"], each.get("manipulations", [])):
+            assert (each["code"], name, manipulation) in used, (name, manipulation)
 
 
 # How it is collected.
@@ -188,10 +191,17 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
     (run,) = (run for run in Store(kept / "runs").runs() if run.unlearner is not None)
     changed = run.decided_by.model_copy(update={"unlearner": run.unlearner.model_copy(update={"source": "older"})})
     setups = evidence.setups(evidence.described(kept))
-    assert evidence.lacking(run, setups[0], {}) == ""
+    assert evidence.lacking(run, setups[0], []) == ""
     older = run.model_copy(update={"decided_by": changed, "key": "0" * 64})
-    assert evidence.lacking(older, setups[0], {"rewod": ["older"]}) == "computed with other code of cf"
-    assert evidence.lacking(older, setups[0], {"cf": ["older"]}) == ""  # which does the same
+    for other in (
+        {"code": "older", "of": ["rewod"]},
+        {"code": "oldest", "of": ["cf"]},
+        {"code": "older", "of": ["cf"], "manipulations": ["interclass-confusion"]},
+    ):
+        assert evidence.lacking(older, setups[0], [other]) == "computed with other code of cf"
+    does_the_same = {"code": "older", "of": ["rewod", "cf"]}
+    assert evidence.lacking(older, setups[0], [does_the_same]) == ""
+    assert evidence.lacking(older, setups[0], [does_the_same | {"manipulations": ["badnet"]}]) == ""
     evidence.write_record(old / "record.json", older)
     old.rename(old.with_name("0" * 64))
     evidence.collect(computed / "runs", kept)

@@ -18,6 +18,8 @@ from cutk_builtin.ranking import area_under_roc
 
 # So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
 ENOUGH = 3
+# Which part of a label's other samples may seem to be bad at most where known clean ones are judged by it.
+BELIEVED = 0.5
 # What labels by themselves estimate of how S_m is spread over them weighs as much as so many known samples, whose
 # labels are chance.
 OWN = 20.0
@@ -184,10 +186,11 @@ def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Te
 
 
 def _representative(pool: _Pool, share: float, generator: torch.Generator, penalty: float) -> bool:
-    """Return whether the known clean look like the clean ones among the unknown, of which ``share`` is bad.
+    """Return whether the known clean look like the clean ones among the unknown, of which ``share`` seems to be bad.
 
-    If they do, a probe of its own can't tell them from the unknown but as far as those are bad: from those perfectly,
-    from the others by chance. They don't where they carry the trigger, or the model has learned their labels by heart.
+    If they do, a probe of its own tells them from the unknown only as far as those are bad: from these perfectly at
+    best, from the others by chance. They don't where they carry the trigger, or the model knows their labels by heart.
+    The share was found by taking them for clean, and is the larger the less they are, so that it counts up to a limit.
     """
     if len(pool.clean) == 0:
         return False
@@ -195,8 +198,9 @@ def _representative(pool: _Pool, share: float, generator: torch.Generator, penal
     unknown, clean = kinds == 1, kinds == 2
     scores = probe(pool.features, unknown.float(), clean.float(), kinds, generator, penalty / len(pool.clean))
     told = area_under_roc(scores[unknown | clean], unknown[unknown | clean])
-    chance = 1 / math.sqrt(12 * len(pool.clean))  # a standard deviation of the mean of so many uniform numbers
-    return told is not None and told <= 0.5 + share / 2 + chance
+    n, m = len(pool.clean), len(pool.unknown)
+    chance = math.sqrt((n + m + 1) / (12 * n * m))  # the area's standard deviation where there is nothing to tell
+    return told is not None and told <= 0.5 + min(share, BELIEVED) / 2 + chance
 
 
 def _suspected(
@@ -242,9 +246,10 @@ def posterior(
         identified: int64 ``[n]``, n ≥ 1, on the CPU.
         alternative: int64 ``[n]``, which class each of them may really have.
         generator: draws the folds, on the CPU.
-        penalty: the probe's, divided by how many samples count as bad.
-        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad; the found
-            weigh as ``FOUND`` known ones at most.
+        penalty: the probe's, divided by how many samples count as bad; where clean ones are told, by their number.
+        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad. Those found
+            bad weigh as ``FOUND`` known ones at most, and those found clean as well where known clean ones are
+            representative, which is asked once, after the first fit.
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0

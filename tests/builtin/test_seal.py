@@ -12,9 +12,11 @@ from scipy.special import logsumexp
 from torch import nn
 
 import cutk
+import cutk_builtin.seeded as seeded_module
 from cutk.data.batches import ResidentTrainSet
 from cutk_builtin.densities import Normal, at_most, log_odds, mixed, normal_of
 from cutk_builtin.looking import alternatives, outputs
+from cutk_builtin.ranking import average_precision
 from cutk_builtin.recipes.fast import Fast
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import (
@@ -220,6 +222,56 @@ def test_the_posterior_is_a_probability_whatever_is_known(identified):
     assert 0 < found.alpha <= 1
     again = posterior(features, labels, identified, 1 - labels[identified], seeded())
     assert torch.equal(found.probability, again.probability)
+
+
+def confused(learned_by_heart, known=30, size=1000, seed=0):
+    """Two labels, each half of the other class, that overlap; which are known are spread over both."""
+    chance = seeded(seed)
+    classes, labels = torch.arange(2).repeat(2 * size), torch.arange(2).repeat_interleave(2 * size)
+    bad = classes != labels
+    features = torch.randn(4 * size, 30, generator=chance)
+    features[:, 0] += 1.4 * (2 * classes - 1)
+    features[:, 1:6] *= 3.0  # what differs most has nothing to do with it
+    wrong = bad.nonzero().flatten()
+    identified = wrong[torch.randperm(len(wrong), generator=chance)[: 2 * known]].sort().values
+    if learned_by_heart:
+        features[identified, 6] += 8.0
+    return features, labels, identified, bad
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_known_clean_samples_that_look_like_the_rest_say_how_much_of_it_is_bad(seed, monkeypatch):
+    features, labels, identified, bad = confused(learned_by_heart=False, seed=seed)
+    given = (features, labels, identified, 1 - labels[identified])
+    found = posterior(*given, seeded())
+    assert found.alpha == pytest.approx(60 / 2000, rel=0.15)
+    assert average_precision(found.probability, bad) > 0.85
+    monkeypatch.setattr("cutk_builtin.seeded._representative", lambda *_: False)
+    unsaid = posterior(*given, seeded())
+    assert abs(unsaid.alpha - 60 / 2000) > 2 * abs(found.alpha - 60 / 2000)
+    assert average_precision(unsaid.probability, bad) < average_precision(found.probability, bad)
+
+
+def test_known_clean_samples_that_a_probe_can_tell_from_the_rest_are_not_taken_for_it(monkeypatch):
+    asked = []
+    representative = seeded_module._representative
+
+    def noted(*given):
+        asked.append(representative(*given))
+        return asked[-1]
+
+    monkeypatch.setattr("cutk_builtin.seeded._representative", noted)
+    for by_heart in (False, True):
+        features, labels, identified, _ = confused(by_heart)
+        posterior(features, labels, identified, 1 - labels[identified], seeded())
+    assert asked == [True, True, False, False]  # once for each label
+
+
+def test_without_known_clean_samples_nothing_is_asked(monkeypatch):
+    """And nothing drawn: one label in S_f has what it had before anything was asked."""
+    monkeypatch.setattr("cutk_builtin.seeded.area_under_roc", None)
+    features, labels, identified = clusters(5)
+    assert posterior(features, labels, identified, torch.ones(5, dtype=torch.int64), seeded()).priors
 
 
 def test_features_that_are_all_the_same_tell_nothing_and_break_nothing():
