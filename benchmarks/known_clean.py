@@ -6,8 +6,8 @@
 With confused classes, on CIFAR-10 if its folder is given, else on the embedded digits: M_o is trained once a seed, then
 other S_f are drawn from S_m. Prints a Markdown table with two columns of each kind, one with what is bad in other
 labels never taken for representative, one as it is: how large S_m is estimated to be, of what it is; the area under
-the ROC curve of q among samples that nobody knew of; and its mean cross-entropy against the truth, times 100. Means
-over seeds and draws, in brackets the extremes of the first. Finished trainings are read from the runs folder.
+the ROC curve of q among the other samples of these labels; and its mean cross-entropy against the truth, times 100.
+Means over seeds and draws, in brackets the extremes of the first. Finished trainings are read from the runs folder.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def quality(sample: Seen, known: torch.Tensor, draw: int) -> Quality:
     other = alternatives(sample.logits[known], sample.labels[known])
     found = seeded.posterior(sample.features, sample.labels, known, other, torch.Generator().manual_seed(draw))
     # Of other labels nobody is suspected, which would only dilute it.
-    asked = torch.isin(sample.labels, sample.labels[known])
-    asked[known] = False
-    q, bad = found.probability[asked], sample.bad[asked]
+    others = torch.isin(sample.labels, sample.labels[known])
+    others[known] = False
+    q, bad = found.probability[others], sample.bad[others]
     entropy = F.binary_cross_entropy(q.clamp(0.001, 0.999), bad.float())
     return Quality(
         len(known) / found.alpha / int(sample.bad.sum()), area_under_roc(q, bad) or 0.0, 100 * float(entropy)
