@@ -6,7 +6,8 @@
 A folder of evidence says in ``evidence.toml`` which runs are its own: presets (or plans that lie beside it),
 unlearners, fractions and seeds. Its ``runs`` hold their records, as ``cutk report`` reads them, without the weights.
 ``collect`` takes from a folder that ``cutk bench`` filled what the components that are installed now computed with the
-presets' options; so run it with the Python of the installation that computed. The same again later brings what has
+presets' options, or other code that gives the same results, as ``alike`` lists it, which is published under the hash of
+what is installed. So run it with the Python of the installation that computed. The same again later brings what has
 come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->``
 and ``<!-- end -->`` anew, and how the project's README opens if that names the folder. ``statements`` lists whose are
 judged there: ``paper`` and ``seal``, both if nothing is said; the seeds of folders that ``also`` lists count for it as
@@ -36,7 +37,7 @@ from statements import SECTIONS, TENTH, table
 from cutk.plugins.registry import load_registry
 from cutk.report.origins import counted, machine
 from cutk.run.files import RECORD, write_record
-from cutk.run.keys import kind_of
+from cutk.run.keys import key_of, kind_of
 from cutk.run.plan import Plan, layer, over_default
 from cutk.run.records import Attempt, Identity, Run, Unlearned
 from cutk.run.setup import Setup, resolve
@@ -115,11 +116,19 @@ def _public(attempt: Attempt, names: set[str]) -> Attempt:
 
 
 def public(run: Run, setup: Setup) -> Run:
-    """Return a run as it is published: with the plan's metrics alone, and without tracebacks."""
+    """Return a run that belongs to a plan as it is published: with the plan's metrics alone, and without tracebacks.
+
+    What code computed that gives the same results stands under the code that is installed.
+    """
     wanted = {metric.name for metric in setup.metrics}
     measured = {identity: metric for identity, metric in run.measured.items() if metric.name in wanted}
     attempts = [_public(attempt, set(measured)) for attempt in run.attempts]
-    return Run.model_validate(run.model_dump(by_alias=True) | {"measured": measured, "attempts": attempts})
+    told = run.model_dump(by_alias=True) | {"measured": measured, "attempts": attempts}
+    if isinstance(run.decided_by, Unlearned):
+        (mine,) = (each for each in setup.unlearners if each.name == run.labels.unlearner)
+        told["decided_by"]["unlearner"]["source"] = mine.identity.source
+        told["key"] = key_of(Unlearned.model_validate(told["decided_by"]))
+    return Run.model_validate(told)
 
 
 def require_no_folder(record: Path) -> None:
