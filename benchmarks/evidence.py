@@ -6,8 +6,7 @@
 A folder of evidence says in ``evidence.toml`` which runs are its own: presets (or plans that lie beside it),
 unlearners, fractions and seeds. Its ``runs`` hold their records, as ``cutk report`` reads them, without the weights.
 ``collect`` takes from a folder that ``cutk bench`` filled what the components that are installed now computed with the
-presets' options, or other code that gives the same results, as ``alike`` lists it, which is published under the hash of
-what is installed. So run it with the Python of the installation that computed. The same again later brings what has
+presets' options; so run it with the Python of the installation that computed. The same again later brings what has
 come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->``
 and ``<!-- end -->`` anew, and how the project's README opens if that names the folder. ``statements`` lists whose are
 judged there: ``paper`` and ``seal``, both if nothing is said; the seeds of folders that ``also`` lists count for it as
@@ -37,7 +36,7 @@ from statements import SECTIONS, TENTH, table
 from cutk.plugins.registry import load_registry
 from cutk.report.origins import counted, machine
 from cutk.run.files import RECORD, write_record
-from cutk.run.keys import key_of, kind_of
+from cutk.run.keys import kind_of
 from cutk.run.plan import Plan, layer, over_default
 from cutk.run.records import Attempt, Identity, Run, Unlearned
 from cutk.run.setup import Setup, resolve
@@ -67,22 +66,16 @@ def setups(about: dict[str, Any]) -> list[Setup]:
     return [resolve(Plan.parse(layer(over_default(name, registry), asked)), registry) for name in about["presets"]]
 
 
-def lacking(run: Run, setup: Setup, alike: Sequence[Mapping[str, Any]]) -> str:
+def lacking(run: Run, setup: Setup, alike: Mapping[str, Sequence[str]]) -> str:
     """Say why a run isn't part of a plan, nothing if it is.
 
-    Who provides a component in which version may differ. ``alike`` lists other code that gives the same results as
-    what is installed: the ``code``'s hash, the names ``of`` the components that it is of, and the ``manipulations``
-    with which that holds, all if none are listed.
+    Who provides a component in which version may differ. ``alike`` lists, by a component's name, the code of it that
+    gives the same results in this plan as the code that is installed.
     """
     trained, plan = run.trained, setup.plan
 
     def same(one: Identity, other: Identity) -> bool:
-        code = one.source == other.source or any(
-            each["code"] == one.source
-            and one.name in each["of"]
-            and run.labels.manipulation in each.get("manipulations", [run.labels.manipulation])
-            for each in alike
-        )
+        code = one.source == other.source or one.source in alike.get(one.name, ())
         return code and (one.name, one.options) == (other.name, other.options)
 
     at = (run.labels.seed in plan.seed_list, run.labels.alpha is None or run.labels.alpha in plan.alphas)
@@ -116,19 +109,11 @@ def _public(attempt: Attempt, names: set[str]) -> Attempt:
 
 
 def public(run: Run, setup: Setup) -> Run:
-    """Return a run that belongs to a plan as it is published: with the plan's metrics alone, and without tracebacks.
-
-    What code computed that gives the same results stands under the code that is installed.
-    """
+    """Return a run as it is published: with the plan's metrics alone, and without tracebacks."""
     wanted = {metric.name for metric in setup.metrics}
     measured = {identity: metric for identity, metric in run.measured.items() if metric.name in wanted}
     attempts = [_public(attempt, set(measured)) for attempt in run.attempts]
-    told = run.model_dump(by_alias=True) | {"measured": measured, "attempts": attempts}
-    if isinstance(run.decided_by, Unlearned):
-        (mine,) = (each for each in setup.unlearners if each.name == run.labels.unlearner)
-        told["decided_by"]["unlearner"]["source"] = mine.identity.source
-        told["key"] = key_of(Unlearned.model_validate(told["decided_by"]))
-    return Run.model_validate(told)
+    return Run.model_validate(run.model_dump(by_alias=True) | {"measured": measured, "attempts": attempts})
 
 
 def require_no_folder(record: Path) -> None:
@@ -148,7 +133,7 @@ def place(run: Run) -> tuple[Any, ...]:
 
 def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
     """Yield the runs of a folder as they are published, or with why they aren't evidence."""
-    plans, alike = setups(about), about.get("alike", [])
+    plans, alike = setups(about), about.get("alike", {})
     for run in Store(runs).runs(lambda text: print(text, file=sys.stderr)):
         reasons = [lacking(run, setup, alike) for setup in plans]
         if all(reasons):
