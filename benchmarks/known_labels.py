@@ -60,12 +60,19 @@ class Seen(NamedTuple):
     bad: Tensor
 
 
-def seen(manipulation: str, options: dict[str, Any], seeds: list[int], runs: Path) -> Iterator[Seen]:
+def seen(
+    manipulation: str,
+    options: dict[str, Any],
+    seeds: list[int],
+    runs: Path,
+    preset: str = "laptop/digits",
+    precision: str = "fp32",
+) -> Iterator[Seen]:
     """Yield a setting's samples as M_o sees them, for each seed."""
     registry = load_registry()
     asked = {"manipulations": [manipulation], "unlearners": ["seal"], "seeds": seeds, "alphas": [0.1]}
-    machine = {"precision": "fp32", "device": "cpu", "threads": 1}
-    plan = layer(over_default("laptop/digits", registry), {**asked, **machine, "options": options})
+    machine = {"precision": precision, "device": "cpu", "threads": 1}
+    plan = layer(over_default(preset, registry), {**asked, **machine, "options": options})
     setup = resolve(Plan.parse(plan), registry)
     worker = Worker(setup, Store(runs))
     for seed in seeds:

@@ -1,7 +1,4 @@
-"""From a few known bad samples to the probability that each other one is bad: the mathematics of the seeded probe.
-
-Scores of one label's samples are few numbers; they are compared on the CPU, in float64.
-"""
+"""From a few known bad samples to the probability that each other one is bad: the mathematics of the seeded probe."""
 
 from __future__ import annotations
 
@@ -15,29 +12,20 @@ from torch.nn import functional as F  # noqa: N812  # the name that everyone use
 
 import cutk
 from cutk_builtin.cross_fitting import FOLDS, folds
+from cutk_builtin.densities import FOUND, LARGEST_PRIOR, at_most, log_odds, mixed
 from cutk_builtin.looking import Outputs, alternatives
+from cutk_builtin.ranking import area_under_roc
 
 # So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
 ENOUGH = 3
-# How many scores a density's spread is taken from beside its own where it is estimated: for very few known samples.
-BORROWED = 3.0
-LARGEST_PRIOR = 0.95
-# What was found weighs as much as so many known ones at most: it helps where few are known, and can't outvote many.
-FOUND = 5.0
+# From so many on they can be asked whether they are like the clean ones of the rest. With fewer a probe tells even
+# those from it that the model knows by heart no better than the answer's own uncertainty allows.
+JUDGEABLE = 20
+# Which part of a label's other samples may seem to be bad at most where known clean ones are judged by it.
+BELIEVED = 0.5
 # What labels by themselves estimate of how S_m is spread over them weighs as much as so many known samples, whose
 # labels are chance.
 OWN = 20.0
-
-
-class Normal(NamedTuple):
-    """A normal density."""
-
-    mean: float
-    std: float
-
-    def log_density(self, values: Tensor) -> Tensor:
-        """Return its logarithm at ``values``, up to a constant that all of them share."""
-        return -0.5 * ((values - self.mean) / self.std) ** 2 - math.log(self.std)
 
 
 class Posterior(NamedTuple):
@@ -127,77 +115,6 @@ def probe(
     return (scores - scores.mean()) / scores.std(unbiased=False).clamp(min=1e-12)
 
 
-def normal_of(scores: Tensor, weights: Tensor | None = None, borrowed: float = BORROWED) -> Normal:
-    """Return the normal density of standardised ``scores``, float64 ``[n]``, each of them weighing as ``weights`` say.
-
-    Its variance is estimated as if there were ``borrowed`` scores more, as far from the mean as all of them are.
-    """
-    weights = torch.ones_like(scores) if weights is None else weights
-    total = float(weights.sum())
-    mean = float((weights * scores).sum()) / max(total, 1e-12)
-    squares = float((weights * (scores - mean).square()).sum())
-    return Normal(mean, max(math.sqrt((squares + borrowed) / (total + borrowed)), 1e-3))
-
-
-def at_most(weights: Tensor, total: float) -> Tensor:
-    """Return ``weights``, float ``[n]``, scaled down so that their sum is no larger than ``total``."""
-    return weights * min(1.0, total / max(float(weights.sum()), 1e-12))
-
-
-class Mixture(NamedTuple):
-    """Two normal densities, and the share of the bad."""
-
-    share: float
-    bad: Normal
-    clean: Normal
-
-
-def mixed(scores: Tensor, bad: Tensor, clean: Tensor, *, free: bool, share: float = 0.2, steps: int = 300) -> Mixture:
-    """Take unlabelled ``scores`` (float64 ``[n]``) for a mixture of the bad and the clean, by expectation maximisation.
-
-    Args:
-        scores: standardised.
-        bad: scores of known bad samples, float64 ``[b]``, b ≥ 1.
-        clean: scores of known clean ones, float64 ``[c]``, or none.
-        free: whether the known ones are only the first guess of the densities, and then count among the others, the
-            density of the bad counting at most ``FOUND`` of those; otherwise the known ones alone give the density of
-            the bad, and of the clean if there are any.
-        share: the first guess.
-        steps: of expectation maximisation.
-    """
-    found = Mixture(share, normal_of(bad), normal_of(clean) if len(clean) else normal_of(scores))
-    every = torch.cat([scores, bad, clean])
-    known_bad, known_clean = torch.ones_like(bad), torch.ones_like(clean)
-    for _ in range(steps):
-        odds = math.log(found.share / (1 - found.share))
-        q = torch.sigmoid(odds + found.bad.log_density(scores) - found.clean.log_density(scores))
-        dense, rest = found.bad, found.clean
-        if free:
-            dense = normal_of(every, torch.cat([at_most(q, FOUND), known_bad, 0 * known_clean]), 1.0)
-        if free or len(clean) == 0:
-            rest = normal_of(every, torch.cat([1 - q, 0 * known_bad, known_clean]), 1.0)
-            # What is clean scores lower, whatever the scores look like.
-            rest = Normal(min(rest.mean, dense.mean), rest.std)
-        found = Mixture(min(max(float(q.mean()), 1e-4), LARGEST_PRIOR), dense, rest)
-    return found
-
-
-def log_odds(scores: Tensor, bad: Normal, clean: Normal) -> Tensor:
-    """Return the logarithm of how many times likelier the bad have each score: float64 ``[n]``, rising with the score.
-
-    The wider of two normal densities wins at both ends. Beyond the extremum, which lies outside their means as long as
-    the bad have the higher one, the odds stay what they are there.
-
-    >>> log_odds(torch.tensor([-9.0, -1.0, 3.0]), Normal(2.0, 2.0), Normal(0.0, 1.0)).round(decimals=3).tolist()
-    [-1.36, -1.36, 3.682]
-    """
-    curvature = 1 / bad.std**2 - 1 / clean.std**2
-    if curvature:
-        extremum = (bad.mean / bad.std**2 - clean.mean / clean.std**2) / curvature
-        scores = scores.clamp(max=extremum) if curvature > 0 else scores.clamp(min=extremum)
-    return bad.log_density(scores) - clean.log_density(scores)
-
-
 def shifted(odds: Tensor, mean: float) -> Tensor:
     """Return probabilities with mean ``mean`` whose log-odds are ``odds`` (float64 ``[n]``) plus a constant."""
     low, high = -100.0 - float(odds.max()), 100.0 - float(odds.min())
@@ -253,6 +170,12 @@ class _Pool(NamedTuple):
     clean: Tensor  # known bad ones of other labels, whose own this probably is
     features: Tensor  # of all of them, in this order
 
+    @property
+    def kinds(self) -> Tensor:
+        """Return which of them each is: 0, 1, 2, int64 ``[n]``."""
+        sizes = torch.tensor([len(self.bad), len(self.unknown), len(self.clean)])
+        return torch.repeat_interleave(torch.arange(3), sizes)
+
 
 def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Tensor) -> dict[int, _Pool]:
     pools = {}
@@ -265,20 +188,47 @@ def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Te
     return pools
 
 
+def _representative(pool: _Pool, share: float, generator: torch.Generator, penalty: float) -> bool:
+    """Return whether the known clean look like the clean ones among the unknown, of which ``share`` seems to be bad.
+
+    If they do, a probe of its own tells them from the unknown only as far as those are bad: from these perfectly at
+    best, from the others by chance. They don't where they carry the trigger, or the model knows their labels by heart.
+    The share was found by taking them for clean, and is the larger the less they are, so that it counts up to a limit.
+    Of fewer than ``JUDGEABLE`` it can't be said.
+    """
+    if len(pool.clean) < JUDGEABLE:
+        return False
+    kinds = pool.kinds
+    unknown, clean = kinds == 1, kinds == 2
+    scores = probe(pool.features, unknown.float(), clean.float(), kinds, generator, penalty / len(pool.clean))
+    told = area_under_roc(scores[unknown | clean], unknown[unknown | clean])
+    n, m = len(pool.clean), len(pool.unknown)
+    chance = math.sqrt((n + m + 1) / (12 * n * m))  # the area's standard deviation where there is nothing to tell
+    return told is not None and told <= 0.5 + min(share, BELIEVED) / 2 + chance
+
+
 def _suspected(
-    pool: _Pool, suspicion: Tensor | None, generator: torch.Generator, penalty: float
+    pool: _Pool, suspicion: Tensor | None, trusted: bool, generator: torch.Generator, penalty: float
 ) -> tuple[float, Tensor]:
-    """Return the share of the bad among the unknown, and the log-odds of each; ``suspicion`` is the guess so far."""
-    sizes = [len(pool.bad), len(pool.unknown), len(pool.clean)]
-    kinds = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    """Return the share of the bad among the unknown, and the log-odds of each.
+
+    Args:
+        pool: of one label.
+        suspicion: the guess so far, float32, of each unknown sample.
+        trusted: whether the known clean ones are representative; then they, not the unknown, say what is clean.
+        generator: draws the folds.
+        penalty: the probe's.
+    """
+    kinds = pool.kinds
     bad, clean = (kinds == 0).float(), (kinds == 2).float()
     if suspicion is not None:
-        bad[kinds == 1], clean[kinds == 1] = at_most(suspicion, FOUND), 1 - suspicion
+        bad[kinds == 1] = at_most(suspicion, FOUND)
+        clean[kinds == 1] = at_most(1 - suspicion, FOUND) if trusted else 1 - suspicion
     elif len(pool.clean) == 0:
         clean[kinds == 1] = 1.0
     scores = probe(pool.features, bad, clean, kinds, generator, penalty / float(bad.sum()))
-    known_bad, unknown, known_clean = scores.split(sizes)
-    found = mixed(unknown, known_bad, known_clean, free=suspicion is not None)
+    known_bad, unknown, known_clean = (scores[kinds == kind] for kind in range(3))
+    found = mixed(unknown, known_bad, known_clean, free=suspicion is not None and not trusted)
     return found.share, log_odds(unknown, found.bad, found.clean).clamp(-30, 30)
 
 
@@ -300,18 +250,25 @@ def posterior(
         identified: int64 ``[n]``, n ≥ 1, on the CPU.
         alternative: int64 ``[n]``, which class each of them may really have.
         generator: draws the folds, on the CPU.
-        penalty: the probe's, divided by how many samples count as bad.
-        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad; the found
-            weigh as ``FOUND`` known ones at most.
+        penalty: the probe's, divided by how many samples count as bad; where clean ones are told, by their number.
+        refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad. Those found
+            bad weigh as ``FOUND`` known ones at most, and those found clean as well where known clean ones are
+            representative, which is asked once, after the first fit.
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
     pools = _pools(features, labels, identified, alternative)
     known = {label: len(pool.bad) for label, pool in pools.items()}
     alpha, priors, suspicion = 1.0, dict[int, float](), dict[int, Tensor]()
-    for _ in range(refinements + 1 if pools else 0):
-        found = {label: _suspected(pool, suspicion.get(label), generator, penalty) for label, pool in pools.items()}
+    trusted = dict.fromkeys(pools, False)
+    for done in range(refinements + 1 if pools else 0):
+        found = {
+            label: _suspected(pool, suspicion.get(label), trusted[label], generator, penalty)
+            for label, pool in pools.items()
+        }
         alpha, priors, suspicion = tied(found, known)
+        if done == 0 and refinements:
+            trusted = {label: _representative(pools[label], priors[label], generator, penalty) for label in pools}
     for label, pool in pools.items():
         probability[pool.unknown] = suspicion[label]
     return Posterior(probability, alpha, priors)

@@ -12,18 +12,16 @@ from scipy.special import logsumexp
 from torch import nn
 
 import cutk
+import cutk_builtin.seeded as seeded_module
 from cutk.data.batches import ResidentTrainSet
+from cutk_builtin.densities import Normal, at_most, log_odds, mixed, normal_of
 from cutk_builtin.looking import alternatives, outputs
+from cutk_builtin.ranking import average_precision
 from cutk_builtin.recipes.fast import Fast
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import (
     FOLDS,
-    Normal,
-    at_most,
     common_alpha,
-    log_odds,
-    mixed,
-    normal_of,
     posterior,
     probe,
     shifted,
@@ -226,6 +224,83 @@ def test_the_posterior_is_a_probability_whatever_is_known(identified):
     assert torch.equal(found.probability, again.probability)
 
 
+def confused(by_heart="none", known=30, size=1000, seed=0):
+    """Two labels, each half of the other class, that overlap; which are known are spread over both.
+
+    What a model knows by heart shows in a feature of its own: that a sample is known to be bad, or which label it has.
+    """
+    chance = seeded(seed)
+    classes, labels = torch.arange(2).repeat(2 * size), torch.arange(2).repeat_interleave(2 * size)
+    bad = classes != labels
+    features = torch.randn(4 * size, 30, generator=chance)
+    features[:, 0] += 1.4 * (2 * classes - 1)
+    features[:, 1:6] *= 3.0  # what differs most has nothing to do with it
+    wrong = bad.nonzero().flatten()
+    identified = wrong[torch.randperm(len(wrong), generator=chance)[: 2 * known]].sort().values
+    if by_heart == "known":
+        features[identified, 6] += 8.0
+    if by_heart == "labels":
+        features[:, 6] += 2.0 * (2 * labels - 1)
+    return features, labels, identified, bad
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_known_clean_samples_that_look_like_the_rest_say_how_much_of_it_is_bad(seed, monkeypatch):
+    features, labels, identified, bad = confused(seed=seed)
+    given = (features, labels, identified, 1 - labels[identified])
+    found = posterior(*given, seeded())
+    assert found.alpha == pytest.approx(60 / 2000, rel=0.15)
+    assert average_precision(found.probability, bad) > 0.85
+    monkeypatch.setattr("cutk_builtin.seeded._representative", lambda *_: False)
+    unsaid = posterior(*given, seeded())
+    assert abs(unsaid.alpha - 60 / 2000) > 2 * abs(found.alpha - 60 / 2000)
+    assert average_precision(unsaid.probability, bad) < average_precision(found.probability, bad)
+
+
+@pytest.mark.parametrize("by_heart", ["none", "known", "labels"])
+def test_known_clean_samples_that_a_probe_can_tell_from_the_rest_are_not_taken_for_it(by_heart, monkeypatch):
+    asked = []
+    representative = seeded_module._representative
+
+    def noted(*given):
+        asked.append(representative(*given))
+        return asked[-1]
+
+    monkeypatch.setattr("cutk_builtin.seeded._representative", noted)
+    features, labels, identified, _ = confused(by_heart)
+    posterior(features, labels, identified, 1 - labels[identified], seeded())
+    assert asked == [by_heart == "none"] * 2  # once for each label
+
+
+def test_few_known_clean_samples_are_not_asked_and_nothing_is_drawn_for_it(monkeypatch):
+    features, labels, identified, _ = confused()
+    few = torch.cat([identified[labels[identified] == 0][:19], identified[labels[identified] == 1]])
+    asked, drawn = [], []
+    representative = seeded_module._representative
+
+    def noted(pool, share, generator, penalty):
+        before = generator.get_state()
+        said = representative(pool, share, generator, penalty)
+        asked.append((len(pool.clean), said))
+        drawn.append(not torch.equal(before, generator.get_state()))
+        return said
+
+    monkeypatch.setattr("cutk_builtin.seeded._representative", noted)
+    posterior(features, labels, few, 1 - labels[few], seeded())
+    ((_, of_many), (few_clean, of_few)) = asked  # what is known under label 1 shows what is clean under 0
+    assert few_clean == 19
+    assert (of_many, of_few) == (True, False)
+    assert drawn == [True, False]
+
+
+def test_without_known_clean_samples_nothing_is_asked_and_nothing_drawn(monkeypatch):
+    features, labels, identified = clusters(5)
+    given = (features, labels, identified, torch.ones(5, dtype=torch.int64))
+    found = posterior(*given, seeded())
+    monkeypatch.setattr("cutk_builtin.seeded._representative", lambda *_: False)
+    assert torch.equal(posterior(*given, seeded()).probability, found.probability)
+
+
 def test_features_that_are_all_the_same_tell_nothing_and_break_nothing():
     _, labels, identified = clusters(5)
     found = posterior(torch.ones(250, 3), labels, identified, torch.ones(5, dtype=torch.int64), seeded())
@@ -243,7 +318,7 @@ def test_what_was_found_cannot_outvote_what_is_known(monkeypatch):
     # Between the bad and the clean are samples that are neither, many more than are known.
     known, scores = drawn(40, 3.0, 0), torch.cat([drawn(2000, 0.0, 1), drawn(400, 1.6, 2), drawn(100, 3.0, 3)])
     held = mixed(scores, known, known[:0], free=True)
-    monkeypatch.setattr("cutk_builtin.seeded.FOUND", 1e9)
+    monkeypatch.setattr("cutk_builtin.densities.FOUND", 1e9)
     outvoted = mixed(scores, known, known[:0], free=True)
     assert held.bad.mean == pytest.approx(3.0, abs=0.25)
     assert outvoted.bad.mean < 2.3

@@ -18,7 +18,8 @@ class SeededProbe(cutk.Detector):
     and from S_f with other labels that the model takes for that one otherwise, or from the rest of the label where
     those are fewer than three. Scores are a mixture of two normal densities, and the one part that S_f is of S_m ties
     the labels' shares together. Then the probe is fitted again to all samples, as likely as they seem to be
-    manipulated. S_f is taken for a uniform part of S_m. Costs a forward pass.
+    manipulated; where S_f with other labels can't be told from the rest of this one, it goes on saying what is clean.
+    S_f is taken for a uniform part of S_m. Costs a forward pass.
     """
 
     name = "seeded-probe"
