@@ -43,6 +43,11 @@ def _warn(text: str) -> None:
 @click.option("--manipulation", "-m", multiple=True, metavar="NAME", help="Report this manipulation alone; repeatable.")
 @click.option("--unlearner", "-u", multiple=True, metavar="NAME", help="Report this unlearner alone; repeatable.")
 @click.option("--highlight", multiple=True, metavar="NAME", help="Stress this unlearner in figures; repeatable.")
+@click.option(
+    "--any-code",
+    is_flag=True,
+    help="Show what several versions of a component's code computed as one, and name them.",
+)
 def report(runs: Path, **options: Any) -> int:
     """Show what the folder RUNS, filled by cutk bench, holds.
 
@@ -74,11 +79,14 @@ def report(runs: Path, **options: Any) -> int:
         # A summary may come by the hook of metrics; the other kinds take seconds to import, and aren't needed.
         summaries = installed_summaries(load_registry(kinds={"metric", "summary"}), _warn)
         chosen = {"unlearners": options["unlearner"], "highlighted": options["highlight"]}
-        contents = Contents(found, summaries, options["dataset"], options["manipulation"], failures=failures, **chosen)
+        how: dict[str, Any] = {**chosen, "any_code": options["any_code"], "failures": failures}
+        contents = Contents(found, summaries, options["dataset"], options["manipulation"], **how)
         sheets = [sheet for of_experiment in contents.sheets for sheet in of_experiment]
     failed = sum(len(setting.failures) for experiment in contents.experiments for setting in experiment.settings)
     if failed:
         _warn(f"{failed} models or metrics gave no number; the records on the page (--html) say why")
+    for name, versions in contents.versions.items():
+        click.echo(f"'{name}' was computed by {len(versions)} versions of its code: {', '.join(versions)}.", err=True)
     for failure in contents.failed_summaries:
         _warn(described(failure))
     environments = (environment for experiment in contents.experiments for environment in experiment.environments)

@@ -10,6 +10,7 @@ from cutk.components import Summary
 from cutk.errors import UsageError, suggestion
 from cutk.options import parse_options
 from cutk.plugins.registry import Registry
+from cutk.report.code import several
 from cutk.report.experiments import Experiment, experiments_of, grouped
 from cutk.report.sheets import Sheet, sheets_of, tidy
 from cutk.run.records import Failure, Run
@@ -50,12 +51,19 @@ class Contents:
         unlearners: Collection[str] = (),
         highlighted: Collection[str] = (),
         oracle: bool = False,
+        any_code: bool = False,
         failures: Sequence[Failure] = (),
     ) -> None:
-        self.experiments = experiments_of(runs, datasets, manipulations, metrics, unlearners=unlearners, oracle=oracle)
+        how: Any = {"unlearners": unlearners, "oracle": oracle, "any_code": any_code}
+        self.experiments = experiments_of(runs, datasets, manipulations, metrics, **how)
         self._highlighted = self._found(highlighted)
         self.failures = list(failures)
         self._makers = summaries
+
+    @property
+    def versions(self) -> dict[str, list[str]]:
+        """The code of each component of which several versions are shown as one, by its name."""
+        return several(run for e in self.experiments for run in e.runs)
 
     def _found(self, highlighted: Collection[str]) -> set[str]:
         """Return the methods of these names, each of which may be several that differ in their options."""

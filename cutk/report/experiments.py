@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from cutk.errors import UsageError, suggestion
+from cutk.report.code import of_any_code
 from cutk.report.naming import compact, distinct, natural, slugs, traits_of, with_options
 from cutk.run.records import Attempt, Environment, Failure, Measured, Record, Run, Trained
 from cutk.run.summary import Stat, best_on_test, nothing_to_correct, stat
@@ -186,6 +187,11 @@ class Experiment:
     environments: list[Environment]
 
     @property
+    def runs(self) -> Iterator[Run]:
+        """All that it holds."""
+        return (run for setting in self.settings for _, run in setting.runs)
+
+    @property
     def methods(self) -> list[str]:
         """The unlearners of all settings, by name."""
         return sorted({method for setting in self.settings for method in setting.methods}, key=natural)
@@ -212,18 +218,21 @@ def experiments_of(
     *,
     unlearners: Collection[str] = (),
     oracle: bool = False,
+    any_code: bool = False,
 ) -> list[Experiment]:
     """Put runs in order: those of some datasets and manipulations, or of all; a ``UsageError`` if there are none.
 
     Where ``unlearners`` are named, their runs stay, and the original and gold.
     ``metrics`` are the ones to show, names by identity, in an order of their own if not given. ``oracle`` says whether
-    the grid point that is best on the test set is told.
+    the grid point that is best on the test set is told, ``any_code`` that components which differ in their code alone
+    are one.
     """
     runs = _only(sorted(runs, key=_order), "dataset", datasets, lambda run: run.labels.dataset)
     runs = _only(runs, "manipulation", manipulations, lambda run: run.labels.manipulation)
     trainings = [run for run in runs if run.unlearner is None]
     runs = _only(runs, "unlearner", unlearners, lambda run: run.labels.unlearner or "")
     runs = sorted([*trainings, *runs], key=_order) if unlearners else runs
+    runs = of_any_code(runs) if any_code else runs
     without: Any = {"role", "corruption", "manipulation", "seed"}
     groups = grouped(runs, lambda run: run.trained.model_dump_json(exclude=without))
     names = {key: f"{group[0].labels.dataset}, {group[0].labels.model}" for key, group in groups.items()}

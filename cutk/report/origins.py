@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cutk.report.code import several
 from cutk.report.experiments import Experiment
 from cutk.report.naming import compact, listed, with_options
 from cutk.run.records import Environment
@@ -17,6 +18,7 @@ def facts_of(experiment: Experiment) -> list[tuple[str, list[str]]]:
         f"({listed(setting.options) or 'no options'})"
         for setting in experiment.settings
     ]
+    code = [f"{name}: {', '.join(found)}" for name, found in several(experiment.runs).items()]
     recipe = f"{with_options(training.recipe)}, validation_fraction={compact(training.validation_fraction)}"
     return [
         ("Data", [f"{experiment.dataset}, fingerprint {training.data[:12]}"]),
@@ -25,6 +27,7 @@ def facts_of(experiment: Experiment) -> list[tuple[str, list[str]]]:
         ("Recipe", [recipe]),
         ("Hardware", list(dict.fromkeys(map(machine, environments)))),
         ("Versions", list(dict.fromkeys(map(versions, environments)))),
+        *([("Code of several versions", code)] if code else []),
     ]
 
 

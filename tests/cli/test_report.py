@@ -47,6 +47,18 @@ def test_every_format(runs, run, form):
     assert "corrected" in ran.out
 
 
+def test_methods_of_any_code_are_one_and_their_code_is_told(made, write, run):
+    runs = made.everything()
+    how = runs[-1].decided_by
+    other = how.model_copy(update={"unlearner": how.unlearner.model_copy(update={"source": "t" * 64})})
+    folder = write([*runs[:-1], runs[-1].model_copy(update={"decided_by": other})])
+    assert "cf [source=tttttt]" in run("report", folder, "--format", "csv").out
+    ran = run("report", folder, "--any-code", "--html", "page.html", "--format", "csv")
+    assert "source=" not in ran.out
+    assert f"'cf' was computed by 2 versions of its code: {'s' * 64}, {'t' * 64}.\n" in ran.err
+    assert "Code of several versions" in Path("page.html").read_text(encoding="utf-8")
+
+
 def test_filters(made, write, run, error_of):
     folder = write([*made.everything(), *made.everything(manipulation="label-swap")])
     ran = run("report", folder, "-m", "label-swap", "-d", "toy", "--format", "csv")
