@@ -6,11 +6,13 @@
 A folder of evidence says in ``evidence.toml`` which runs are its own: presets (or plans that lie beside it),
 unlearners, fractions and seeds. Its ``runs`` hold their records, as ``cutk report`` reads them, without the weights.
 ``collect`` takes from a folder that ``cutk bench`` filled what the components that are installed now computed with the
-presets' options; so run it with the Python of the installation that computed. The same again later brings what has
-come since. ``rebuild`` makes ``tables.md``, the figures, and the parts of ``README.md`` between ``<!-- statements -->``
-and ``<!-- end -->`` anew, and how the project's README opens if that names the folder. ``statements`` lists whose are
-judged there: ``paper`` and ``seal``, both if nothing is said; the seeds of folders that ``also`` lists count for it as
-well. Figures that ``pages`` lists are copied to where the documentation shows them.
+presets' options, or other code that gives the same results, as ``alike`` lists it; so run it with the Python of the
+installation that computed. The same again later brings what has come since. Each record tells of the code that computed
+it, and is shown with the others (``cutk report --any-code``). ``rebuild`` makes ``tables.md``, the figures, and the
+parts of ``README.md`` between ``<!-- statements -->`` and ``<!-- end -->`` anew, and how the project's README opens if
+that names the folder. ``statements`` lists whose are judged there: ``paper`` and ``seal``, both if nothing is said; the
+seeds of folders that ``also`` lists count for it as well. Figures that ``pages`` lists are copied to where the
+documentation shows them.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from cutk.report.origins import counted, machine
 from cutk.run.files import RECORD, write_record
 from cutk.run.keys import kind_of
 from cutk.run.plan import Plan, layer, over_default
-from cutk.run.records import Attempt, Identity, Run, Unlearned
+from cutk.run.records import Attempt, Identity, Labels, Run, Unlearned
 from cutk.run.setup import Setup, resolve
 from cutk.run.store import Store
 
@@ -66,16 +68,25 @@ def setups(about: dict[str, Any]) -> list[Setup]:
     return [resolve(Plan.parse(layer(over_default(name, registry), asked)), registry) for name in about["presets"]]
 
 
-def lacking(run: Run, setup: Setup, alike: Mapping[str, Sequence[str]]) -> str:
+def covers(each: Mapping[str, Any], of: Labels) -> bool:
+    """Return whether an entry of ``alike`` speaks of a run: any, or those with its manipulations and fractions."""
+    manipulations, alphas = each.get("manipulations", [of.manipulation]), each.get("alphas", [of.alpha])
+    return of.manipulation in manipulations and of.alpha in alphas
+
+
+def lacking(run: Run, setup: Setup, alike: Sequence[Mapping[str, Any]]) -> str:
     """Say why a run isn't part of a plan, nothing if it is.
 
-    Who provides a component in which version may differ. ``alike`` lists, by a component's name, the code of it that
-    gives the same results in this plan as the code that is installed.
+    Who provides a component in which version may differ. ``alike`` lists other code that gives the same results as
+    what is installed: by the names of components the ``code`` of each, with the ``manipulations`` and ``alphas`` for
+    which that holds, all if none are listed.
     """
     trained, plan = run.trained, setup.plan
 
     def same(one: Identity, other: Identity) -> bool:
-        code = one.source == other.source or one.source in alike.get(one.name, ())
+        code = one.source == other.source or any(
+            one.source == each["code"].get(one.name) for each in alike if covers(each, run.labels)
+        )
         return code and (one.name, one.options) == (other.name, other.options)
 
     at = (run.labels.seed in plan.seed_list, run.labels.alpha is None or run.labels.alpha in plan.alphas)
@@ -133,7 +144,7 @@ def place(run: Run) -> tuple[Any, ...]:
 
 def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
     """Yield the runs of a folder as they are published, or with why they aren't evidence."""
-    plans, alike = setups(about), about.get("alike", {})
+    plans, alike = setups(about), about.get("alike", [])
     for run in Store(runs).runs(lambda text: print(text, file=sys.stderr)):
         reasons = [lacking(run, setup, alike) for setup in plans]
         if all(reasons):
@@ -169,8 +180,8 @@ def collect(runs: Path, folder: Path) -> None:
 
 
 def report(*arguments: Any) -> str:
-    """Return what ``cutk report`` prints."""
-    command = [sys.executable, "-m", "cutk", "report", *map(str, arguments)]
+    """Return what ``cutk report --any-code`` prints."""
+    command = [sys.executable, "-m", "cutk", "report", *map(str, arguments), "--any-code"]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -253,7 +264,7 @@ def opening(folder: Path) -> str:
             textwrap.fill(text, 125, break_long_words=False, break_on_hyphens=False),
             "",
             "```console",
-            f"$ cutk report {where}/runs {' '.join(words(folder))} --figures figures",
+            f"$ cutk report {where}/runs {' '.join(words(folder))} --any-code --figures figures",
             "```",
         ]
     )

@@ -18,9 +18,6 @@ from cutk_builtin.ranking import area_under_roc
 
 # So many samples known to have another class make up for the unlabelled rest as examples of a clean label.
 ENOUGH = 3
-# From so many on they can be asked whether they are like the clean ones of the rest. With fewer a probe tells even
-# those from it that the model knows by heart no better than the answer's own uncertainty allows.
-JUDGEABLE = 20
 # Which part of a label's other samples may seem to be bad at most where known clean ones are judged by it.
 BELIEVED = 0.5
 # What labels by themselves estimate of how S_m is spread over them weighs as much as so many known samples, whose
@@ -188,23 +185,37 @@ def _pools(features: Tensor, labels: Tensor, identified: Tensor, alternative: Te
     return pools
 
 
-def _representative(pool: _Pool, share: float, generator: torch.Generator, penalty: float) -> bool:
-    """Return whether the known clean look like the clean ones among the unknown, of which ``share`` seems to be bad.
+def _representative(
+    pools: dict[int, _Pool], shares: dict[int, float], generator: torch.Generator, penalty: float
+) -> bool:
+    """Return whether the known clean look like the clean ones among the unknown, of which ``shares`` seem to be bad.
 
     If they do, a probe of its own tells them from the unknown only as far as those are bad: from these perfectly at
     best, from the others by chance. They don't where they carry the trigger, or the model knows their labels by heart.
-    The share was found by taking them for clean, and is the larger the less they are, so that it counts up to a limit.
-    Of fewer than ``JUDGEABLE`` it can't be said.
+    A share was found by taking them for clean, and is the larger the less they are, so that it counts up to a limit.
+
+    All labels answer together, each weighing by how sure its area under the ROC curve is: what is clean under one
+    label is bad under another, and few tell little. If the answer is no, nothing has been drawn.
     """
-    if len(pool.clean) < JUDGEABLE:
-        return False
-    kinds = pool.kinds
-    unknown, clean = kinds == 1, kinds == 2
-    scores = probe(pool.features, unknown.float(), clean.float(), kinds, generator, penalty / len(pool.clean))
-    told = area_under_roc(scores[unknown | clean], unknown[unknown | clean])
-    n, m = len(pool.clean), len(pool.unknown)
-    chance = math.sqrt((n + m + 1) / (12 * n * m))  # the area's standard deviation where there is nothing to tell
-    return told is not None and told <= 0.5 + min(share, BELIEVED) / 2 + chance
+    before = generator.get_state()
+    excess = precision = 0.0
+    for label, pool in pools.items():
+        n, m = len(pool.clean), len(pool.unknown)
+        if n == 0:
+            continue
+        kinds = pool.kinds
+        unknown, clean = kinds == 1, kinds == 2
+        scores = probe(pool.features, unknown.float(), clean.float(), kinds, generator, penalty / n)
+        told = area_under_roc(scores[unknown | clean], unknown[unknown | clean])
+        if told is None:
+            continue
+        weight = 12 * n * m / (n + m + 1)  # 1 / the area's variance where there is nothing to tell
+        excess += weight * (told - 0.5 - min(shares[label], BELIEVED) / 2)
+        precision += weight
+    if precision > 0 and excess <= math.sqrt(precision):
+        return True
+    generator.set_state(before)
+    return False
 
 
 def _suspected(
@@ -215,11 +226,13 @@ def _suspected(
     Args:
         pool: of one label.
         suspicion: the guess so far, float32, of each unknown sample.
-        trusted: whether the known clean ones are representative; then they, not the unknown, say what is clean.
+        trusted: whether the known clean ones are representative; then they, not the unknown, say what is clean, where
+            there are any.
         generator: draws the folds.
         penalty: the probe's.
     """
     kinds = pool.kinds
+    trusted = trusted and len(pool.clean) > 0
     bad, clean = (kinds == 0).float(), (kinds == 2).float()
     if suspicion is not None:
         bad[kinds == 1] = at_most(suspicion, FOUND)
@@ -260,15 +273,14 @@ def posterior(
     pools = _pools(features, labels, identified, alternative)
     known = {label: len(pool.bad) for label, pool in pools.items()}
     alpha, priors, suspicion = 1.0, dict[int, float](), dict[int, Tensor]()
-    trusted = dict.fromkeys(pools, False)
+    trusted = False
     for done in range(refinements + 1 if pools else 0):
         found = {
-            label: _suspected(pool, suspicion.get(label), trusted[label], generator, penalty)
-            for label, pool in pools.items()
+            label: _suspected(pool, suspicion.get(label), trusted, generator, penalty) for label, pool in pools.items()
         }
         alpha, priors, suspicion = tied(found, known)
         if done == 0 and refinements:
-            trusted = {label: _representative(pools[label], priors[label], generator, penalty) for label in pools}
+            trusted = _representative(pools, priors, generator, penalty)
     for label, pool in pools.items():
         probability[pool.unknown] = suspicion[label]
     return Posterior(probability, alpha, priors)

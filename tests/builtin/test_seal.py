@@ -257,40 +257,51 @@ def test_known_clean_samples_that_look_like_the_rest_say_how_much_of_it_is_bad(s
     assert average_precision(unsaid.probability, bad) < average_precision(found.probability, bad)
 
 
-@pytest.mark.parametrize("by_heart", ["none", "known", "labels"])
-def test_known_clean_samples_that_a_probe_can_tell_from_the_rest_are_not_taken_for_it(by_heart, monkeypatch):
-    asked = []
+def asked_of(monkeypatch, *given):
+    """Return what the known clean samples are found to be, and the posterior."""
+    answers = []
     representative = seeded_module._representative
 
     def noted(*given):
-        asked.append(representative(*given))
-        return asked[-1]
+        answers.append(representative(*given))
+        return answers[-1]
 
-    monkeypatch.setattr("cutk_builtin.seeded._representative", noted)
-    features, labels, identified, _ = confused(by_heart)
-    posterior(features, labels, identified, 1 - labels[identified], seeded())
-    assert asked == [by_heart == "none"] * 2  # once for each label
+    with monkeypatch.context() as patched:
+        patched.setattr("cutk_builtin.seeded._representative", noted)
+        found = posterior(*given)
+    (answer,) = answers
+    return answer, found
 
 
-def test_few_known_clean_samples_are_not_asked_and_nothing_is_drawn_for_it(monkeypatch):
-    features, labels, identified, _ = confused()
-    few = torch.cat([identified[labels[identified] == 0][:19], identified[labels[identified] == 1]])
-    asked, drawn = [], []
-    representative = seeded_module._representative
+@pytest.mark.parametrize(
+    ("by_heart", "known"), [("none", 30), ("known", 30), ("labels", 30), ("known", 6), ("labels", 6)]
+)
+def test_known_clean_samples_that_a_probe_can_tell_from_the_rest_are_not_taken_for_it(by_heart, known, monkeypatch):
+    features, labels, identified, _ = confused(by_heart, known)
+    answer, found = asked_of(monkeypatch, features, labels, identified, 1 - labels[identified], seeded())
+    assert answer is (by_heart == "none")
+    # Asking those that aren't believed changes nothing, bit for bit.
+    monkeypatch.setattr("cutk_builtin.seeded._representative", lambda *_: False)
+    unasked = posterior(features, labels, identified, 1 - labels[identified], seeded())
+    assert torch.equal(unasked.probability, found.probability) is not answer
 
-    def noted(pool, share, generator, penalty):
-        before = generator.get_state()
-        said = representative(pool, share, generator, penalty)
-        asked.append((len(pool.clean), said))
-        drawn.append(not torch.equal(before, generator.get_state()))
-        return said
 
-    monkeypatch.setattr("cutk_builtin.seeded._representative", noted)
-    posterior(features, labels, few, 1 - labels[few], seeded())
-    ((_, of_many), (few_clean, of_few)) = asked  # what is known under label 1 shows what is clean under 0
-    assert few_clean == 19
-    assert (of_many, of_few) == (True, False)
-    assert drawn == [True, False]
+@pytest.mark.parametrize(
+    ("far", "answer"),
+    [((), True), ((0,), True), ((1,), False), ((0, 1), False)],  # 0 has few known clean samples, 1 has many
+)
+def test_labels_answer_together_by_how_much_each_can_tell(far, answer):
+    pools = {}
+    for label, few in ((0, 4), (1, 40)):
+        bad, unknown, clean = torch.arange(10), torch.arange(10, 310), torch.arange(310, 310 + few)
+        features = torch.randn(310 + few, 5, generator=seeded(label))
+        features[310:] += 9.0 * (label in far)
+        pools[label] = seeded_module._Pool(bad, unknown, clean, features)
+    nobody = seeded_module._Pool(torch.arange(10), torch.arange(10, 60), torch.arange(0), torch.zeros(60, 5))
+    generator = seeded()
+    before = generator.get_state()
+    assert seeded_module._representative({**pools, 2: nobody}, dict.fromkeys(range(3), 0.4), generator, 20.0) is answer
+    assert torch.equal(generator.get_state(), before) is not answer
 
 
 def test_without_known_clean_samples_nothing_is_asked_and_nothing_drawn(monkeypatch):
