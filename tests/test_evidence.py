@@ -45,7 +45,7 @@ def test_there_is_some():
 
 
 def test_tables_are_what_report_prints(folder, run):
-    ran = run("report", folder / "runs", "--format", "markdown")
+    ran = run("report", folder / "runs", "--format", "markdown", "--any-code")
     assert ran.code == 0, ran.err
     assert ran.out == (folder / "tables.md").read_text(encoding="utf-8")
 
@@ -53,7 +53,7 @@ def test_tables_are_what_report_prints(folder, run):
 def test_figures_show_what_the_records_hold(folder, evidence):
     """Each point's value and where it is from; how matplotlib sets them is its own affair."""
     shown, wanted = evidence.options(folder), tomllib.loads((folder / "evidence.toml").read_text())["figures"]["names"]
-    contents = Contents(Store(folder / "runs").runs(), {}, (), (), unlearners=shown["unlearners"])
+    contents = Contents(Store(folder / "runs").runs(), {}, (), (), unlearners=shown["unlearners"], any_code=True)
     paths = {path.stem: path for path in (folder / "figures").glob("*.svg")}
     assert set(paths) == {f"{experiment.slug}-{name}" for experiment in contents.experiments for name in wanted}
     for drawing in (drawing for experiment in contents.experiments for drawing in contents.figures(experiment)):
@@ -112,10 +112,18 @@ def test_records_are_whole_and_tell_of_no_machine(folder, evidence):
 def test_every_record_is_what_the_plan_gives_with_the_options_and_code_of_today(folder, evidence):
     about = evidence.described(folder)
     assert {reason for _, reason in evidence.evidence_of(folder / "runs", about)} == {""}
-    # Code that is said to do the same is another, and was used.
-    unlearners = [run.unlearner for run in Store(folder / "runs").runs() if run.unlearner]
-    for name, those in about.get("alike", {}).items():
-        assert set(those) <= {each.source for each in unlearners if each.name == name}, name
+    # Code that is said to do the same is another, and was used, wherever that is said.
+    (today, *_) = evidence.setups(about)
+    current = {unlearner.identity.name: unlearner.identity.source for unlearner in today.unlearners}
+    used = [run for run in Store(folder / "runs").runs() if run.unlearner]
+    for each in about.get("alike", []):
+        for name, code in each["code"].items():
+            assert current[name] != code
+            there = [run.labels for run in used if (run.unlearner.name, run.unlearner.source) == (name, code)]
+            there = [of for of in there if evidence.covers(each, of)]
+            assert {of.manipulation for of in there} >= set(each.get("manipulations", [])), (name, code)
+            assert {of.alpha for of in there} >= set(each.get("alphas", [])), (name, code)
+            assert there, (name, code)
 
 
 # How it is collected.
@@ -188,10 +196,20 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
     (run,) = (run for run in Store(kept / "runs").runs() if run.unlearner is not None)
     changed = run.decided_by.model_copy(update={"unlearner": run.unlearner.model_copy(update={"source": "older"})})
     setups = evidence.setups(evidence.described(kept))
-    assert evidence.lacking(run, setups[0], {}) == ""
+    assert evidence.lacking(run, setups[0], []) == ""
     older = run.model_copy(update={"decided_by": changed, "key": "0" * 64})
-    assert evidence.lacking(older, setups[0], {"rewod": ["older"]}) == "computed with other code of cf"
-    assert evidence.lacking(older, setups[0], {"cf": ["older"]}) == ""  # which does the same
+    does_the_same = {"code": {"rewod": "other", "cf": "older"}}
+    for each in (
+        {"code": {"rewod": "older"}},
+        {"code": {"cf": "oldest"}},
+        does_the_same | {"manipulations": ["interclass-confusion"]},
+        does_the_same | {"alphas": [0.1]},
+    ):
+        assert evidence.lacking(older, setups[0], [each]) == "computed with other code of cf"
+    assert evidence.lacking(older, setups[0], [does_the_same]) == ""
+    there = {"manipulations": ["badnet"], "alphas": [0.5]}
+    assert evidence.lacking(older, setups[0], [does_the_same | there]) == ""
+    assert evidence.public(older, setups[0]).unlearner.source == "older"
     evidence.write_record(old / "record.json", older)
     old.rename(old.with_name("0" * 64))
     evidence.collect(computed / "runs", kept)
