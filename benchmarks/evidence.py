@@ -154,17 +154,23 @@ def evidence_of(runs: Path, about: dict[str, Any]) -> Iterator[tuple[Run, str]]:
 
 
 def collect(runs: Path, folder: Path) -> None:
-    """Copy the records that belong to a folder; one of other code that is there for the same cell gives way."""
-    left, new, there = Counter[str](), 0, {}
+    """Copy the records that belong to a folder; one of other code for the same cell gives way to what is installed."""
+    left, new, there, about = Counter[str](), 0, {}, described(folder)
     if (folder / "runs").is_dir():
         there = {place(run): run for run in Store(folder / "runs").runs()}
-    for run, reason in evidence_of(runs, described(folder)):
+    today = about | {"alike": []}
+    current = {run.key for run, reason in evidence_of(runs, today) if not reason}
+    for run, reason in evidence_of(runs, about):
         if reason:
             left[reason] += 1
             continue
         before = there.get(place(run))
         if before is not None and before.key != run.key:
+            if run.key not in current:
+                left["there already, of other code"] += 1
+                continue
             shutil.rmtree(folder / "runs" / kind_of(before) / before.key)
+        there[place(run)] = run
         target = folder / "runs" / kind_of(run) / run.key / RECORD
         if before != run:
             new += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -213,6 +214,19 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
     evidence.write_record(old / "record.json", older)
     old.rename(old.with_name("0" * 64))
     evidence.collect(computed / "runs", kept)
+    assert [path.name for path in (kept / "runs" / "unlearn").iterdir()] == [run.key]
+    # And stays there when what the older computed comes by, in a folder that has both, in whichever order.
+    with (kept / "evidence.toml").open("a") as file:
+        file.write("[[alike]]\n[alike.code]\ncf = 'older'\n")
+    both = kept / "both"
+    for each in (older, run):
+        home = both / "unlearn" / each.key
+        home.mkdir(parents=True)
+        evidence.write_record(home / "record.json", each)
+    evidence.collect(both, kept)
+    assert [path.name for path in (kept / "runs" / "unlearn").iterdir()] == [run.key]
+    shutil.rmtree(kept / "runs")
+    evidence.collect(both, kept)
     assert [path.name for path in (kept / "runs" / "unlearn").iterdir()] == [run.key]
 
 
