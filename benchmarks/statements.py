@@ -262,6 +262,8 @@ def _curves(results: Results) -> list[str]:
         part = results.over(method)  # the seeds of which most is there
         curves = [part.mean(manipulation, method) for manipulation in (POISONING, CONFUSION)]
         seeds = "" if part.seeds == results.core.seeds else f" ({_seeds(part.seeds)})"
+        if not any(mark.isdigit() for curve in curves for mark in curve):
+            continue  # some seed lacks each of its points
         lines.append(f"| {method}{seeds} | {' | '.join(curves)} |")
     return lines
 
