@@ -69,17 +69,17 @@ def setups(about: dict[str, Any]) -> list[Setup]:
 
 
 def covers(each: Mapping[str, Any], of: Labels) -> bool:
-    """Return whether an entry of ``alike`` speaks of a run: any, or those with its manipulations and fractions."""
-    manipulations, alphas = each.get("manipulations", [of.manipulation]), each.get("alphas", [of.alpha])
-    return of.manipulation in manipulations and of.alpha in alphas
+    """Return whether an entry of ``alike`` speaks of a run: any, or those with its datasets, seeds and so on."""
+    told = (("datasets", of.dataset), ("manipulations", of.manipulation), ("alphas", of.alpha), ("seeds", of.seed))
+    return all(value in each.get(name, [value]) for name, value in told)
 
 
 def lacking(run: Run, setup: Setup, alike: Sequence[Mapping[str, Any]]) -> str:
     """Say why a run isn't part of a plan, nothing if it is.
 
     Who provides a component in which version may differ. ``alike`` lists other code that gives the same results as
-    what is installed: by the names of components the ``code`` of each, with the ``manipulations`` and ``alphas`` for
-    which that holds, all if none are listed.
+    what is installed: by the names of components the ``code`` of each, with the ``datasets``, ``manipulations``,
+    ``alphas`` and ``seeds`` for which that holds, all if none are listed.
     """
     trained, plan = run.trained, setup.plan
 
@@ -160,17 +160,19 @@ def collect(runs: Path, folder: Path) -> None:
         there = {place(run): run for run in Store(folder / "runs").runs()}
     today = about | {"alike": []}
     current = {run.key for run, reason in evidence_of(runs, today) if not reason}
+    holds = {run.key for run, reason in evidence_of(folder / "runs", about) if not reason} if there else set()
     for run, reason in evidence_of(runs, about):
         if reason:
             left[reason] += 1
             continue
         before = there.get(place(run))
         if before is not None and before.key != run.key:
-            if run.key not in current:
+            if run.key not in current and before.key in holds:
                 left["there already, of other code"] += 1
                 continue
             shutil.rmtree(folder / "runs" / kind_of(before) / before.key)
         there[place(run)] = run
+        holds.add(run.key)
         target = folder / "runs" / kind_of(run) / run.key / RECORD
         if before != run:
             new += 1

@@ -205,10 +205,12 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
         {"code": {"cf": "oldest"}},
         does_the_same | {"manipulations": ["interclass-confusion"]},
         does_the_same | {"alphas": [0.1]},
+        does_the_same | {"datasets": ["digits"]},
+        does_the_same | {"seeds": [2]},
     ):
         assert evidence.lacking(older, setups[0], [each]) == "computed with other code of cf"
     assert evidence.lacking(older, setups[0], [does_the_same]) == ""
-    there = {"manipulations": ["badnet"], "alphas": [0.5]}
+    there = {"manipulations": ["badnet"], "alphas": [0.5], "datasets": ["fake"], "seeds": [1]}
     assert evidence.lacking(older, setups[0], [does_the_same | there]) == ""
     assert evidence.public(older, setups[0]).unlearner.source == "older"
     evidence.write_record(old / "record.json", older)
@@ -228,6 +230,15 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
     shutil.rmtree(kept / "runs")
     evidence.collect(both, kept)
     assert [path.name for path in (kept / "runs" / "unlearn").iterdir()] == [run.key]
+    # What is no evidence any more gives way to what is, of whichever code.
+    shutil.rmtree(both / "unlearn" / run.key)
+    oldest = older.decided_by.model_copy(update={"unlearner": run.unlearner.model_copy(update={"source": "oldest"})})
+    stale = older.model_copy(update={"decided_by": oldest, "key": "1" * 64})
+    shutil.rmtree(kept / "runs" / "unlearn" / run.key)
+    (kept / "runs" / "unlearn" / stale.key).mkdir()
+    evidence.write_record(kept / "runs" / "unlearn" / stale.key / "record.json", stale)
+    evidence.collect(both, kept)
+    assert [path.name for path in (kept / "runs" / "unlearn").iterdir()] == [older.key]
 
 
 def test_a_record_that_names_a_folder_is_refused(kept, evidence):

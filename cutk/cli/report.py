@@ -60,6 +60,7 @@ def report(runs: Path, **options: Any) -> int:
     cutk report runs -u ssd -u mine --highlight mine --figures figures
     """  # noqa: D301  # click looks for the character itself
     import cutk
+    from cutk.errors import printable
     from cutk.plugins.registry import load_registry
     from cutk.report.console import make_console
     from cutk.report.contents import Contents, installed_summaries
@@ -86,7 +87,8 @@ def report(runs: Path, **options: Any) -> int:
     if failed:
         _warn(f"{failed} models or metrics gave no number; the records on the page (--html) say why")
     for name, versions in contents.versions.items():
-        click.echo(f"'{name}' was computed by {len(versions)} versions of its code: {', '.join(versions)}.", err=True)
+        told = f"'{name}' was computed by {len(versions)} versions of its code: {', '.join(versions)}."
+        click.echo(printable(told), err=True)
     for failure in contents.failed_summaries:
         _warn(described(failure))
     environments = (environment for experiment in contents.experiments for environment in experiment.environments)

@@ -10,19 +10,22 @@ from cutk.run.records import Identity, Run, Trained, Unlearned
 
 BETWEEN = ", "
 
+# What code and version a component of one name and options has, where everything else that decides results is the same.
+Versions = Mapping[tuple[str, str], set[tuple[str, str]]]
+
 
 def of_any_code(runs: Iterable[Run]) -> list[Run]:
-    """Return runs in which every component's ``source`` lists the code of all that are of its name and options.
+    """Return runs in which every component lists the code and the versions of all that differ from it in these alone.
 
     Raises:
         UsageError: two versions computed the same cell, so that one would be counted as another seed.
     """
     found = list(runs)
-    versions: dict[str, set[str]] = {}
+    versions: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for run in found:
         for part in _parts(run):
-            versions.setdefault(_what(part), set()).add(part.source)
-    result = [run.model_copy(update={"decided_by": _listing(run.decided_by, versions)}) for run in found]
+            versions.setdefault((_place(run), _what(part)), set()).add((part.source or "unknown", part.provider))
+    result = [run.model_copy(update={"decided_by": _listing(run.decided_by, _place(run), versions)}) for run in found]
     cells: dict[str, Run] = {}
     for before, after in zip(found, result, strict=True):
         other = cells.setdefault(after.decided_by.canonical, before)
@@ -30,9 +33,10 @@ def of_any_code(runs: Iterable[Run]) -> list[Run]:
             of = before.labels
             at = "" if of.alpha is None else f", α = {of.alpha:g}"
             raise UsageError(
-                f"Several versions of the code computed one cell: {of.manipulation}, {of.unlearner or of.role}{at}, "
-                f"seed {of.seed} (runs {other.key[:16]} and {before.key[:16]}). Expected one of each with --any-code; "
-                "report without it, or remove the older run's folder."
+                f"Several versions of the code computed one cell: {of.dataset}, {of.model}, {of.manipulation}, "
+                f"{of.unlearner or of.role}{at}, seed {of.seed} (runs {other.key[:16]} and {before.key[:16]}). "
+                "Expected one of each with --any-code; report without it, or remove the folder of the one that "
+                "isn't to count."
             )
     return result
 
@@ -55,12 +59,22 @@ def _parts(run: Run) -> Iterator[Identity]:
 
 
 def _what(part: Identity) -> str:
-    return part.model_copy(update={"source": ""}).canonical
+    provider = part.provider.partition("==")[0]
+    return part.model_copy(update={"source": "", "provider": provider}).canonical
 
 
-def _listing(how: Unlearned | Trained, versions: Mapping[str, set[str]]) -> Any:
+def _place(run: Run) -> str:
+    """Return what the runs of an experiment have in common, their components' code aside."""
+    trained = run.trained
+    common = trained.model_dump_json(include={"data", "validation_fraction", "precision", "device", "threads"})
+    return "\n".join([common, _what(trained.model), _what(trained.recipe)])
+
+
+def _listing(how: Unlearned | Trained, place: str, versions: Versions) -> Any:
     def told(part: Identity) -> Identity:
-        return part.model_copy(update={"source": BETWEEN.join(sorted(versions[_what(part)]))})
+        sources, providers = zip(*versions[place, _what(part)], strict=True)
+        listed = {"source": BETWEEN.join(sorted(set(sources))), "provider": BETWEEN.join(sorted(set(providers)))}
+        return part.model_copy(update=listed)
 
     if isinstance(how, Trained):
         manipulation = [told(part) for part in how.manipulation]
@@ -69,5 +83,8 @@ def _listing(how: Unlearned | Trained, versions: Mapping[str, set[str]]) -> Any:
         )
     parts = {"unlearner": how.unlearner, "identification": how.identification, "selector": how.selector}
     return how.model_copy(
-        update={"original": _listing(how.original, versions), **{name: told(part) for name, part in parts.items()}}
+        update={
+            "original": _listing(how.original, place, versions),
+            **{name: told(part) for name, part in parts.items()},
+        }
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cutk.errors import printable
+from cutk.report.code import several
 from cutk.report.experiments import Experiment
 from cutk.report.sheets import Sheet
 
@@ -95,6 +96,7 @@ def as_json(
                 for s in experiment.settings
             ],
             "environments": [environment.model_dump() for environment in experiment.environments],
+            "code_of_several_versions": several(experiment.runs),
         }
         for experiment in experiments
     ]

@@ -225,9 +225,9 @@ def _suspected(
 
     Args:
         pool: of one label.
-        suspicion: the guess so far, float32, of each unknown sample.
-        trusted: whether the known clean ones are representative; then they, not the unknown, say what is clean, where
-            there are any.
+        suspicion: the guess so far, float32, of each unknown sample; None before there is one.
+        trusted: whether the known clean ones are representative; then they say what is clean, where there are any, and
+            the unknown count for ``FOUND`` of them at most.
         generator: draws the folds.
         penalty: the probe's.
     """

@@ -57,6 +57,8 @@ def test_methods_of_any_code_are_one_and_their_code_is_told(made, write, run):
     assert "source=" not in ran.out
     assert f"'cf' was computed by 2 versions of its code: {'s' * 64}, {'t' * 64}.\n" in ran.err
     assert "Code of several versions" in Path("page.html").read_text(encoding="utf-8")
+    (told,) = json.loads(run("report", folder, "--any-code", "--format", "json").out)["experiments"]
+    assert told["code_of_several_versions"] == {"cf": ["s" * 64, "t" * 64]}
 
 
 def test_filters(made, write, run, error_of):

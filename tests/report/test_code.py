@@ -42,6 +42,23 @@ def test_methods_of_several_versions_are_one_of_any_code(made):
     assert {run.key for run in experiment.runs} == {run.key for run in changed(made)}  # each keeps its own
 
 
+def test_versions_are_told_where_they_are_and_of_another_release_as_well(made):
+    """Of two experiments the one that was computed by a single version says nothing."""
+
+    def by(run, provider):
+        unlearner = run.decided_by.unlearner.model_copy(update={"provider": provider, "source": ""})
+        return run.model_copy(update={"decided_by": run.decided_by.model_copy(update={"unlearner": unlearner})})
+
+    released = [
+        by(run, "cutk==0.3.0") if run.labels.unlearner == "cf" and run.labels.seed else run for run in made.everything()
+    ]
+    runs = [*released, *made.everything(precision="bf16")]
+    found = {e.training.precision: several(e.runs) for e in experiments_of(runs, any_code=True)}
+    assert found == {"fp32": {"cf": ["s" * 64, "unknown"]}, "bf16": {}}
+    (experiment,) = experiments_of(released, any_code=True)
+    assert experiment.methods == ["cf", "ssd"]
+
+
 def test_options_still_tell_methods_apart(made):
     other = made.run("cf", 0.5, 0, [made.attempt(0.1, 0.1, options={"steps": 3})])
     (experiment,) = experiments_of([*changed(made), other], any_code=True)
@@ -64,7 +81,9 @@ def test_trainings_of_several_versions_are_one_experiment(made):
 def test_one_cell_by_two_versions_is_refused_since_one_would_count_as_a_seed(made):
     runs = made.everything()
     again = of_code(runs[-1], "t")
-    with pytest.raises(UsageError, match=r"computed one cell: badnet, cf, α = 1, seed 1 \(runs .*\)\. Expected one"):
+    with pytest.raises(
+        UsageError, match=r"computed one cell: toy, tiny, badnet, cf, α = 1, seed 1 \(runs .*\)\. Expected one"
+    ):
         of_any_code([*runs, again])
     # Of what isn't shown it is no matter.
     (experiment,) = experiments_of([*runs, again], unlearners=["ssd"], any_code=True)
