@@ -48,7 +48,13 @@ def test_what_is_finished_is_taken_up_by_the_same_command(case):  # noqa: F811
     command = given("-u", "slow", "--plugin", "slow.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUTK_PLUGINS": ""}
     process = subprocess.Popen(
-        [sys.executable, "-m", "cutk", *command], cwd=case, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cutk", *command],
+        cwd=case,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests themselves run in the background, they were told to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     left = case / "repaired-unfinished"
     until = time.monotonic() + 120

@@ -134,6 +134,8 @@ def started(wild, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Where the tests themselves run in the background, they were told to ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         # It takes a tenth of this, and several times as long where others are at work.
         limit = threading.Timer(180, os.killpg, (process.pid, signal.SIGABRT))
