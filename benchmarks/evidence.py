@@ -158,21 +158,22 @@ def collect(runs: Path, folder: Path) -> None:
     left, new, there, about = Counter[str](), 0, {}, described(folder)
     if (folder / "runs").is_dir():
         there = {place(run): run for run in Store(folder / "runs").runs()}
-    today = about | {"alike": []}
-    current = {run.key for run, reason in evidence_of(runs, today) if not reason}
-    holds = {run.key for run, reason in evidence_of(folder / "runs", about) if not reason} if there else set()
+    plans, alike = setups(about), about.get("alike", [])
+
+    def belongs(run: Run, alike: Sequence[Mapping[str, Any]]) -> bool:
+        return not all(lacking(run, setup, alike) for setup in plans)
+
     for run, reason in evidence_of(runs, about):
         if reason:
             left[reason] += 1
             continue
         before = there.get(place(run))
         if before is not None and before.key != run.key:
-            if run.key not in current and before.key in holds:
+            if not belongs(run, []) and belongs(before, alike):
                 left["there already, of other code"] += 1
                 continue
             shutil.rmtree(folder / "runs" / kind_of(before) / before.key)
         there[place(run)] = run
-        holds.add(run.key)
         target = folder / "runs" / kind_of(run) / run.key / RECORD
         if before != run:
             new += 1
