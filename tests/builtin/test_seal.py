@@ -29,7 +29,18 @@ from cutk_builtin.seeded import (
     tied,
     transition,
 )
-from cutk_builtin.unlearners.seal import Seal, complementary_loss, concerned, otherwise, pooled, shrunk, views, weighted
+from cutk_builtin.unlearners.seal import (
+    Seal,
+    Suspicion,
+    agreed,
+    complementary_loss,
+    concerned,
+    otherwise,
+    pooled,
+    shrunk,
+    views,
+    weighted,
+)
 
 
 def seeded(seed=0):
@@ -472,6 +483,16 @@ def test_samples_whose_label_nobody_knows_to_be_bad_are_not_looked_at(images_of)
     assert train.drawn == drawn + 2
 
 
+def test_two_guesses_agree_on_the_geometric_mean_of_their_odds():
+    one, other = torch.rand(50, generator=seeded(1)), torch.rand(50, generator=seeded(2))
+    found = agreed(one, other)
+    expected = torch.sqrt((one / (1 - one)).double() * (other / (1 - other)).double())
+    assert torch.allclose((found / (1 - found)).double(), expected, rtol=1e-4)
+    assert torch.allclose(agreed(one, one), one, atol=1e-6)
+    certain = agreed(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0, 1.0]))
+    assert certain.tolist() == pytest.approx([0, 1, 0.5], abs=1e-5)
+
+
 def test_who_may_be_bad_has_a_label_of_somebody_known(task):
     call = task.private(seed=3)
     labels = call.train.labels[call.identified].tolist()
@@ -519,7 +540,8 @@ def test_the_last_training_asks_the_model_what_suspects_are(task):
     w = torch.tensor([[0.0, 1, 0], [1, 0, 1], [1, 1, 0]])
     q = torch.full((12,), 0.25)
     q[0] = 1.0
-    loss = Seal()._loss(task, q, w, last=4)
+    probed = torch.linspace(0.1, 0.9, 12)
+    loss = Seal()._loss(task, Suspicion(q, probed), w, last=4)
     logits = torch.randn(12, 3, generator=seeded())
 
     def given(suspicion):
@@ -530,12 +552,12 @@ def test_the_last_training_asks_the_model_what_suspects_are(task):
     for indices in torch.arange(12).split(6):
         loss(logits[indices], cutk.Batch(torch.zeros(6, 1), labels[indices], indices))
     everything = cutk.Batch(torch.zeros(12, 1), labels, torch.arange(12))
-    asked = torch.where(labels == 0, otherwise(logits, labels, w[labels]), q)
+    asked = torch.where(labels == 0, agreed(otherwise(logits, labels, w[labels]), probed), q)
     asked[0] = 1.0
     assert not torch.allclose(given(asked), given(q))
     assert torch.allclose(loss(logits, everything), given(asked))
     # Without a last training, nothing is asked.
-    before = Seal()._loss(task, q, torch.eye(3)[[1, 0, 0]], last=None)
+    before = Seal()._loss(task, Suspicion(q, probed), torch.eye(3)[[1, 0, 0]], last=None)
     assert all(torch.equal(before(logits, everything), before(logits, everything)) for _ in range(4))
 
 
@@ -572,11 +594,12 @@ def test_of_two_classes_nobody_is_suspected_under_a_label_that_nobody_known_has(
 def test_nor_does_the_last_training_suspect_them():
     task, _ = two_classes()
     labels, q, w = task.train.labels, torch.zeros(400), torch.tensor([[0.0, 1], [1, 0]])
-    loss, logits = Seal()._loss(task, q, w, last=2), torch.randn(400, 2, generator=seeded())
+    probed = torch.full((400,), 0.3)
+    loss, logits = Seal()._loss(task, Suspicion(q, probed), w, last=2), torch.randn(400, 2, generator=seeded())
     batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
     loss(logits, batch)  # from the half on, those of label 1 are what the model said here
     asked = (labels == 1).index_fill(0, task.identified, False)
-    q = torch.where(asked, otherwise(logits, labels, w[labels]), q)
+    q = torch.where(asked, agreed(otherwise(logits, labels, w[labels]), probed), q)
     expected = task.recipe.loss(weighted(logits, 1 - q), batch) + (q * complementary_loss(logits, w[labels])).mean()
     assert torch.allclose(loss(logits, batch), expected)
 

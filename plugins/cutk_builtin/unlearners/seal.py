@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,26 @@ def otherwise(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return torch.sigmoid(-complementary_loss(logits, weights) - log_p.gather(1, labels[:, None])[:, 0])
 
 
+def agreed(one: Tensor, other: Tensor) -> Tensor:
+    """Return the probabilities whose odds are the geometric means of two guesses', float32 ``[n]`` each.
+
+    A network that learned from a guess is sure of it where the guess was wrong as well, and a probe knows less of what
+    it is sure of: between them lies less than either errs.
+
+    >>> agreed(torch.tensor([0.9, 0.5]), torch.tensor([0.9, 0.8])).round(decimals=4).tolist()
+    [0.9, 0.6667]
+    """
+    odds = [guess.double().clamp(1e-6, 1 - 1e-6).logit() for guess in (one, other)]
+    return torch.sigmoid((odds[0] + odds[1]) / 2).float()
+
+
+class Suspicion(NamedTuple):
+    """How likely each sample is bad: as it counts, and as the probe alone says, float32 ``[N]`` both."""
+
+    q: Tensor
+    probed: Tensor
+
+
 def weighted(logits: Tensor, weight: Tensor) -> Tensor:
     """Return ``logits`` ``[B, classes]`` whose gradients, sample by sample, are ``weight`` (``[B]``) times as large.
 
@@ -129,13 +149,13 @@ class Seal(cutk.Unlearner):
     minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes the suspects of
     label y have instead: what M_o takes them for otherwise if that is mostly one class, else every class but y. From
     the second round on the probe sees the repaired model's features beside M_o's, and where suspects are mostly one
-    class, the repaired model itself says how likely each is that.
+    class, the repaired model itself says as well how likely each is that.
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk towards
     an initialisation (``restart``), or a training from it (``retrain``), both with the last q, that in the second half
-    follows what the model says. The initialisation is ``Task.fresh``. Knows nothing of the kind of manipulation: one
-    setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f two
-    forward passes, and another one for each round.
+    follows what the model says, too. The initialisation is ``Task.fresh``. Knows nothing of the kind of manipulation:
+    one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f
+    two forward passes, and another one for each round.
     """
 
     name = "seal"
@@ -173,20 +193,20 @@ class Seal(cutk.Unlearner):
         current: list[Outputs] = []
         weights: Tensor | None = None
         for done in range(o.rounds):
-            probability = self._suspicion(task, seen, current, weights)
-            weights = self._transition(task, seen, probability) if weights is None else weights
-            loss = self._loss(task, probability, weights)
+            suspicion = self._suspicion(task, seen, current, weights)
+            weights = self._transition(task, seen, suspicion.q) if weights is None else weights
+            loss = self._loss(task, suspicion, weights)
             model = self._fit(task, copy.deepcopy(task.original), loss, steps, lr)
             task.log.progress(done + 1, o.rounds + (o.final != "tune"))
             if done + 1 < o.rounds or o.final != "tune":
                 current = views(model, task.recipe, task.train, concerned(task))
         if o.final == "tune":
             return model
-        probability = self._suspicion(task, seen, current, weights)
-        weights = self._transition(task, seen, probability) if weights is None else weights
+        suspicion = self._suspicion(task, seen, current, weights)
+        weights = self._transition(task, seen, suspicion.q) if weights is None else weights
         part = 1.0 if o.final == "retrain" else o.restart_part
         steps = max(1, round(part * task.recipe.options.steps))
-        loss = self._loss(task, probability, weights, last=steps)
+        loss = self._loss(task, suspicion, weights, last=steps)
         if o.final == "retrain":
             return task.retrain(torch.arange(len(task.train)), loss=loss)
         return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, None)
@@ -197,16 +217,17 @@ class Seal(cutk.Unlearner):
 
     def _suspicion(
         self, task: cutk.Task, seen: list[Outputs], current: list[Outputs], weights: Tensor | None
-    ) -> Tensor:
-        """Return q, float32 ``[N]``: the probe's, or the current model's own where it has learned what suspects are."""
+    ) -> Suspicion:
+        """Return q: the probe's, and the current model's own as well where it has learned what suspects are."""
         found = suspected(task, [*seen, *current], self.options.penalty, self.options.refinements)
+        probed = found.probability
         if current and weights is not None:
             logits, labels = current[-1].logits, task.train.labels.to(current[-1].logits.device)
             own = otherwise(logits, labels, weights.to(labels.device)[labels]).cpu()
             asked = self._asked(task, weights.cpu())
-            found = found._replace(probability=torch.where(asked, own, found.probability))
+            found = found._replace(probability=torch.where(asked, agreed(own, probed), probed))
         _report(task, found)
-        return found.probability
+        return Suspicion(found.probability, probed)
 
     def _fit(self, task: cutk.Task, model: nn.Module, loss: cutk.Loss, steps: int, lr: float | None) -> nn.Module:
         batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=steps)
@@ -223,14 +244,15 @@ class Seal(cutk.Unlearner):
         asked[task.identified.to(weights.device)] = False
         return asked
 
-    def _loss(self, task: cutk.Task, probability: Tensor, weights: Tensor, *, last: int | None = None) -> cutk.Loss:
+    def _loss(self, task: cutk.Task, suspicion: Suspicion, weights: Tensor, *, last: int | None = None) -> cutk.Loss:
         """Return step 4's loss, or that of the training of ``last`` steps after the rounds.
 
         In that one suspects whose class is open count for nothing. From M_o, which knows what they look like else, they
         find their class; from faded weights they would be driven anywhere. Of the others, q is from the half of the
-        training what the model said when it last saw them, asked once in every pass.
+        training what the model said when it last saw them, asked once in every pass, and the probe.
         """
-        q, w = probability.to(task.device, copy=True), weights.to(task.device)
+        q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
+        probed = suspicion.probed.to(task.device)
         settled, asked = _settled(w, task.num_classes).float(), self._asked(task, w)
         said, done, once = q.clone(), 0, _steps(task, 1.0)
 
@@ -240,7 +262,8 @@ class Seal(cutk.Unlearner):
             if last is not None:
                 if done >= last // 2 and (done - last // 2) % once == 0:
                     q.copy_(torch.where(asked, said, q))
-                said[batch.index] = otherwise(logits.detach(), batch.y, w[batch.y])
+                own = otherwise(logits.detach(), batch.y, w[batch.y])
+                said[batch.index] = agreed(own, probed[batch.index])
                 complement = complement * settled[batch.y]
                 done += 1
             suspect = q[batch.index]
