@@ -237,28 +237,27 @@ def opening(folder: Path) -> str:
     results, chosen = Results.of(folder / "runs"), options(folder)
     where = folder.resolve().relative_to(ROOT)
     (figure,) = (folder / "figures").glob(f"*-{CURVES}.svg")
-    known = [seed for seed in results.seeds if results.has("seal", TENTH, seed)]
+    there = {(m, method, seed) for m, method, alpha, seed in results.records if alpha in (None, TENTH)}
+    known = {m: [seed for seed in results.seeds if (m, "seal", seed) in there] for m in (POISONING, CONFUSION)}
 
     def tenth(manipulation: str, method: str) -> float:
-        """Return a mean over these seeds, of another method over those of them that have it."""
+        """Return a mean over the seeds that have seal, of another method over those of them that have it; 0 if none."""
         alpha = None if method in ("original", "gold") else TENTH
-        return statistics.fmean(
-            results.value(manipulation, method, alpha, seed)
-            for seed in known
-            if alpha is None or results.has(method, alpha, seed)
-        )
+        seeds = [seed for seed in known[manipulation] if (manipulation, method, seed) in there]
+        return statistics.fmean(results.value(manipulation, method, alpha, seed) for seed in seeds) if seeds else 0.0
 
     def told(manipulation: str) -> tuple[str, str]:
         before, after, gold = (tenth(manipulation, method) for method in ("original", "seal", "gold"))
         return f"from {before:.2f} to {after:.2f}", f"(gold: {gold:.2f})"
 
     rivals = [method for method in METHODS if method in chosen["unlearners"]]
-    best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in (POISONING, CONFUSION)}
+    best = {m: max(rivals, key=lambda method, m=m: tenth(m, method)) for m in known}
     theirs = " and ".join(f"{tenth(m, name):.2f} (`{name}`)" for m, name in best.items())
-    runs = [run for run in Store(folder / "runs").runs() if run.labels.seed in known]
+    runs = [run for run in Store(folder / "runs").runs() if run.labels.seed in known.get(run.labels.manipulation, [])]
     dataset, model = runs[0].labels.dataset, runs[0].labels.model
     machines = ", or ".join(dict.fromkeys(machine(run.environment) for run in runs))
-    seeds = f"{counted(len(known), 'seed')} ({', '.join(map(str, known))})"
+    counts = [f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})" for seeds in known.values()]
+    seeds = counts[0] if len(set(counts)) == 1 else " and ".join(counts)
     text = (
         "With a tenth of the manipulated samples identified, [`seal`](docs/seal.md) takes corrected accuracy, which is "
         f"accuracy where the manipulation did its damage, {' after poisoning '.join(told(POISONING))} and "
