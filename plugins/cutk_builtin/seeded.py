@@ -31,6 +31,7 @@ class Posterior(NamedTuple):
     probability: Tensor  # float32 [N], on the CPU; 1 for the known ones, 0 for labels that none of them has
     alpha: float  # the part of the bad ones that is known
     priors: dict[int, float]  # for each label of known ones, the part of its other samples that is bad
+    trusted: bool = False  # whether known clean samples were taken for representative
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -283,7 +284,7 @@ def posterior(
             trusted = _representative(pools, priors, generator, penalty)
     for label, pool in pools.items():
         probability[pool.unknown] = suspicion[label]
-    return Posterior(probability, alpha, priors)
+    return Posterior(probability, alpha, priors, trusted)
 
 
 def by_similarity(scores: dict[int, tuple[Tensor, Tensor, Tensor]], labels: Tensor, identified: Tensor) -> Posterior:

@@ -533,7 +533,8 @@ def test_seal_corrects_whatever_is_known_and_the_same_twice(task, final, identif
     assert len(calls[0].log.scalars["known_part"]) == 2 + (final != "tune")
 
 
-def test_the_last_training_asks_the_model_what_suspects_are(task):
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_last_training_asks_the_model_what_suspects_are(task, trusted):
     # Label 0 is settled: its suspects are 1. Four steps on two batches a pass, so it asks before the third.
     task.train.labels = labels = torch.tensor([0, 1, 2] * 4)
     task = task.knowing(torch.tensor([0]))
@@ -541,7 +542,7 @@ def test_the_last_training_asks_the_model_what_suspects_are(task):
     q = torch.full((12,), 0.25)
     q[0] = 1.0
     probed = torch.linspace(0.1, 0.9, 12)
-    loss = Seal()._loss(task, Suspicion(q, probed), w, last=4)
+    loss = Seal()._loss(task, Suspicion(q, probed, trusted), w, last=4)
     logits = torch.randn(12, 3, generator=seeded())
 
     def given(suspicion):
@@ -552,12 +553,13 @@ def test_the_last_training_asks_the_model_what_suspects_are(task):
     for indices in torch.arange(12).split(6):
         loss(logits[indices], cutk.Batch(torch.zeros(6, 1), labels[indices], indices))
     everything = cutk.Batch(torch.zeros(12, 1), labels, torch.arange(12))
-    asked = torch.where(labels == 0, agreed(otherwise(logits, labels, w[labels]), probed), q)
+    own = otherwise(logits, labels, w[labels])
+    asked = torch.where(labels == 0, agreed(own, probed) if trusted else own, q)
     asked[0] = 1.0
     assert not torch.allclose(given(asked), given(q))
     assert torch.allclose(loss(logits, everything), given(asked))
     # Without a last training, nothing is asked.
-    before = Seal()._loss(task, Suspicion(q, probed), torch.eye(3)[[1, 0, 0]], last=None)
+    before = Seal()._loss(task, Suspicion(q, probed, trusted), torch.eye(3)[[1, 0, 0]], last=None)
     assert all(torch.equal(before(logits, everything), before(logits, everything)) for _ in range(4))
 
 
@@ -595,7 +597,7 @@ def test_nor_does_the_last_training_suspect_them():
     task, _ = two_classes()
     labels, q, w = task.train.labels, torch.zeros(400), torch.tensor([[0.0, 1], [1, 0]])
     probed = torch.full((400,), 0.3)
-    loss, logits = Seal()._loss(task, Suspicion(q, probed), w, last=2), torch.randn(400, 2, generator=seeded())
+    loss, logits = Seal()._loss(task, Suspicion(q, probed, True), w, last=2), torch.randn(400, 2, generator=seeded())
     batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
     loss(logits, batch)  # from the half on, those of label 1 are what the model said here
     asked = (labels == 1).index_fill(0, task.identified, False)

@@ -109,10 +109,18 @@ def agreed(one: Tensor, other: Tensor) -> Tensor:
 
 
 class Suspicion(NamedTuple):
-    """How likely each sample is bad: as it counts, and as the probe alone says, float32 ``[N]`` both."""
+    """How likely each sample is bad: as it counts, and as the probe alone says, float32 ``[N]`` both.
+
+    Where the probe had no clean samples to believe, it learned from its own guesses, and doesn't count beside a model.
+    """
 
     q: Tensor
     probed: Tensor
+    trusted: bool
+
+    def beside(self, own: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
+        """Return the guess from what a model says of the samples ``at``, float32 ``[n]``, and from the probe's."""
+        return agreed(own, self.probed[at].to(own.device)) if self.trusted else own
 
 
 def weighted(logits: Tensor, weight: Tensor) -> Tensor:
@@ -220,14 +228,14 @@ class Seal(cutk.Unlearner):
     ) -> Suspicion:
         """Return q: the probe's, and the current model's own as well where it has learned what suspects are."""
         found = suspected(task, [*seen, *current], self.options.penalty, self.options.refinements)
-        probed = found.probability
+        suspicion = Suspicion(found.probability, found.probability, found.trusted)
         if current and weights is not None:
             logits, labels = current[-1].logits, task.train.labels.to(current[-1].logits.device)
             own = otherwise(logits, labels, weights.to(labels.device)[labels]).cpu()
             asked = self._asked(task, weights.cpu())
-            found = found._replace(probability=torch.where(asked, agreed(own, probed), probed))
+            found = found._replace(probability=torch.where(asked, suspicion.beside(own), suspicion.q))
         _report(task, found)
-        return Suspicion(found.probability, probed)
+        return suspicion._replace(q=found.probability)
 
     def _fit(self, task: cutk.Task, model: nn.Module, loss: cutk.Loss, steps: int, lr: float | None) -> nn.Module:
         batches = task.train.batches(None, task.recipe.options.batch_size, shuffle=True, augment=True, steps=steps)
@@ -252,7 +260,7 @@ class Seal(cutk.Unlearner):
         training what the model said when it last saw them, asked once in every pass, and the probe.
         """
         q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
-        probed = suspicion.probed.to(task.device)
+        suspicion = suspicion._replace(probed=suspicion.probed.to(task.device))
         settled, asked = _settled(w, task.num_classes).float(), self._asked(task, w)
         said, done, once = q.clone(), 0, _steps(task, 1.0)
 
@@ -263,7 +271,7 @@ class Seal(cutk.Unlearner):
                 if done >= last // 2 and (done - last // 2) % once == 0:
                     q.copy_(torch.where(asked, said, q))
                 own = otherwise(logits.detach(), batch.y, w[batch.y])
-                said[batch.index] = agreed(own, probed[batch.index])
+                said[batch.index] = suspicion.beside(own, batch.index)
                 complement = complement * settled[batch.y]
                 done += 1
             suspect = q[batch.index]
