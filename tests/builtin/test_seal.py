@@ -13,14 +13,16 @@ from torch import nn
 
 import cutk
 import cutk_builtin.seeded as seeded_module
+import cutk_builtin.unlearners.seal as seal_module
 from cutk.data.batches import ResidentTrainSet
 from cutk_builtin.densities import Normal, at_most, log_odds, mixed, normal_of
-from cutk_builtin.looking import alternatives, outputs
+from cutk_builtin.looking import Outputs, alternatives, outputs
 from cutk_builtin.ranking import average_precision
 from cutk_builtin.recipes.fast import Fast
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import (
     FOLDS,
+    Posterior,
     common_alpha,
     posterior,
     probe,
@@ -290,7 +292,7 @@ def asked_of(monkeypatch, *given):
 def test_known_clean_samples_that_a_probe_can_tell_from_the_rest_are_not_taken_for_it(by_heart, known, monkeypatch):
     features, labels, identified, _ = confused(by_heart, known)
     answer, found = asked_of(monkeypatch, features, labels, identified, 1 - labels[identified], seeded())
-    assert answer is (by_heart == "none")
+    assert answer is found.trusted is (by_heart == "none")
     # Asking those that aren't believed changes nothing, bit for bit.
     monkeypatch.setattr("cutk_builtin.seeded._representative", lambda *_: False)
     unasked = posterior(features, labels, identified, 1 - labels[identified], seeded())
@@ -531,6 +533,25 @@ def test_seal_corrects_whatever_is_known_and_the_same_twice(task, final, identif
         assert torch.isfinite(value).all()
         assert torch.equal(value, two.state_dict()[name])
     assert len(calls[0].log.scalars["known_part"]) == 2 + (final != "tune")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_after_a_round_the_probe_counts_beside_the_model_if_it_knew_what_is_clean(task, trusted, monkeypatch):
+    task.train.labels = labels = torch.tensor([0, 1, 2] * 4)
+    call = task.knowing(torch.tensor([0])).private(seed=3)
+    w = torch.tensor([[0.0, 1, 0], [1, 0, 1], [1, 1, 0]])  # label 0 is settled
+    probed = torch.linspace(0.1, 0.9, 12).index_fill(0, torch.tensor([0]), 1.0)
+    monkeypatch.setattr(seal_module, "suspected", lambda *_: Posterior(probed, 0.5, {0: 0.3}, trusted))
+    logits = torch.randn(12, 3, generator=seeded())
+    found = Seal()._suspicion(call, [], [Outputs(torch.zeros(12, 1), logits)], w)
+    own = otherwise(logits, labels, w[labels])
+    said = agreed(own, probed) if trusted else own
+    expected = torch.where((labels == 0).index_fill(0, torch.tensor([0]), False), said, probed)
+    assert torch.equal(found.q, expected)
+    assert torch.equal(found.probed, probed)
+    assert found.q[0] == 1
+    # Before a round there is nobody to ask.
+    assert torch.equal(Seal()._suspicion(call, [], [], w).q, probed)
 
 
 @pytest.mark.parametrize("trusted", [True, False])
