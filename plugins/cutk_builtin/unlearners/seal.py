@@ -157,11 +157,11 @@ class Seal(cutk.Unlearner):
     minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes the suspects of
     label y have instead: what M_o takes them for otherwise if that is mostly one class, else every class but y. From
     the second round on the probe sees the repaired model's features beside M_o's, and where suspects are mostly one
-    class, the repaired model itself says as well how likely each is that.
+    class, the repaired model itself says how likely each is that, beside the probe if that was told what is clean.
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk towards
     an initialisation (``restart``), or a training from it (``retrain``), both with the last q, that in the second half
-    follows what the model says, too. The initialisation is ``Task.fresh``. Knows nothing of the kind of manipulation:
+    follows what the model says. The initialisation is ``Task.fresh``. Knows nothing of the kind of manipulation:
     one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f
     two forward passes, and another one for each round.
     """
@@ -226,7 +226,7 @@ class Seal(cutk.Unlearner):
     def _suspicion(
         self, task: cutk.Task, seen: list[Outputs], current: list[Outputs], weights: Tensor | None
     ) -> Suspicion:
-        """Return q: the probe's, and the current model's own as well where it has learned what suspects are."""
+        """Return q: the probe's, and what the current model says itself where it has learned what suspects are."""
         found = suspected(task, [*seen, *current], self.options.penalty, self.options.refinements)
         suspicion = Suspicion(found.probability, found.probability, found.trusted)
         if current and weights is not None:
@@ -257,7 +257,7 @@ class Seal(cutk.Unlearner):
 
         In that one suspects whose class is open count for nothing. From M_o, which knows what they look like else, they
         find their class; from faded weights they would be driven anywhere. Of the others, q is from the half of the
-        training what the model said when it last saw them, asked once in every pass, and the probe.
+        training what the model said when it last saw them, asked once in every pass, and the probe beside it.
         """
         q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
         suspicion = suspicion._replace(probed=suspicion.probed.to(task.device))
