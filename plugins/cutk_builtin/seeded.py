@@ -31,7 +31,7 @@ class Posterior(NamedTuple):
     probability: Tensor  # float32 [N], on the CPU; 1 for the known ones, 0 for labels that none of them has
     alpha: float  # the part of the bad ones that is known
     priors: dict[int, float]  # for each label of known ones, the part of its other samples that is bad
-    trusted: bool = False  # whether known clean samples were taken for representative
+    trusted: tuple[int, ...] = ()  # the labels whose known clean samples were taken for representative
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -267,7 +267,7 @@ def posterior(
         penalty: the probe's, divided by how many samples count as bad; where clean ones are told, by their number.
         refinements: how often the probe is fitted again, to all samples as likely as they seem to be bad. Those found
             bad weigh as ``FOUND`` known ones at most, and those found clean as well where known clean ones are
-            representative, which is asked once, after the first fit.
+            representative, which is asked once, after the first fit, and not at all if that is the last one.
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
@@ -284,7 +284,8 @@ def posterior(
             trusted = _representative(pools, priors, generator, penalty)
     for label, pool in pools.items():
         probability[pool.unknown] = suspicion[label]
-    return Posterior(probability, alpha, priors, trusted)
+    told = tuple(label for label, pool in pools.items() if trusted and len(pool.clean) > 0)
+    return Posterior(probability, alpha, priors, told)
 
 
 def by_similarity(scores: dict[int, tuple[Tensor, Tensor, Tensor]], labels: Tensor, identified: Tensor) -> Posterior:

@@ -292,7 +292,8 @@ def asked_of(monkeypatch, *given):
 def test_known_clean_samples_that_a_probe_can_tell_from_the_rest_are_not_taken_for_it(by_heart, known, monkeypatch):
     features, labels, identified, _ = confused(by_heart, known)
     answer, found = asked_of(monkeypatch, features, labels, identified, 1 - labels[identified], seeded())
-    assert answer is found.trusted is (by_heart == "none")
+    assert answer is (by_heart == "none")
+    assert found.trusted == ((0, 1) if answer else ())
     # Asking those that aren't believed changes nothing, bit for bit.
     monkeypatch.setattr("cutk_builtin.seeded._representative", lambda *_: False)
     unasked = posterior(features, labels, identified, 1 - labels[identified], seeded())
@@ -315,6 +316,15 @@ def test_labels_answer_together_by_how_much_each_can_tell(far, answer):
     before = generator.get_state()
     assert seeded_module._representative({**pools, 2: nobody}, dict.fromkeys(range(3), 0.4), generator, 20.0) is answer
     assert torch.equal(generator.get_state(), before) is not answer
+
+
+def test_a_label_without_known_clean_samples_is_told_by_none_of_them():
+    features, labels, identified, _ = confused()
+    more, wrong = torch.randn(500, 30, generator=seeded(9)), torch.arange(20)
+    features, labels = torch.cat([features, more]), torch.cat([labels, torch.full((500,), 2)])
+    identified = torch.cat([identified, len(labels) - 500 + wrong])
+    other = torch.where(labels[identified] == 2, 3, 1 - labels[identified])
+    assert posterior(features, labels, identified, other, seeded()).trusted == (0, 1)
 
 
 def test_without_known_clean_samples_nothing_is_asked(monkeypatch):
@@ -541,7 +551,8 @@ def test_after_a_round_the_probe_counts_beside_the_model_if_it_knew_what_is_clea
     call = task.knowing(torch.tensor([0])).private(seed=3)
     w = torch.tensor([[0.0, 1, 0], [1, 0, 1], [1, 1, 0]])  # label 0 is settled
     probed = torch.linspace(0.1, 0.9, 12).index_fill(0, torch.tensor([0]), 1.0)
-    monkeypatch.setattr(seal_module, "suspected", lambda *_: Posterior(probed, 0.5, {0: 0.3}, trusted))
+    told = Posterior(probed, 0.5, {0: 0.3}, (0,) if trusted else (1, 2))
+    monkeypatch.setattr(seal_module, "suspected", lambda *_: told)
     logits = torch.randn(12, 3, generator=seeded())
     found = Seal()._suspicion(call, [], [Outputs(torch.zeros(12, 1), logits)], w)
     own = otherwise(logits, labels, w[labels])
@@ -562,8 +573,8 @@ def test_the_last_training_asks_the_model_what_suspects_are(task, trusted):
     w = torch.tensor([[0.0, 1, 0], [1, 0, 1], [1, 1, 0]])
     q = torch.full((12,), 0.25)
     q[0] = 1.0
-    probed = torch.linspace(0.1, 0.9, 12)
-    loss = Seal()._loss(task, Suspicion(q, probed, trusted), w, last=4)
+    probed, heard = torch.linspace(0.1, 0.9, 12), torch.full((12,), trusted)
+    loss = Seal()._loss(task, Suspicion(q, probed, heard), w, last=4)
     logits = torch.randn(12, 3, generator=seeded())
 
     def given(suspicion):
@@ -580,7 +591,7 @@ def test_the_last_training_asks_the_model_what_suspects_are(task, trusted):
     assert not torch.allclose(given(asked), given(q))
     assert torch.allclose(loss(logits, everything), given(asked))
     # Without a last training, nothing is asked.
-    before = Seal()._loss(task, Suspicion(q, probed, trusted), torch.eye(3)[[1, 0, 0]], last=None)
+    before = Seal()._loss(task, Suspicion(q, probed, heard), torch.eye(3)[[1, 0, 0]], last=None)
     assert all(torch.equal(before(logits, everything), before(logits, everything)) for _ in range(4))
 
 
@@ -614,11 +625,27 @@ def test_of_two_classes_nobody_is_suspected_under_a_label_that_nobody_known_has(
     assert wrong.float().mean() < 0.02
 
 
+@pytest.mark.parametrize("final", ["restart", "retrain"])
+def test_the_whole_method_hears_a_probe_under_the_labels_that_it_was_told_of(final, monkeypatch):
+    task, _ = two_classes()
+    probed = torch.linspace(0, 1, 400) * (task.train.labels == 1)
+    probed[task.identified] = 1.0
+
+    def weights(trusted):
+        settled = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        monkeypatch.setattr(seal_module, "suspected", lambda *_: Posterior(probed, 0.5, {1: 0.3}, trusted))
+        monkeypatch.setattr(Seal, "_transition", lambda *_: settled)
+        return Seal(Seal.Options(final=final)).unlearn(task.private(seed=3)).state_dict()["0.weight"]
+
+    assert not torch.equal(weights((1,)), weights(()))
+    assert torch.equal(weights((0,)), weights(()))
+
+
 def test_nor_does_the_last_training_suspect_them():
     task, _ = two_classes()
     labels, q, w = task.train.labels, torch.zeros(400), torch.tensor([[0.0, 1], [1, 0]])
-    probed = torch.full((400,), 0.3)
-    loss, logits = Seal()._loss(task, Suspicion(q, probed, True), w, last=2), torch.randn(400, 2, generator=seeded())
+    probed, logits = torch.full((400,), 0.3), torch.randn(400, 2, generator=seeded())
+    loss = Seal()._loss(task, Suspicion(q, probed, probed > 0), w, last=2)
     batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
     loss(logits, batch)  # from the half on, those of label 1 are what the model said here
     asked = (labels == 1).index_fill(0, task.identified, False)

@@ -99,28 +99,30 @@ def agreed(one: Tensor, other: Tensor) -> Tensor:
     """Return the probabilities whose odds are the geometric means of two guesses', float32 ``[n]`` each.
 
     A network that learned from a guess is sure of it where the guess was wrong as well, and a probe knows less of what
-    it is sure of: between them lies less than either errs.
+    it is sure of. Guesses count as within 1e-6 and 1 − 1e-6.
 
     >>> agreed(torch.tensor([0.9, 0.5]), torch.tensor([0.9, 0.8])).round(decimals=4).tolist()
     [0.9, 0.6667]
     """
-    odds = [guess.double().clamp(1e-6, 1 - 1e-6).logit() for guess in (one, other)]
+    exact = torch.float32 if one.device.type == "mps" else torch.float64  # which has no others
+    odds = [guess.to(exact).clamp(1e-6, 1 - 1e-6).logit() for guess in (one, other)]
     return torch.sigmoid((odds[0] + odds[1]) / 2).float()
 
 
 class Suspicion(NamedTuple):
-    """How likely each sample is bad: as it counts, and as the probe alone says, float32 ``[N]`` both.
+    """How likely each sample is bad.
 
-    Where the probe had no clean samples to believe, it learned from its own guesses, and doesn't count beside a model.
+    Under a label where the probe was told of no clean samples that are representative, it learned from its own guesses,
+    and isn't heard beside a model.
     """
 
-    q: Tensor
-    probed: Tensor
-    trusted: bool
+    q: Tensor  # float32 [N], as it counts
+    probed: Tensor  # float32 [N], as the probe alone says
+    heard: Tensor  # bool [N], whether that is heard beside a model
 
     def beside(self, own: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
         """Return the guess from what a model says of the samples ``at``, float32 ``[n]``, and from the probe's."""
-        return agreed(own, self.probed[at].to(own.device)) if self.trusted else own
+        return torch.where(self.heard[at], agreed(own, self.probed[at]), own)
 
 
 def weighted(logits: Tensor, weight: Tensor) -> Tensor:
@@ -157,13 +159,13 @@ class Seal(cutk.Unlearner):
     minimising (1 − q) · loss(y) − q · log Σ_k W_k p_k, where loss is A's own, and W says which classes the suspects of
     label y have instead: what M_o takes them for otherwise if that is mostly one class, else every class but y. From
     the second round on the probe sees the repaired model's features beside M_o's, and where suspects are mostly one
-    class, the repaired model itself says how likely each is that, beside the probe if that was told what is clean.
+    class, the repaired model itself says how likely each is that, beside the probe where that was told what is clean.
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk towards
     an initialisation (``restart``), or a training from it (``retrain``), both with the last q, that in the second half
-    follows what the model says. The initialisation is ``Task.fresh``. Knows nothing of the kind of manipulation:
-    one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label occurs in S_f
-    two forward passes, and another one for each round.
+    follows what the model says beside the probe. The initialisation is ``Task.fresh``. Knows nothing of the kind of
+    manipulation: one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label
+    occurs in S_f two forward passes, and another one for each round.
     """
 
     name = "seal"
@@ -228,7 +230,8 @@ class Seal(cutk.Unlearner):
     ) -> Suspicion:
         """Return q: the probe's, and what the current model says itself where it has learned what suspects are."""
         found = suspected(task, [*seen, *current], self.options.penalty, self.options.refinements)
-        suspicion = Suspicion(found.probability, found.probability, found.trusted)
+        heard = torch.isin(task.train.labels.cpu(), torch.tensor(found.trusted, dtype=torch.int64))
+        suspicion = Suspicion(found.probability, found.probability, heard)
         if current and weights is not None:
             logits, labels = current[-1].logits, task.train.labels.to(current[-1].logits.device)
             own = otherwise(logits, labels, weights.to(labels.device)[labels]).cpu()
@@ -260,7 +263,7 @@ class Seal(cutk.Unlearner):
         training what the model said when it last saw them, asked once in every pass, and the probe beside it.
         """
         q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
-        suspicion = suspicion._replace(probed=suspicion.probed.to(task.device))
+        suspicion = suspicion._replace(probed=suspicion.probed.to(task.device), heard=suspicion.heard.to(task.device))
         settled, asked = _settled(w, task.num_classes).float(), self._asked(task, w)
         said, done, once = q.clone(), 0, _steps(task, 1.0)
 
