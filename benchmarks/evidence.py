@@ -70,7 +70,13 @@ def setups(about: dict[str, Any]) -> list[Setup]:
 
 def covers(each: Mapping[str, Any], of: Labels) -> bool:
     """Return whether an entry of ``alike`` speaks of a run: any, or those with its datasets, seeds and so on."""
-    told = (("datasets", of.dataset), ("manipulations", of.manipulation), ("alphas", of.alpha), ("seeds", of.seed))
+    told = (
+        ("datasets", of.dataset),
+        ("manipulations", of.manipulation),
+        ("unlearners", of.unlearner),
+        ("alphas", of.alpha),
+        ("seeds", of.seed),
+    )
     return all(value in each.get(name, [value]) for name, value in told)
 
 
@@ -79,7 +85,7 @@ def lacking(run: Run, setup: Setup, alike: Sequence[Mapping[str, Any]]) -> str:
 
     Who provides a component in which version may differ. ``alike`` lists other code that gives the same results as
     what is installed: by the names of components the ``code`` of each, with the ``datasets``, ``manipulations``,
-    ``alphas`` and ``seeds`` for which that holds, all if none are listed.
+    ``unlearners``, ``alphas`` and ``seeds`` for which that holds, all if none are listed.
     """
     trained, plan = run.trained, setup.plan
 

@@ -124,6 +124,7 @@ def test_every_record_is_what_the_plan_gives_with_the_options_and_code_of_today(
             there = [of for of in there if evidence.covers(each, of)]
             assert {of.manipulation for of in there} >= set(each.get("manipulations", [])), (name, code)
             assert {of.alpha for of in there} >= set(each.get("alphas", [])), (name, code)
+            assert {of.unlearner for of in there} >= set(each.get("unlearners", [])), (name, code)
             assert there, (name, code)
 
 
@@ -207,10 +208,11 @@ def test_what_newer_code_computed_takes_the_place(computed, kept, evidence, monk
         does_the_same | {"alphas": [0.1]},
         does_the_same | {"datasets": ["digits"]},
         does_the_same | {"seeds": [2]},
+        does_the_same | {"unlearners": ["cf:other"]},
     ):
         assert evidence.lacking(older, setups[0], [each]) == "computed with other code of cf"
     assert evidence.lacking(older, setups[0], [does_the_same]) == ""
-    there = {"manipulations": ["badnet"], "alphas": [0.5], "datasets": ["fake"], "seeds": [1]}
+    there = {"manipulations": ["badnet"], "alphas": [0.5], "datasets": ["fake"], "seeds": [1], "unlearners": ["cf"]}
     assert evidence.lacking(older, setups[0], [does_the_same | there]) == ""
     assert evidence.public(older, setups[0]).unlearner.source == "older"
     evidence.write_record(old / "record.json", older)

@@ -654,6 +654,23 @@ def test_nor_does_the_last_training_suspect_them():
     assert torch.allclose(loss(logits, batch), expected)
 
 
+@pytest.mark.parametrize(
+    ("settled", "rate"),
+    [((0, 1), 0.05), ((0,), None), ((), None)],
+)
+def test_a_restart_is_as_slow_as_a_round_where_all_suspects_are_taught_their_class(task, settled, rate, monkeypatch):
+    task = task.knowing(torch.tensor([1, 2, 4]))
+    labels = task.train.labels[task.identified].unique()
+    weights = 1 - torch.eye(task.num_classes)
+    for place in settled:
+        weights[labels[place]] = torch.eye(task.num_classes)[labels[1 - place]]
+    monkeypatch.setattr(Seal, "_transition", lambda *_: weights)
+    rates, fit = [], Seal._fit
+    monkeypatch.setattr(Seal, "_fit", lambda *given: (rates.append(given[-1]), fit(*given))[1])
+    Seal(Seal.Options(lr=0.05)).unlearn(task.private(seed=3))
+    assert rates == [0.05, rate]
+
+
 def test_seal_may_retrain_without_a_round(task):
     call = task.private(seed=3)
     Seal(Seal.Options(final="retrain", rounds=0)).unlearn(call)

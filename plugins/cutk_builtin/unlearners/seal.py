@@ -163,7 +163,8 @@ class Seal(cutk.Unlearner):
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk towards
     an initialisation (``restart``), or a training from it (``retrain``), both with the last q, that in the second half
-    follows what the model says beside the probe. The initialisation is ``Task.fresh``. Knows nothing of the kind of
+    follows what the model says beside the probe. The initialisation is ``Task.fresh``. The rate is the recipe's, in a
+    restart that of the rounds where W says of all suspects what they are instead. Knows nothing of the kind of
     manipulation: one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label
     occurs in S_f two forward passes, and another one for each round.
     """
@@ -177,7 +178,11 @@ class Seal(cutk.Unlearner):
 
         rounds: int = cutk.option(1, ge=0, le=100, help="rounds of detection and fine-tuning")
         passes: float = cutk.option(1.0, gt=0, le=1000, help="passes over S_tr in each round")
-        lr: float | None = cutk.option(None, gt=0, help="peak learning rate of the rounds; none: half the recipe's")
+        lr: float | None = cutk.option(
+            None,
+            gt=0,
+            help="peak learning rate of rounds, and restarts if all transitions are settled; none: half the recipe's",
+        )
         final: Literal["tune", "restart", "retrain"] = cutk.option(
             "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
         )
@@ -219,7 +224,10 @@ class Seal(cutk.Unlearner):
         loss = self._loss(task, suspicion, weights, last=steps)
         if o.final == "retrain":
             return task.retrain(torch.arange(len(task.train)), loss=loss)
-        return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, None)
+        # Suspects that have no class instead are to be forgotten, which takes the full rate; others are taught theirs.
+        found = task.train.labels.cpu()[task.identified.cpu()]
+        taught = bool(_settled(weights.cpu(), task.num_classes)[found].all())
+        return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, lr if taught else None)
 
     def _transition(self, task: cutk.Task, seen: list[Outputs], suspicion: Tensor) -> Tensor:
         logits, labels = seen[-1].logits, task.train.labels.to(seen[-1].logits.device)
