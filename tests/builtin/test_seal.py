@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from cutk_builtin.unlearners.seal import (
     agreed,
     complementary_loss,
     concerned,
+    likeliest,
     otherwise,
     pooled,
     shrunk,
@@ -669,6 +671,30 @@ def test_a_restart_is_as_slow_as_a_round_where_all_suspects_are_taught_their_cla
     monkeypatch.setattr(Seal, "_fit", lambda *given: (rates.append(given[-1]), fit(*given))[1])
     Seal(Seal.Options(lr=0.05)).unlearn(task.private(seed=3))
     assert rates == [0.05, rate]
+
+
+def test_suspects_that_are_taught_their_class_learn_it_as_others_learn_theirs(monkeypatch):
+    task, _ = two_classes()
+    each = partial(nn.functional.cross_entropy, label_smoothing=0.3)
+    monkeypatch.setattr(type(task.recipe), "loss", lambda _, logits, batch: each(logits, batch.y))
+    labels, q, w = task.train.labels, torch.linspace(0, 1, 400), torch.tensor([[0.0, 1], [1, 0]])
+    logits = torch.randn(400, 2, generator=seeded())
+    loss = Seal()._loss(task, Suspicion(q, q, q > 2), w, last=4, taught=True)
+    batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
+    learned = logits.clone().requires_grad_()
+    loss(learned, batch).backward()
+    wanted = logits.clone().requires_grad_()
+    (
+        (1 - q) * each(wanted, labels, reduction="none") + q * each(wanted, 1 - labels, reduction="none")
+    ).mean().backward()
+    assert torch.allclose(learned.grad, wanted.grad, atol=1e-7)
+
+
+def test_the_likeliest_class_is_one_that_the_transition_weighs():
+    logits = torch.randn(50, 4, generator=seeded())
+    weights = torch.rand(50, 4, generator=seeded(1)) * (torch.arange(4) != 2)
+    assert torch.equal(likeliest(logits, weights), (logits.softmax(1) * weights).argmax(1))
+    assert torch.equal(likeliest(logits, torch.eye(4)[torch.full((50,), 3)]), torch.full((50,), 3))
 
 
 def test_seal_may_retrain_without_a_round(task):

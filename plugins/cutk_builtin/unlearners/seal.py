@@ -101,7 +101,7 @@ def agreed(one: Tensor, other: Tensor) -> Tensor:
     A network that learned from a guess is sure of it where the guess was wrong as well, and a probe knows less of what
     it is sure of. Guesses count as within 1e-6 and 1 − 1e-6.
 
-    >>> agreed(torch.tensor([0.9, 0.5]), torch.tensor([0.9, 0.8])).round(decimals=4).tolist()
+    >>> [round(q, 4) for q in agreed(torch.tensor([0.9, 0.5]), torch.tensor([0.9, 0.8])).tolist()]
     [0.9, 0.6667]
     """
     exact = torch.float32 if one.device.type == "mps" else torch.float64  # which has no others
@@ -142,6 +142,15 @@ def complementary_loss(logits: Tensor, weights: Tensor) -> Tensor:
     return torch.logsumexp(logits, 1) - torch.logsumexp(logits + weights.clamp(min=1e-12).log(), 1)
 
 
+def likeliest(logits: Tensor, weights: Tensor) -> Tensor:
+    """Return each sample's class k with the largest W_k p_k: int64 ``[B]``, of logits and weights ``[B, classes]``.
+
+    >>> likeliest(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.1, 1.0]])).tolist()
+    [2]
+    """
+    return (logits.detach() + weights.clamp(min=1e-12).log()).argmax(1)
+
+
 @torch.no_grad()
 def shrunk(model: nn.Module, fresh: nn.Module, kept: float) -> nn.Module:
     """Return ``fresh`` with kept · θ + (1 − kept) · θ_fresh as its parameters: what ``model`` learned, faded."""
@@ -163,10 +172,10 @@ class Seal(cutk.Unlearner):
 
     ``final`` says what comes after the rounds: nothing (``tune``), a part of a training from the weights shrunk towards
     an initialisation (``restart``), or a training from it (``retrain``), both with the last q, that in the second half
-    follows what the model says beside the probe. The initialisation is ``Task.fresh``. The rate is the recipe's, in a
-    restart that of the rounds where W says of all suspects what they are instead. Knows nothing of the kind of
-    manipulation: one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose label
-    occurs in S_f two forward passes, and another one for each round.
+    follows what the model says beside the probe. Where W says of all suspects what they are instead, a restart teaches
+    them that by A's own loss, at the rate of the rounds. The initialisation is ``Task.fresh``. Knows nothing of the
+    kind of manipulation: one setting for all. Costs rounds · passes passes, what comes after, and of the samples whose
+    label occurs in S_f two forward passes, and another one for each round.
     """
 
     name = "seal"
@@ -221,12 +230,12 @@ class Seal(cutk.Unlearner):
         weights = self._transition(task, seen, suspicion.q) if weights is None else weights
         part = 1.0 if o.final == "retrain" else o.restart_part
         steps = max(1, round(part * task.recipe.options.steps))
-        loss = self._loss(task, suspicion, weights, last=steps)
-        if o.final == "retrain":
-            return task.retrain(torch.arange(len(task.train)), loss=loss)
         # Suspects that have no class instead are to be forgotten, which takes the full rate; others are taught theirs.
         found = task.train.labels.cpu()[task.identified.cpu()]
-        taught = bool(_settled(weights.cpu(), task.num_classes)[found].all())
+        taught = o.final == "restart" and bool(_settled(weights.cpu(), task.num_classes)[found].all())
+        loss = self._loss(task, suspicion, weights, last=steps, taught=taught)
+        if o.final == "retrain":
+            return task.retrain(torch.arange(len(task.train)), loss=loss)
         return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, lr if taught else None)
 
     def _transition(self, task: cutk.Task, seen: list[Outputs], suspicion: Tensor) -> Tensor:
@@ -263,12 +272,23 @@ class Seal(cutk.Unlearner):
         asked[task.identified.to(weights.device)] = False
         return asked
 
-    def _loss(self, task: cutk.Task, suspicion: Suspicion, weights: Tensor, *, last: int | None = None) -> cutk.Loss:
+    def _loss(
+        self,
+        task: cutk.Task,
+        suspicion: Suspicion,
+        weights: Tensor,
+        *,
+        last: int | None = None,
+        taught: bool = False,
+    ) -> cutk.Loss:
         """Return step 4's loss, or that of the training of ``last`` steps after the rounds.
 
         In that one suspects whose class is open count for nothing. From M_o, which knows what they look like else, they
         find their class; from faded weights they would be driven anywhere. Of the others, q is from the half of the
         training what the model said when it last saw them, asked once in every pass, and the probe beside it.
+
+        If they are ``taught`` their class, they learn it as others do theirs. The complement makes a model surer of it
+        than smoothed labels do of other classes, so that it takes images of these for it.
         """
         q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
         suspicion = suspicion._replace(probed=suspicion.probed.to(task.device), heard=suspicion.heard.to(task.device))
@@ -286,7 +306,11 @@ class Seal(cutk.Unlearner):
                 complement = complement * settled[batch.y]
                 done += 1
             suspect = q[batch.index]
-            return task.recipe.loss(weighted(logits, 1 - suspect), batch) + (suspect * complement).mean()
+            given = task.recipe.loss(weighted(logits, 1 - suspect), batch)
+            if taught:
+                instead = batch._replace(y=likeliest(logits, w[batch.y]))
+                return given + task.recipe.loss(weighted(logits, suspect), instead)
+            return given + (suspect * complement).mean()
 
         return loss
 
