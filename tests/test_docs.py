@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import cutk
+import cutk_builtin
 from cutk.plugins.checks import problem_with
 
 ROOT = Path(__file__).parents[1]
@@ -139,9 +140,14 @@ def test_paths_and_make_targets_in_the_documents_exist(text):
         assert (ROOT / path).exists(), path
 
 
-MODULES = [module.name for module in pkgutil.walk_packages(cutk.__path__, "cutk.") if module.name != "cutk.__main__"]
+MODULES = [
+    module.name
+    for package in (cutk, cutk_builtin)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if module.name != "cutk.__main__"
+]
 
 
-@pytest.mark.parametrize("name", [*MODULES, "cutk_builtin.summaries.alpha_star"])
+@pytest.mark.parametrize("name", MODULES)
 def test_the_examples_in_docstrings_hold(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -90,7 +90,8 @@ def log_odds(scores: Tensor, bad: Normal, clean: Normal) -> Tensor:
     The wider of two normal densities wins at both ends. Beyond the extremum, which lies outside their means as long as
     the bad have the higher one, the odds stay what they are there.
 
-    >>> log_odds(torch.tensor([-9.0, -1.0, 3.0]), Normal(2.0, 2.0), Normal(0.0, 1.0)).round(decimals=3).tolist()
+    >>> odds = log_odds(torch.tensor([-9.0, -1.0, 3.0]), Normal(2.0, 2.0), Normal(0.0, 1.0))
+    >>> [round(each, 3) for each in odds.tolist()]
     [-1.36, -1.36, 3.682]
     """
     curvature = 1 / bad.std**2 - 1 / clean.std**2
