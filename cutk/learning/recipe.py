@@ -76,7 +76,10 @@ class Recipe(Component):
     precision: str = "fp32"  # or bf16 (autocast; weights and losses stay float32)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return what a step descends, a scalar, given float32 ``[B, classes]``; by default ``cross_entropy``."""
+        """Return what a step descends, a scalar, given float32 ``[B, classes]``; by default ``cross_entropy``.
+
+        Labels are ``batch.y``, which a method may have replaced by others than those of the training set.
+        """
         return cross_entropy(logits, batch)
 
     def optimisers(self, parameters: Mapping[str, nn.Parameter], lr: float) -> Sequence[torch.optim.Optimizer]:

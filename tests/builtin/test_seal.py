@@ -657,20 +657,28 @@ def test_nor_does_the_last_training_suspect_them():
 
 
 @pytest.mark.parametrize(
-    ("settled", "rate"),
-    [((0, 1), 0.05), ((0,), None), ((), None)],
+    ("settled", "lr", "rate"),
+    [((0, 1), 0.03, 0.03), ((0, 1), None, 0.05), ((0,), 0.03, None), ((), None, None)],
 )
-def test_a_restart_is_as_slow_as_a_round_where_all_suspects_are_taught_their_class(task, settled, rate, monkeypatch):
+def test_a_restart_is_as_slow_as_a_round_where_all_suspects_are_taught(task, settled, lr, rate, monkeypatch):
     task = task.knowing(torch.tensor([1, 2, 4]))
     labels = task.train.labels[task.identified].unique()
     weights = 1 - torch.eye(task.num_classes)
     for place in settled:
         weights[labels[place]] = torch.eye(task.num_classes)[labels[1 - place]]
     monkeypatch.setattr(Seal, "_transition", lambda *_: weights)
-    rates, fit = [], Seal._fit
+    rates, fit, taught, loss = [], Seal._fit, [], Seal._loss
+
+    def noted(*given, **named):
+        taught.append(named.get("taught", False))
+        return loss(*given, **named)
+
     monkeypatch.setattr(Seal, "_fit", lambda *given: (rates.append(given[-1]), fit(*given))[1])
-    Seal(Seal.Options(lr=0.05)).unlearn(task.private(seed=3))
-    assert rates == [0.05, rate]
+    monkeypatch.setattr(Seal, "_loss", noted)
+    Seal(Seal.Options(lr=lr)).unlearn(task.private(seed=3))
+    assert rates == [lr or 0.05, rate]
+    Seal(Seal.Options(lr=lr, final="retrain")).unlearn(task.private(seed=3))
+    assert taught == [False, rate is not None, False, False]
 
 
 def test_suspects_that_are_taught_their_class_learn_it_as_others_learn_theirs(monkeypatch):
@@ -690,11 +698,26 @@ def test_suspects_that_are_taught_their_class_learn_it_as_others_learn_theirs(mo
     assert torch.allclose(learned.grad, wanted.grad, atol=1e-7)
 
 
+def test_only_suspects_are_taught_another_class_than_their_label(task, monkeypatch):
+    labels, seen = task.train.labels, []
+    monkeypatch.setattr(type(task.recipe), "loss", lambda _, logits, batch: (seen.append(batch.y), logits.sum())[1])
+    w, bad = 1 - torch.eye(task.num_classes), labels == 1
+    w[1] = torch.eye(task.num_classes)[2]  # others are open, and nobody of theirs is a suspect
+    q = bad * 0.4
+    loss = Seal()._loss(task, Suspicion(q, q, q > 2), w, last=4, taught=True)
+    logits = torch.randn(len(labels), task.num_classes, generator=seeded())
+    logits[:, 1] += 40  # however sure the model is of what is wrong
+    loss(logits, cutk.Batch(torch.zeros(len(labels), 1), labels, torch.arange(len(labels))))
+    assert torch.equal(seen[0], labels)
+    assert torch.equal(seen[1], torch.where(bad, 2, labels))
+
+
 def test_the_likeliest_class_is_one_that_the_transition_weighs():
     logits = torch.randn(50, 4, generator=seeded())
     weights = torch.rand(50, 4, generator=seeded(1)) * (torch.arange(4) != 2)
     assert torch.equal(likeliest(logits, weights), (logits.softmax(1) * weights).argmax(1))
     assert torch.equal(likeliest(logits, torch.eye(4)[torch.full((50,), 3)]), torch.full((50,), 3))
+    assert likeliest(torch.tensor([[40.0, 1.0, 0.0]]), torch.tensor([[0.0, 0.5, 1.0]])).tolist() == [1]
 
 
 def test_seal_may_retrain_without_a_round(task):

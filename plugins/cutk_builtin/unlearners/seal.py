@@ -145,10 +145,12 @@ def complementary_loss(logits: Tensor, weights: Tensor) -> Tensor:
 def likeliest(logits: Tensor, weights: Tensor) -> Tensor:
     """Return each sample's class k with the largest W_k p_k: int64 ``[B]``, of logits and weights ``[B, classes]``.
 
+    A weight of 0 excludes a class, however likely it is; each sample has a class with another one.
+
     >>> likeliest(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[0.0, 0.1, 1.0]])).tolist()
     [2]
     """
-    return (logits.detach() + weights.clamp(min=1e-12).log()).argmax(1)
+    return (logits.detach() + weights.log()).argmax(1)
 
 
 @torch.no_grad()
@@ -190,7 +192,7 @@ class Seal(cutk.Unlearner):
         lr: float | None = cutk.option(
             None,
             gt=0,
-            help="peak learning rate of rounds, and restarts if all transitions are settled; none: half the recipe's",
+            help="peak learning rate of rounds, and of a restart that teaches suspects; none: half the recipe's",
         )
         final: Literal["tune", "restart", "retrain"] = cutk.option(
             "restart", help="end with the last round's model, a part of a training from faded weights, or a training"
@@ -287,8 +289,8 @@ class Seal(cutk.Unlearner):
         find their class; from faded weights they would be driven anywhere. Of the others, q is from the half of the
         training what the model said when it last saw them, asked once in every pass, and the probe beside it.
 
-        If they are ``taught`` their class, they learn it as others do theirs. The complement makes a model surer of it
-        than smoothed labels do of other classes, so that it takes images of these for it.
+        If they are ``taught`` their class, they learn it as others do theirs. Where the recipe smooths labels, the
+        complement makes a model surer of it than of other classes, so that it takes images of these for it.
         """
         q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
         suspicion = suspicion._replace(probed=suspicion.probed.to(task.device), heard=suspicion.heard.to(task.device))
@@ -308,8 +310,8 @@ class Seal(cutk.Unlearner):
             suspect = q[batch.index]
             given = task.recipe.loss(weighted(logits, 1 - suspect), batch)
             if taught:
-                instead = batch._replace(y=likeliest(logits, w[batch.y]))
-                return given + task.recipe.loss(weighted(logits, suspect), instead)
+                instead = torch.where(suspect > 0, likeliest(logits, w[batch.y]), batch.y)
+                return given + task.recipe.loss(weighted(logits, suspect), batch._replace(y=instead))
             return given + (suspect * complement).mean()
 
         return loss
