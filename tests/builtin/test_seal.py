@@ -692,9 +692,8 @@ def test_suspects_that_are_taught_their_class_learn_it_as_others_learn_theirs(mo
     learned = logits.clone().requires_grad_()
     loss(learned, batch).backward()
     wanted = logits.clone().requires_grad_()
-    (
-        (1 - q) * each(wanted, labels, reduction="none") + q * each(wanted, 1 - labels, reduction="none")
-    ).mean().backward()
+    given, other = (each(wanted, y, reduction="none") for y in (labels, 1 - labels))
+    ((1 - q) * given + q * other).mean().backward()
     assert torch.allclose(learned.grad, wanted.grad, atol=1e-7)
 
 
