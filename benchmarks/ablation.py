@@ -1,86 +1,118 @@
 """What each part of ``seal`` is worth: one part changed at a time, everything else as it is.
 
-    python benchmarks/ablation.py --alpha 0.1 --seed 5 --seed 6 --runs runs-of-ablation
+    python benchmarks/ablation.py digits --runs runs-of-ablation [--keep benchmarks/results/ablation]
+    python benchmarks/ablation.py cifar10 --data-root ~/data --runs runs-of-ablation
+    python benchmarks/ablation.py --of benchmarks/results/ablation
 
-Prints a Markdown table: means over seeds, with standard deviations. Finished cells are read from the runs folder.
+Computes what isn't in the runs folder and prints Markdown tables: means over seeds, with standard deviations.
+``--keep`` puts the records into a folder of evidence, and the tables into its README; ``--of`` makes the tables of what
+is there and computes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cutk
+from variations import Variations, conclude, parser, shown
 
-# What is changed, and to what.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "seal": {},
-    "nothing after the rounds": {"final": "tune"},
-    "a whole training after the rounds": {"final": "retrain"},
-    "two rounds": {"rounds": 2},
-    "no round: one look at the original": {"rounds": 0},
-    "five rounds": {"rounds": 5},
-    "the probe learns from S_f alone": {"refinements": 0},
-    "a weaker penalty": {"penalty": 1.0},
-    "no transition: suspects learn no class": {"threshold": 1.0},
-    "restart from new weights": {"kept": 0.0},
-    "restart from the learned weights": {"kept": 1.0},
-    "restart for half a training": {"restart_part": 0.5},
-}
+from cutk.run.records import Run
+
+PLUGINS = (Path(__file__).parent / "parts.py",)
 METRICS = ("corrected_accuracy", "retain_accuracy", "detection_average_precision", "detection_alpha_error")
 
 
-def asked() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="laptop/digits")
-    parser.add_argument("--manipulation", action="append")
-    parser.add_argument("--alpha", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, action="append")
-    parser.add_argument("--variant", action="append", help="the beginning of a name; all if not given")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--runs", type=Path, default=Path("runs-of-ablation"))
-    return parser.parse_args()
+def by(**options: Any) -> dict[str, Any]:
+    """Return ``seal`` with other options."""
+    return {"unlearners": ["seal"], "options": {"seal": options}}
 
 
-def shown(values: list[float], digits: int = 3) -> str:
-    """Return a mean with the standard deviation: ``0.962 ±0.004``."""
-    spread = f" ±{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}" if values else "–"
+def part(name: str) -> dict[str, Any]:
+    """Return a variant of it that has a name of its own."""
+    return {"unlearners": [name]}
+
+
+# What is changed, and to what.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "seal": by(),
+    "the probe learns from S_f alone (no refinement)": by(refinements=0),
+    "a weaker penalty (λ = 1 over how many are bad)": by(penalty=1.0),
+    "what is bad elsewhere is no example of what is clean": part("seal-without-negatives"),
+    "… is one, and never believed": part("seal-never-believed"),
+    "each label by itself: no α for all": part("seal-without-common-part"),
+    "the labels of S_f at their word (ν = 0)": part("seal-labels-at-their-word"),
+    "q rounded to 0 and 1": part("seal-rounded"),
+    "no transition: suspects learn no class": by(threshold=1.0),
+    "after the round the model alone is asked": part("seal-model-alone"),
+    "no round: one look at the original": by(rounds=0),
+    "two rounds": by(rounds=2),
+    "nothing after the round (`seal:tune`)": by(final="tune"),
+    "restart from the learned weights, unfaded": by(kept=1.0),
+    "restart from the initialisation": by(kept=0.0),
+    "restart for half a training": by(restart_part=0.5),
+    "a whole training after the round (`seal:retrain`)": by(final="retrain"),
+}
+# Where a cell takes minutes.
+UNTRIED = ("a weaker penalty", "two rounds", "restart for half", "a whole training")
+COMMON = {"metrics": list(METRICS), "threads": 1}
+STUDIES = {
+    "digits": Variations(
+        "laptop/digits", {**COMMON, "alphas": [0.1], "seeds": [5, 6, 7], "precision": "fp32"}, VARIANTS, PLUGINS
+    ),
+    "cifar10": Variations(
+        "laptop/cifar10-ic",
+        {**COMMON, "alphas": [0.02, 0.1], "seeds": [4], "precision": "bf16"},
+        {name: variant for name, variant in VARIANTS.items() if not name.startswith(UNTRIED)},
+        PLUGINS,
+    ),
+}
+
+
+def tables(runs: Iterable[Run], studies: Sequence[Variations]) -> str:
+    """Return Markdown tables of what belongs to the studies, by dataset, manipulation and α."""
+    runs, parts = list(runs), []
+    for study in studies:
+        models: dict[str, dict[str, list[Run]]] = {}
+        rows: dict[tuple[str, float], dict[str, list[Run]]] = {}
+        for name, run in study.belonging(runs):
+            of = run.labels
+            if of.alpha is not None:
+                rows.setdefault((of.manipulation, of.alpha), {}).setdefault(name, []).append(run)
+            elif name == next(iter(study.rows)):  # the models before and without are the same for all rows
+                models.setdefault(of.manipulation, {}).setdefault(of.role, []).append(run)
+        for (manipulation, alpha), found in sorted(rows.items()):
+            first = next(iter(found.values()))
+            seeds = ", ".join(str(run.labels.seed) for run in first)
+            parts.append(f"**{first[0].labels.dataset}, {manipulation}, α = {alpha:g}; seeds {seeds}**")
+            parts.append("\n".join(_lines({**models.get(manipulation, {}), **found})))
+    return "\n\n".join(parts)
+
+
+def _lines(there: dict[str, list[Run]]) -> Iterable[str]:
+    yield f"| changed | {' | '.join(metric.replace('_', ' ') for metric in METRICS)} |"
+    yield f"| :-- |{' --: |' * len(METRICS)}"
+    for name, runs in there.items():
+        values = [[run.chosen.metrics.get(metric) for run in runs if run.chosen is not None] for metric in METRICS]
+        yield f"| {name} | {' | '.join(shown([v for v in each if v is not None]) for each in values)} |"
 
 
 def main() -> None:
-    """Compute what isn't there, and print the table."""
-    arguments = asked()
-    plan: dict[str, Any] = {"seeds": arguments.seed or [5, 6, 7, 8, 9], "alphas": [arguments.alpha]}
-    plan["metrics"] = list(METRICS)
-    if arguments.manipulation:
-        plan["manipulations"] = arguments.manipulation
-    if arguments.threads:
-        plan["threads"] = arguments.threads
-    wanted = tuple(arguments.variant or [""])
-    rows: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for name, options in VARIANTS.items():
-        if not name.startswith(wanted):
-            continue
-        own = {"unlearners": ["seal"], "options": {"seal": options}}
-        records = cutk.bench(arguments.preset, runs=str(arguments.runs), **plan, **own).records
-        for record in records:
-            row = name if record["role"] == "unlearned" else record["role"]
-            of = rows.setdefault(record["manipulation"], {}).setdefault(row, {})
-            if row == name or name == next(iter(VARIANTS)):  # the originals are the same for all
-                for metric in METRICS:
-                    value = record["metrics"].get(metric)
-                    of.setdefault(metric, []).extend([] if value is None else [value])
-        print(f"<!-- {name}: done -->", flush=True)
-    for manipulation, variants in rows.items():
-        print(f"\n**{manipulation}, α = {arguments.alpha:g}, seeds {', '.join(map(str, plan['seeds']))}**\n")
-        heads = [metric.replace("_", " ") for metric in METRICS]
-        print(f"| changed | {' | '.join(heads)} |\n| :-- |{' --: |' * len(heads)}")
-        for name, values in variants.items():
-            print(f"| {name} | {' | '.join(shown(values.get(metric, [])) for metric in METRICS)} |")
+    """Compute what isn't there, and print the tables."""
+    command = parser(__doc__, "runs-of-ablation")
+    command.add_argument("study", nargs="*", choices=[*STUDIES, []], help="of which data; of all, if none is given")
+    command.add_argument("--variant", action="append", help="the beginning of a name; all if not given")
+    command.add_argument("--alpha", type=float, action="append", help="in place of the study's")
+    command.add_argument("--data-root", type=Path, help="where CIFAR-10 lies")
+    arguments = command.parse_args()
+    studies = [STUDIES[name].beginning(arguments.variant) for name in arguments.study or STUDIES]
+    if arguments.alpha:
+        studies = [study._replace(common={**study.common, "alphas": arguments.alpha}) for study in studies]
+    if arguments.of is None:
+        for study in studies:
+            data = {} if arguments.data_root is None else {"cifar10": {"root": str(arguments.data_root)}}
+            study.compute(arguments.runs, **data)
+    conclude(arguments, studies, [*STUDIES.values()], "ablation", tables)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
 """Where ``seal`` breaks: what is known is wrong, biased or little, other manipulations, and adversaries who know it.
 
-    python benchmarks/robustness.py --seed 5 --seed 6 --seed 7 --runs runs-of-robustness
+    python benchmarks/robustness.py --runs runs-of-robustness [--keep benchmarks/results/robustness]
+    python benchmarks/robustness.py --of benchmarks/results/robustness
 
-On the embedded digits, at α = 0.1 unless said otherwise. Prints a Markdown table: corrected accuracies, means over
-seeds with standard deviations, and the retain accuracy of seal beside the original's. Finished cells are read from the
-runs folder.
+On the embedded digits, at α = 0.1 unless said otherwise. Computes what isn't in the runs folder and prints a Markdown
+table: corrected accuracies, means over seeds with standard deviations, and the retain accuracy of seal beside the
+original's. ``--keep`` puts the records into a folder of evidence, and the table into its README; ``--of`` makes the
+table of what is there and computes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation import shown
+from variations import Variations, conclude, parser, shown
 
-import cutk
+from cutk.run.records import Run
 
 HERE = Path(__file__).parent
 PLUGINS = (HERE / "adversaries.py", HERE.parent / "examples/cutk-blended/cutk_blended/__init__.py")
@@ -70,44 +72,45 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def asked() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, action="append")
-    parser.add_argument("--setting", action="append", help="the beginning of a name; all if not given")
-    parser.add_argument("--unlearner", action="append")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--runs", type=Path, default=Path("runs-of-robustness"))
-    return parser.parse_args()
+UNLEARNERS = ("rewod", "ssd", "seal", "seal:retrain")
+RETAINED = ("original", "seal")
+STUDIES = {
+    "digits": Variations(
+        "laptop/digits",
+        {"alphas": [0.1], "seeds": [5, 6, 7], "unlearners": list(UNLEARNERS), "precision": "fp32", "threads": 1},
+        SETTINGS,
+        PLUGINS,
+    )
+}
+
+
+def tables(runs: Iterable[Run], studies: Sequence[Variations]) -> str:
+    """Return a Markdown table of what belongs to the settings."""
+    (study,) = studies
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for name, run in study.belonging(runs):
+        for metric in ("corrected_accuracy", "retain_accuracy"):
+            if run.chosen is not None and (value := run.chosen.metrics.get(metric)) is not None:
+                found.setdefault((name, run.labels.unlearner or run.labels.role, metric), []).append(value)
+    heads = ["original", *UNLEARNERS, "gold"]
+    lines = [f"| setting | {' | '.join(heads)} | retain: {' | '.join(RETAINED)} |"]
+    lines.append(f"| :-- |{' --: |' * (len(heads) + len(RETAINED))}")
+    for name in study.rows:
+        row = [shown(found.get((name, who, "corrected_accuracy"), []), 2) for who in heads]
+        row += [shown(found.get((name, who, "retain_accuracy"), []), 2) for who in RETAINED]
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Compute what isn't there, and print the table."""
-    arguments = asked()
-    methods = arguments.unlearner or ["rewod", "ssd", "seal", "seal:retrain"]
-    heads = ["original", *methods, "gold"]
-    print(f"| setting | {' | '.join(heads)} | retain: original | seal |\n| :-- |{' --: |' * (len(heads) + 2)}")
-    plan: dict[str, Any] = {"seeds": arguments.seed or [5, 6, 7], "unlearners": methods}
-    if arguments.threads:
-        plan["threads"] = arguments.threads
-    for name, setting in SETTINGS.items():
-        if not name.startswith(tuple(arguments.setting or [""])):
-            continue
-        own = {"alphas": [0.1], **setting}
-        report = cutk.bench("laptop/digits", runs=str(arguments.runs), plugins=PLUGINS, **plan, **own)
-        values: dict[str, list[float]] = {}
-        retained: dict[str, list[float]] = {}
-        for record in report.records:
-            if record["selected"]:
-                who = record["unlearner"] or record["role"]
-                values.setdefault(who, []).append(record["metrics"]["corrected_accuracy"])
-                if (kept := record["metrics"].get("retain_accuracy")) is not None:
-                    retained.setdefault(who, []).append(kept)
-        row = [shown(values.get(who, []), 2) for who in heads]
-        row += [shown(retained.get(who, []), 2) for who in ("original", "seal")]
-        print(f"| {name} | {' | '.join(row)} |", flush=True)
-        for failure in report.failures:
-            print(f"<!-- {failure['unlearner']}: {failure['reason']} -->", flush=True)
+    command = parser(__doc__, "runs-of-robustness")
+    command.add_argument("--setting", action="append", help="the beginning of a name; all if not given")
+    arguments = command.parse_args()
+    study = STUDIES["digits"].beginning(arguments.setting)
+    if arguments.of is None:
+        study.compute(arguments.runs)
+    conclude(arguments, [study], [*STUDIES.values()], "robustness", tables)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,51 @@ def test_every_record_is_what_the_plan_gives_with_the_options_and_code_of_today(
             assert there, (name, code)
 
 
+# What was varied row by row.
+
+
+@pytest.fixture(scope="module", params=["robustness", "ablation"])
+def varied(request, evidence):
+    """Such a script: its name, its studies, and what makes tables of runs and of these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "evidence", evidence)
+        patch.syspath_prepend(str(BENCHMARKS))
+        module = importlib.import_module(request.param)
+    return request.param, list(module.STUDIES.values()), module.tables
+
+
+def test_rows_are_what_their_records_give(varied, evidence):
+    name, studies, tables = varied
+    text = (BENCHMARKS / "results" / name / "README.md").read_text(encoding="utf-8")
+    start, end = evidence.part(text, name)
+    assert text[start:end] == tables(Store(BENCHMARKS / "results" / name / "runs").runs(), studies)
+
+
+def test_every_record_belongs_to_a_row_and_every_row_is_whole(varied, evidence):
+    name, studies, _ = varied
+    home = BENCHMARKS / "results" / name / "runs"
+    runs = Store(home).runs(lambda text: pytest.fail(text))
+    found = [[*study.belonging(runs)] for study in studies]
+    assert {run.key for each in found for _, run in each} == {run.key for run in runs}
+    for study, each in zip(studies, found, strict=True):
+        for row, setup in study.setups().items():
+            there = [run.labels for of, run in each if of == row]
+            wanted = {
+                (composed.name, unlearner.name, alpha, seed)
+                for composed in setup.manipulations
+                for unlearner in setup.unlearners
+                for alpha in setup.plan.alphas
+                for seed in setup.plan.seed_list
+            }
+            cells = [(of.manipulation, of.unlearner, of.alpha, of.seed) for of in there if of.unlearner]
+            assert sorted(cells) == sorted(wanted), row
+            models = {(of.manipulation, of.role, of.seed) for of in there if not of.unlearner}
+            assert models == {(m, role, seed) for m, _, _, seed in wanted for role in ("original", "gold")}, row
+    for path in home.rglob("record.json"):
+        evidence.require_no_folder(path)
+    assert not any(run.chosen is None or attempt.traceback for run in runs for attempt in run.attempts)
+
+
 # How it is collected.
 
 PLAN = """
