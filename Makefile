@@ -42,6 +42,9 @@ bench: $(VENV)/.developing
 # From the records in benchmarks/results; `python benchmarks/evidence.py collect RUNS FOLDER` brings new ones.
 evidence: $(VENV)/.developing
 	$(BIN)/python benchmarks/evidence.py rebuild
+	for each in robustness ablation; do \
+	  $(BIN)/python benchmarks/$$each.py --of benchmarks/results/$$each --keep benchmarks/results/$$each || exit 1; \
+	done
 
 docs: $(VENV)/.documenting
 	$(BIN)/zensical build --clean --strict

@@ -74,14 +74,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 UNLEARNERS = ("rewod", "ssd", "seal", "seal:retrain")
 RETAINED = ("original", "seal")
-STUDIES = {
-    "digits": Variations(
-        "laptop/digits",
-        {"alphas": [0.1], "seeds": [5, 6, 7], "unlearners": list(UNLEARNERS), "precision": "fp32", "threads": 1},
-        SETTINGS,
-        PLUGINS,
-    )
+CORRECTED, RETAIN = "corrected_accuracy", "retain_accuracy"
+COMMON = {
+    "alphas": [0.1],
+    "seeds": [5, 6, 7],
+    "unlearners": list(UNLEARNERS),
+    "metrics": [CORRECTED, RETAIN],
+    "evaluate": "selected",
+    "precision": "fp32",
+    "threads": 1,
 }
+STUDIES = {"digits": Variations("laptop/digits", COMMON, SETTINGS, PLUGINS)}
 
 
 def tables(runs: Iterable[Run], studies: Sequence[Variations]) -> str:
@@ -89,15 +92,15 @@ def tables(runs: Iterable[Run], studies: Sequence[Variations]) -> str:
     (study,) = studies
     found: dict[tuple[str, str, str], list[float]] = {}
     for name, run in study.belonging(runs):
-        for metric in ("corrected_accuracy", "retain_accuracy"):
-            if run.chosen is not None and (value := run.chosen.metrics.get(metric)) is not None:
+        for metric in (CORRECTED, RETAIN):
+            if (value := run.record.metrics.get(metric)) is not None:
                 found.setdefault((name, run.labels.unlearner or run.labels.role, metric), []).append(value)
     heads = ["original", *UNLEARNERS, "gold"]
     lines = [f"| setting | {' | '.join(heads)} | retain: {' | '.join(RETAINED)} |"]
     lines.append(f"| :-- |{' --: |' * (len(heads) + len(RETAINED))}")
     for name in study.rows:
-        row = [shown(found.get((name, who, "corrected_accuracy"), []), 2) for who in heads]
-        row += [shown(found.get((name, who, "retain_accuracy"), []), 2) for who in RETAINED]
+        row = [shown(found.get((name, who, CORRECTED), []), 2) for who in heads]
+        row += [shown(found.get((name, who, RETAIN), []), 2) for who in RETAINED]
         lines.append(f"| {name} | {' | '.join(row)} |")
     return "\n".join(lines)
 
