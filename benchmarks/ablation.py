@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a weaker penalty (λ = 1 over how many are bad)": by(penalty=1.0),
     "what is bad elsewhere is no example of what is clean": part("seal-without-negatives"),
     "… is one, and never believed": part("seal-never-believed"),
-    "each label by itself: no α for all": part("seal-without-common-part"),
+    "each label by itself (ν = 1): no α for all": part("seal-without-common-part"),
     "the labels of S_f at their word (ν = 0)": part("seal-labels-at-their-word"),
     "q rounded to 0 and 1": part("seal-rounded"),
     "no transition: suspects learn no class": by(threshold=1.0),
@@ -58,14 +58,14 @@ FEW = (
     "seal",
     "the probe learns from S_f alone (no refinement)",
     "what is bad elsewhere is no example of what is clean",
-    "each label by itself: no α for all",
+    "… is one, and never believed",
+    "each label by itself (ν = 1): no α for all",
     "q rounded to 0 and 1",
     "no transition: suspects learn no class",
     "after the round the model alone is asked",
 )
 MINUTES = (
     *FEW,
-    "… is one, and never believed",
     "no round: one look at the original",
     "nothing after the round (`seal:tune`)",
 )

@@ -41,7 +41,7 @@ class NeverBelieved(_Changed):
 
 
 class WithoutCommonPart(_Changed):
-    """Labels say by themselves how much of them is bad: no α is the same for all."""
+    """Labels say by themselves how much of them is bad (ν = 1): no α is the same for all."""
 
     name = "seal-without-common-part"
     changed: ClassVar[Mapping[str, Any]] = {"OWN": 1e12}
@@ -62,7 +62,7 @@ class _RoundedSuspicion(Suspicion):
 
 
 class Rounded(Seal):
-    """A suspect is bad, and no suspect is clean: q is rounded to 0 and 1."""
+    """Who is likelier bad than not counts as bad, all others as clean: q is rounded to 0 and 1."""
 
     name = "seal-rounded"
 

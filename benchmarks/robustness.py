@@ -22,7 +22,7 @@ from cutk.run.records import Run
 HERE = Path(__file__).parent
 PLUGINS = (HERE / "adversaries.py", HERE.parent / "examples/cutk-blended/cutk_blended/__init__.py")
 TRIGGER, CONFUSION = {"manipulations": ["badnet"]}, {"manipulations": ["interclass-confusion"]}
-# |S_m| of both on the digits, from which α follows where the number of known samples is given.
+# |S_m| of both on the digits, give or take a few of the latter, from which α follows where the number of known is given.
 SIZES = {"badnet": 41, "interclass-confusion": 134}
 
 
@@ -52,10 +52,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "confusion, 20 known": known(20, CONFUSION),
     "trigger, all known": {**TRIGGER, "alphas": [1.0]},
     "confusion, all known": {**CONFUSION, "alphas": [1.0]},
-    "trigger, 10 known, 10 % of them clean": found("false-positives", known(10, TRIGGER), share=0.1),
-    "trigger, 10 known, 30 % of them clean": found("false-positives", known(10, TRIGGER), share=0.3),
-    "confusion, 10 % of the known are clean": found("false-positives", CONFUSION, share=0.1),
-    "confusion, 30 % of the known are clean": found("false-positives", CONFUSION, share=0.3),
+    "trigger, 10 known and 1 clean": found("false-positives", known(10, TRIGGER), share=0.1),
+    "trigger, 10 known and 4 clean": found("false-positives", known(10, TRIGGER), share=0.3),
+    "confusion, a tenth known and 1 or 2 clean": found("false-positives", CONFUSION, share=0.1),
+    "confusion, a tenth known and 6 clean": found("false-positives", CONFUSION, share=0.3),
     "trigger, one clean class known first": found("biased", TRIGGER, by="class"),
     "confusion, one clean class known first": found("biased", CONFUSION, by="class"),
     "trigger, odd ones known first": found("biased", TRIGGER, by="ease"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,11 +31,15 @@ class Variations(NamedTuple):
     common: Mapping[str, Any]
     rows: Mapping[str, Mapping[str, Any]]
     plugins: tuple[Path, ...] = ()
+    alike: tuple[Mapping[str, Any], ...] = ()  # other code that gives the same, as evidence.toml has it
 
     def beginning(self, names: Sequence[str] | None) -> Variations:
-        """Return those alone whose names begin with one of these; all, if none are given."""
+        """Return those alone whose names begin with one of these; all, if none are given, and refuse to have none."""
         wanted = tuple(names or [""])
-        return self._replace(rows={name: row for name, row in self.rows.items() if name.startswith(wanted)})
+        rows = {name: row for name, row in self.rows.items() if name.startswith(wanted)}
+        if not rows:
+            raise SystemExit(f"No row begins with {' or '.join(wanted)}. Expected one of: {', '.join(self.rows)}.")
+        return self._replace(rows=rows)
 
     def setups(self) -> dict[str, Setup]:
         """Return the plan of each row, settled."""
@@ -57,7 +62,7 @@ class Variations(NamedTuple):
         """Yield the runs of each row, as they are published; an original and its gold belong to several rows."""
         runs = list(runs)
         for name, setup in self.setups().items():
-            yield from ((name, public(run, setup)) for run in runs if not lacking(run, setup, []))
+            yield from ((name, public(run, setup)) for run in runs if not lacking(run, setup, self.alike))
 
 
 def keep(found: Iterable[tuple[str, Run]], folder: Path) -> None:
@@ -67,6 +72,15 @@ def keep(found: Iterable[tuple[str, Run]], folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_record(target, run)
         require_no_folder(target)
+
+
+def drop(studies: Iterable[Variations], folder: Path) -> None:
+    """Take out of a folder of evidence what belongs to no row any more."""
+    kept = Store(folder / "runs").runs()
+    belonging = {run.key for study in studies for _, run in study.belonging(kept)}
+    for run in kept:
+        if run.key not in belonging:
+            shutil.rmtree(folder / "runs" / kind_of(run) / run.key)
 
 
 def shown(values: Sequence[float], digits: int = 3) -> str:
@@ -98,4 +112,5 @@ def conclude(
     if arguments.keep is not None:
         for study in chosen:
             keep(study.belonging(runs), arguments.keep)
+        drop(every, arguments.keep)
         replace(arguments.keep / "README.md", mark, tables(Store(arguments.keep / "runs").runs(), every))

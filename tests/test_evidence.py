@@ -136,7 +136,6 @@ def varied(request, evidence):
     """Such a script: its name, its studies, and what makes tables of runs and of these."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "evidence", evidence)
-        patch.syspath_prepend(str(BENCHMARKS))
         module = importlib.import_module(request.param)
     return request.param, list(module.STUDIES.values()), module.tables
 
