@@ -56,7 +56,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # Of those, where a cell takes minutes, and where hardly any are known.
 FEW = (
     "seal",
-    "the probe learns from S_f alone (no refinement)",
     "what is bad elsewhere is no example of what is clean",
     "… is one, and never believed",
     "each label by itself (ν = 1): no α for all",
@@ -66,6 +65,7 @@ FEW = (
 )
 MINUTES = (
     *FEW,
+    "the probe learns from S_f alone (no refinement)",
     "no round: one look at the original",
     "nothing after the round (`seal:tune`)",
 )
