@@ -22,7 +22,7 @@ from cutk.run.records import Run
 HERE = Path(__file__).parent
 PLUGINS = (HERE / "adversaries.py", HERE.parent / "examples/cutk-blended/cutk_blended/__init__.py")
 TRIGGER, CONFUSION = {"manipulations": ["badnet"]}, {"manipulations": ["interclass-confusion"]}
-# |S_m| of both on the digits, give or take a few of the latter, from which α follows where the number of known is given.
+# |S_m| of both on the digits, of the latter by a few more on some seeds: α follows where the number of known is given.
 SIZES = {"badnet": 41, "interclass-confusion": 134}
 
 
