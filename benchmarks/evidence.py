@@ -35,7 +35,7 @@ from bars import bars
 from measured import CONFUSION, METHODS, POISONING, Results
 from statements import SECTIONS, TENTH, table
 
-from cutk.plugins.registry import load_registry
+from cutk.plugins.registry import Registry, load_registry
 from cutk.report.origins import counted, machine
 from cutk.run.files import RECORD, write_record
 from cutk.run.keys import kind_of
@@ -61,11 +61,16 @@ def described(folder: Path) -> dict[str, Any]:
 # Which runs are evidence.
 
 
+def settled(preset: str, asked: Mapping[str, Any], registry: Registry) -> Setup:
+    """Return the plan that a preset gives with what is asked besides, settled."""
+    return resolve(Plan.parse(layer(over_default(preset, registry), asked)), registry)
+
+
 def setups(about: dict[str, Any]) -> list[Setup]:
     """Return the plans behind a folder, settled."""
     registry = load_registry()
     asked = {name: about[name] for name in ("unlearners", "alphas", "seeds", "precision") if name in about}
-    return [resolve(Plan.parse(layer(over_default(name, registry), asked)), registry) for name in about["presets"]]
+    return [settled(name, asked, registry) for name in about["presets"]]
 
 
 def covers(each: Mapping[str, Any], of: Labels) -> bool:
@@ -140,6 +145,14 @@ def require_no_folder(record: Path) -> None:
         raise SystemExit(f"{record} would hold '{found[0]}': expected no folder of a machine. Nothing of it is kept.")
 
 
+def put(run: Run, folder: Path) -> None:
+    """Write a run's record into a folder of evidence."""
+    target = folder / "runs" / kind_of(run) / run.key / RECORD
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_record(target, run)
+    require_no_folder(target)
+
+
 def place(run: Run) -> tuple[Any, ...]:
     """Return what only one record may be about."""
     of = run.labels
@@ -180,12 +193,9 @@ def collect(runs: Path, folder: Path) -> None:
                 continue
             shutil.rmtree(folder / "runs" / kind_of(before) / before.key)
         there[place(run)] = run
-        target = folder / "runs" / kind_of(run) / run.key / RECORD
         if before != run:
             new += 1
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_record(target, run)
-            require_no_folder(target)
+            put(run, folder)
     print(f"{new} records are new in {folder / 'runs'}.")
     for reason, count in left.most_common():
         print(f"  left out, {reason}: {count}")

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evidence import lacking, public, replace, require_no_folder
+from evidence import lacking, public, put, replace, settled
 
 import cutk
 from cutk.plugins.registry import load_registry
-from cutk.run.files import RECORD, write_record
 from cutk.run.keys import kind_of
-from cutk.run.plan import Plan, layer, over_default
 from cutk.run.records import Run
-from cutk.run.setup import Setup, resolve
+from cutk.run.setup import Setup
 from cutk.run.store import Store
 
 
@@ -44,10 +42,7 @@ class Variations(NamedTuple):
     def setups(self) -> dict[str, Setup]:
         """Return the plan of each row, settled."""
         registry = load_registry(inline=self.plugins)
-        return {
-            name: resolve(Plan.parse(layer(over_default(self.preset, registry), {**self.common, **row})), registry)
-            for name, row in self.rows.items()
-        }
+        return {name: settled(self.preset, {**self.common, **row}, registry) for name, row in self.rows.items()}
 
     def compute(self, runs: Path, **suggested: Mapping[str, Any]) -> None:
         """Compute what isn't in a runs folder; ``suggested`` are options by component, such as where data lie."""
@@ -63,15 +58,6 @@ class Variations(NamedTuple):
         runs = list(runs)
         for name, setup in self.setups().items():
             yield from ((name, public(run, setup)) for run in runs if not lacking(run, setup, self.alike))
-
-
-def keep(found: Iterable[tuple[str, Run]], folder: Path) -> None:
-    """Put the records of what belongs to variations into a folder of evidence."""
-    for _, run in found:
-        target = folder / "runs" / kind_of(run) / run.key / RECORD
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_record(target, run)
-        require_no_folder(target)
 
 
 def drop(studies: Iterable[Variations], folder: Path) -> None:
@@ -111,6 +97,7 @@ def conclude(
     print(tables(runs, chosen))
     if arguments.keep is not None:
         for study in chosen:
-            keep(study.belonging(runs), arguments.keep)
+            for _, run in study.belonging(runs):
+                put(run, arguments.keep)
         drop(every, arguments.keep)
         replace(arguments.keep / "README.md", mark, tables(Store(arguments.keep / "runs").runs(), every))
