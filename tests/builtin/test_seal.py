@@ -33,15 +33,19 @@ from cutk_builtin.seeded import (
     transition,
 )
 from cutk_builtin.unlearners.seal import (
+    Following,
     Seal,
     Suspicion,
     agreed,
     complementary_loss,
     concerned,
+    correcting,
     likeliest,
     otherwise,
     pooled,
     shrunk,
+    teaching,
+    unchanging,
     views,
     weighted,
 )
@@ -567,6 +571,11 @@ def test_after_a_round_the_probe_counts_beside_the_model_if_it_knew_what_is_clea
     assert torch.equal(Seal()._suspicion(call, [], [], w).q, probed)
 
 
+def following(task, suspicion, weights, steps):
+    once = len(task.train) // task.recipe.options.batch_size
+    return Following(suspicion, Seal()._asked(task, weights), weights, steps, once, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_the_last_training_asks_the_model_what_suspects_are(task, trusted):
     # Label 0 is settled: its suspects are 1. Four steps on two batches a pass, so it asks before the third.
@@ -576,7 +585,7 @@ def test_the_last_training_asks_the_model_what_suspects_are(task, trusted):
     q = torch.full((12,), 0.25)
     q[0] = 1.0
     probed, heard = torch.linspace(0.1, 0.9, 12), torch.full((12,), trusted)
-    loss = Seal()._loss(task, Suspicion(q, probed, heard), w, last=4)
+    loss = correcting(task, following(task, Suspicion(q, probed, heard), w, 4), w, open_too=False)
     logits = torch.randn(12, 3, generator=seeded())
 
     def given(suspicion):
@@ -592,9 +601,11 @@ def test_the_last_training_asks_the_model_what_suspects_are(task, trusted):
     asked[0] = 1.0
     assert not torch.allclose(given(asked), given(q))
     assert torch.allclose(loss(logits, everything), given(asked))
-    # Without a last training, nothing is asked.
-    before = Seal()._loss(task, Suspicion(q, probed, heard), torch.eye(3)[[1, 0, 0]], last=None)
-    assert all(torch.equal(before(logits, everything), before(logits, everything)) for _ in range(4))
+    # In a round nothing is asked, and suspects whose class is open learn that it is another one.
+    before = correcting(task, unchanging(q), w, open_too=True)
+    whole = task.recipe.loss(weighted(logits, 1 - q), everything) + (q * complementary_loss(logits, w[labels])).mean()
+    assert not torch.allclose(whole, given(q))
+    assert all(torch.allclose(before(logits, everything), whole) for _ in range(4))
 
 
 def two_classes():
@@ -647,7 +658,7 @@ def test_nor_does_the_last_training_suspect_them():
     task, _ = two_classes()
     labels, q, w = task.train.labels, torch.zeros(400), torch.tensor([[0.0, 1], [1, 0]])
     probed, logits = torch.full((400,), 0.3), torch.randn(400, 2, generator=seeded())
-    loss = Seal()._loss(task, Suspicion(q, probed, probed > 0), w, last=2)
+    loss = correcting(task, following(task, Suspicion(q, probed, probed > 0), w, 2), w, open_too=False)
     batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
     loss(logits, batch)  # from the half on, those of label 1 are what the model said here
     asked = (labels == 1).index_fill(0, task.identified, False)
@@ -667,18 +678,14 @@ def test_a_restart_is_as_slow_as_a_round_where_all_suspects_are_taught(task, set
     for place in settled:
         weights[labels[place]] = torch.eye(task.num_classes)[labels[1 - place]]
     monkeypatch.setattr(Seal, "_transition", lambda *_: weights)
-    rates, fit, taught, loss = [], Seal._fit, [], Seal._loss
-
-    def noted(*given, **named):
-        taught.append(named.get("taught", False))
-        return loss(*given, **named)
-
+    rates, fit, taught = [], Seal._fit, []
+    monkeypatch.setattr(seal_module, "teaching", lambda *given: (taught.append(given), teaching(*given))[1])
     monkeypatch.setattr(Seal, "_fit", lambda *given: (rates.append(given[-1]), fit(*given))[1])
-    monkeypatch.setattr(Seal, "_loss", noted)
     Seal(Seal.Options(lr=lr)).unlearn(task.private(seed=3))
     assert rates == [lr or 0.05, rate]
+    assert len(taught) == (rate is not None)
     Seal(Seal.Options(lr=lr, final="retrain")).unlearn(task.private(seed=3))
-    assert taught == [False, rate is not None, False, False]
+    assert len(taught) == (rate is not None)
 
 
 def test_suspects_that_are_taught_their_class_learn_it_as_others_learn_theirs(monkeypatch):
@@ -687,7 +694,7 @@ def test_suspects_that_are_taught_their_class_learn_it_as_others_learn_theirs(mo
     monkeypatch.setattr(type(task.recipe), "loss", lambda _, logits, batch: each(logits, batch.y))
     labels, q, w = task.train.labels, torch.linspace(0, 1, 400), torch.tensor([[0.0, 1], [1, 0]])
     logits = torch.randn(400, 2, generator=seeded())
-    loss = Seal()._loss(task, Suspicion(q, q, q > 2), w, last=4, taught=True)
+    loss = teaching(task, unchanging(q), w)
     batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
     learned = logits.clone().requires_grad_()
     loss(learned, batch).backward()
@@ -703,12 +710,24 @@ def test_only_suspects_are_taught_another_class_than_their_label(task, monkeypat
     w, bad = 1 - torch.eye(task.num_classes), labels == 1
     w[1] = torch.eye(task.num_classes)[2]  # others are open, and nobody of theirs is a suspect
     q = bad * 0.4
-    loss = Seal()._loss(task, Suspicion(q, q, q > 2), w, last=4, taught=True)
+    loss = teaching(task, unchanging(q), w)
     logits = torch.randn(len(labels), task.num_classes, generator=seeded())
     logits[:, 1] += 40  # however sure the model is of what is wrong
     loss(logits, cutk.Batch(torch.zeros(len(labels), 1), labels, torch.arange(len(labels))))
     assert torch.equal(seen[0], labels)
     assert torch.equal(seen[1], torch.where(bad, 2, labels))
+
+
+def test_a_restart_that_teaches_asks_the_model_whom_to_teach():
+    task, _ = two_classes()
+    labels, q, w = task.train.labels, torch.full((400,), 0.25), torch.tensor([[0.0, 1], [1, 0]])
+    probed, logits = torch.full((400,), 0.3), torch.randn(400, 2, generator=seeded())
+    batch = cutk.Batch(torch.zeros(400, 1), labels, torch.arange(400))
+    loss = teaching(task, following(task, Suspicion(q, probed, probed > 0), w, 2), w)
+    assert torch.equal(loss(logits, batch), teaching(task, unchanging(q), w)(logits, batch))
+    asked = (labels == 1).index_fill(0, task.identified, False)
+    said = torch.where(asked, agreed(otherwise(logits, labels, w[labels]), probed), q)
+    assert torch.equal(loss(logits, batch), teaching(task, unchanging(said), w)(logits, batch))
 
 
 def test_the_likeliest_class_is_one_that_the_transition_weighs():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -161,6 +162,75 @@ def shrunk(model: nn.Module, fresh: nn.Module, kept: float) -> nn.Module:
     return fresh
 
 
+# Returns q of the samples in a step's batch, float32 ``[B]``, given what the model says of them.
+Suspected: TypeAlias = Callable[[Tensor, cutk.Batch], Tensor]
+
+
+def unchanging(q: Tensor) -> Suspected:
+    """Return what says of each sample what ``q`` says, float32 ``[N]``."""
+    return lambda _, batch: q[batch.index]
+
+
+class Following:
+    """q during the training after the rounds: from its half on what the model says there, too.
+
+    It is what the model said of a sample when it last saw it, and the probe beside it, taken over once in every pass;
+    for those that are ``asked`` for.
+    """
+
+    def __init__(
+        self, suspicion: Suspicion, asked: Tensor, weights: Tensor, steps: int, once: int, device: torch.device
+    ) -> None:
+        self._q, self._weights, self._asked = suspicion.q.to(device, copy=True), weights.to(device), asked.to(device)
+        self._said = self._q.clone()
+        self._suspicion = suspicion._replace(probed=suspicion.probed.to(device), heard=suspicion.heard.to(device))
+        self._half, self._once, self._done = steps // 2, once, 0
+
+    def __call__(self, logits: Tensor, batch: cutk.Batch) -> Tensor:
+        """Return q of the samples in a step's batch, float32 ``[B]``, and note what the model says of them."""
+        if self._done >= self._half and (self._done - self._half) % self._once == 0:
+            self._q.copy_(torch.where(self._asked, self._said, self._q))
+        own = otherwise(logits.detach(), batch.y, self._weights[batch.y])
+        self._said[batch.index] = self._suspicion.beside(own, batch.index)
+        self._done += 1
+        return self._q[batch.index]
+
+
+def correcting(task: cutk.Task, q: Suspected, weights: Tensor, *, open_too: bool) -> cutk.Loss:
+    """Return step 4's loss: as far as q says, a sample's label is wrong, and a class that W weighs is right instead.
+
+    Suspects whose class is open learn that it is another one, if they are ``open_too``, or count for nothing. From M_o,
+    which knows what they look like else, they find their class; from faded weights they would be driven anywhere.
+    """
+    weights = weights.to(task.device)
+    counts = torch.ones(len(weights), device=task.device) if open_too else _settled(weights, task.num_classes).float()
+
+    def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
+        wrong = q(logits, batch)
+        complement = complementary_loss(logits, weights[batch.y]) * counts[batch.y]
+        given = task.recipe.loss(weighted(logits, 1 - wrong), batch)
+        return given + (wrong * complement).mean()
+
+    return loss
+
+
+def teaching(task: cutk.Task, q: Suspected, weights: Tensor) -> cutk.Loss:
+    """Return A's own loss of the labels and, as far as q says, of the likeliest class that W weighs in place of each.
+
+    The complement would do without: where the recipe smooths labels, it makes a model surer of suspects' classes than
+    of other ones, so that it takes images of these for them.
+    """
+    weights = weights.to(task.device)
+
+    def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
+        wrong = q(logits, batch)
+        instead = torch.where(wrong > 0, likeliest(logits, weights[batch.y]), batch.y)
+        given = task.recipe.loss(weighted(logits, 1 - wrong), batch)
+        return given + task.recipe.loss(weighted(logits, wrong), batch._replace(y=instead))
+
+    return loss
+
+
 class Seal(cutk.Unlearner):
     r"""Finds the rest of what is bad from the part that is known, and learns from it that its labels are wrong.
 
@@ -221,7 +291,7 @@ class Seal(cutk.Unlearner):
         for done in range(o.rounds):
             suspicion = self._suspicion(task, seen, current, weights)
             weights = self._transition(task, seen, suspicion.q) if weights is None else weights
-            loss = self._loss(task, suspicion, weights)
+            loss = correcting(task, unchanging(suspicion.q.to(task.device)), weights, open_too=True)
             model = self._fit(task, copy.deepcopy(task.original), loss, steps, lr)
             task.log.progress(done + 1, o.rounds + (o.final != "tune"))
             if done + 1 < o.rounds or o.final != "tune":
@@ -232,13 +302,17 @@ class Seal(cutk.Unlearner):
         weights = self._transition(task, seen, suspicion.q) if weights is None else weights
         part = 1.0 if o.final == "retrain" else o.restart_part
         steps = max(1, round(part * task.recipe.options.steps))
+        asked = self._asked(task, weights)
+        following = Following(suspicion, asked, weights, steps, _steps(task, 1.0), task.device)
+        forgetting = correcting(task, following, weights, open_too=False)
+        if o.final == "retrain":
+            return task.retrain(torch.arange(len(task.train)), loss=forgetting)
+        start = shrunk(model, task.fresh(), o.kept)
         # Suspects that have no class instead are to be forgotten, which takes the full rate; others are taught theirs.
         found = task.train.labels.cpu()[task.identified.cpu()]
-        taught = o.final == "restart" and bool(_settled(weights.cpu(), task.num_classes)[found].all())
-        loss = self._loss(task, suspicion, weights, last=steps, taught=taught)
-        if o.final == "retrain":
-            return task.retrain(torch.arange(len(task.train)), loss=loss)
-        return self._fit(task, shrunk(model, task.fresh(), o.kept), loss, steps, lr if taught else None)
+        if bool(_settled(weights.cpu(), task.num_classes)[found].all()):
+            return self._fit(task, start, teaching(task, following, weights), steps, lr)
+        return self._fit(task, start, forgetting, steps, None)
 
     def _transition(self, task: cutk.Task, seen: list[Outputs], suspicion: Tensor) -> Tensor:
         logits, labels = seen[-1].logits, task.train.labels.to(seen[-1].logits.device)
@@ -273,48 +347,6 @@ class Seal(cutk.Unlearner):
         asked[among] = _settled(weights, task.num_classes)[task.train.labels.to(weights.device)[among]]
         asked[task.identified.to(weights.device)] = False
         return asked
-
-    def _loss(
-        self,
-        task: cutk.Task,
-        suspicion: Suspicion,
-        weights: Tensor,
-        *,
-        last: int | None = None,
-        taught: bool = False,
-    ) -> cutk.Loss:
-        """Return step 4's loss, or that of the training of ``last`` steps after the rounds.
-
-        In that one suspects whose class is open count for nothing. From M_o, which knows what they look like else, they
-        find their class; from faded weights they would be driven anywhere. Of the others, q is from the half of the
-        training what the model said when it last saw them, asked once in every pass, and the probe beside it.
-
-        If they are ``taught`` their class, they learn it as others do theirs. Where the recipe smooths labels, the
-        complement makes a model surer of it than of other classes, so that it takes images of these for it.
-        """
-        q, w = suspicion.q.to(task.device, copy=True), weights.to(task.device)
-        suspicion = suspicion._replace(probed=suspicion.probed.to(task.device), heard=suspicion.heard.to(task.device))
-        settled, asked = _settled(w, task.num_classes).float(), self._asked(task, w)
-        said, done, once = q.clone(), 0, _steps(task, 1.0)
-
-        def loss(logits: Tensor, batch: cutk.Batch) -> Tensor:
-            nonlocal done
-            complement = complementary_loss(logits, w[batch.y])
-            if last is not None:
-                if done >= last // 2 and (done - last // 2) % once == 0:
-                    q.copy_(torch.where(asked, said, q))
-                own = otherwise(logits.detach(), batch.y, w[batch.y])
-                said[batch.index] = suspicion.beside(own, batch.index)
-                complement = complement * settled[batch.y]
-                done += 1
-            suspect = q[batch.index]
-            given = task.recipe.loss(weighted(logits, 1 - suspect), batch)
-            if taught:
-                instead = torch.where(suspect > 0, likeliest(logits, w[batch.y]), batch.y)
-                return given + task.recipe.loss(weighted(logits, suspect), batch._replace(y=instead))
-            return given + (suspect * complement).mean()
-
-        return loss
 
     @classmethod
     def passes(cls, options: Any, sizes: cutk.Sizes) -> tuple[float, float]:
