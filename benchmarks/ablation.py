@@ -69,7 +69,7 @@ MINUTES = (
     "no round: one look at the original",
     "nothing after the round (`seal:tune`)",
 )
-# The losses of ``seal`` stood in one function; what they compute is the same, bit for bit.
+# ``seal`` kept all samples' features and had its losses in one function; it computes the same, bit for bit.
 PARTS = {row["unlearners"][0] for row in VARIANTS.values()} - {"seal"}
 ALIKE = ({"code": {"seal": "5ff97e6748850890"} | dict.fromkeys(PARTS, "157348d6b825a335")},)
 COMMON = {"metrics": list(METRICS), "evaluate": "selected", "threads": 1}

@@ -27,8 +27,7 @@ from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.worker import Worker
 from cutk_builtin import seeded
-from cutk_builtin.looking import alternatives
-from cutk_builtin.unlearners.seal import views
+from cutk_builtin.looking import alternatives, views
 
 WEIGHTS = {"0": 0.0, "10": 10.0, "20": 20.0, "alone": 1e12}
 DRAWS = 2

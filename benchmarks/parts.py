@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import cutk
 from cutk_builtin import seeded
+from cutk_builtin.doubt import Suspicion
 from cutk_builtin.looking import Outputs
 from cutk_builtin.unlearners import seal
-from cutk_builtin.unlearners.seal import Seal, Suspicion
+from cutk_builtin.unlearners.seal import Seal
 
 
 class _Changed(Seal):

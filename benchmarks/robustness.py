@@ -84,7 +84,7 @@ COMMON = {
     "precision": "fp32",
     "threads": 1,
 }
-# The losses of ``seal`` stood in one function; what they compute is the same, bit for bit.
+# ``seal`` kept all samples' features and had its losses in one function; it computes the same, bit for bit.
 ALIKE = ({"code": {"seal": "5ff97e6748850890"}},)
 STUDIES = {"digits": Variations("laptop/digits", COMMON, SETTINGS, PLUGINS, ALIKE)}
 

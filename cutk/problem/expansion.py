@@ -58,12 +58,18 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
         Options: ClassVar[Any] = together
         grid = unlearner.grid
         prepared_by = (*unlearner.prepared_by, *theirs)
+        surveyed_by = unlearner.surveyed_by
 
         def _parts(self) -> tuple[Unlearner, Detector]:
             given: dict[str, Any] = dict(self.options)
             own = {name: given[name] for name in unlearner.Options.model_fields}
             others = {name: given[f"{OF_DETECTOR}{name}"] for name in detector.Options.model_fields}
             return unlearner(unlearner.Options(**own)), detector(detector.Options(**others))
+
+        if unlearner.survey is not Unlearner.survey:  # by which it is told whether there is one
+
+            def survey(self, task: Task) -> Any:
+                return self._parts()[0].survey(task)
 
         def prepare(self, task: Task) -> tuple[Tensor, Any]:
             first, second = self._parts()[::-1]

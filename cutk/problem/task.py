@@ -180,11 +180,18 @@ class Task:
         with isolated_rng(seed):
             return initialised(self.recipe.place(self._build()), self.train, indices)
 
-    def retrain(self, indices: Tensor, *, last_layers: int | None = None, loss: Loss | None = None) -> nn.Module:
+    def retrain(
+        self,
+        indices: Tensor,
+        *,
+        last_layers: int | None = None,
+        loss: Loss | None = None,
+        progress: Progress | None = None,
+    ) -> nn.Module:
         """Return A(S_tr[indices]), int64 ``[n]``: trained from scratch with the original run's seeds.
 
         With ``last_layers`` so many are initialised and trained alone, the others staying the original's. ``loss``
-        takes the place of the recipe's.
+        takes the place of the recipe's, ``progress`` that of the log's.
         """
         model, modules = self.fresh(indices), None
         if last_layers is not None:
@@ -195,6 +202,5 @@ class Task:
         seed = unseal(self._order_seed)
         chance = torch.Generator().manual_seed(seed)
         with isolated_rng(seed):  # dropout draws from the global state
-            return self.recipe.train(
-                model, self.train, indices, loss, modules=modules, generator=chance, progress=self.log.progress
-            )
+            told = progress or self.log.progress
+            return self.recipe.train(model, self.train, indices, loss, modules=modules, generator=chance, progress=told)

@@ -90,7 +90,7 @@ def probe(
     fitted = []
     for weight in (bad, clean):
         each = weight[:, None] * others
-        # A single sample is in all folds.
+        # A single sample is in all folds, as long as nothing else counts.
         each = torch.where(each.sum(0) > 0, each, weight[:, None].expand_as(each))
         fitted.append((each / each.sum(0).clamp(min=1e-12) / 2).to(device))
     as_bad, as_clean = fitted
@@ -130,11 +130,11 @@ def common_alpha(known: dict[int, int], priors: dict[int, float], others: dict[i
 
     Args:
         known: how many are known, by label.
-        priors: the estimated bad part of the others, by label.
-        others: how many others there are, by label.
+        priors: the estimated bad part of the others, by label; of labels that have no others, nothing.
+        others: how many others there are, likewise.
     """
     total = sum(known.values())
-    return total / (sum(priors[label] * others[label] for label in known) + total)
+    return total / (sum(priors[label] * others[label] for label in priors) + total)
 
 
 def tied(
@@ -147,8 +147,9 @@ def tied(
     concentration ``OWN``, whose mean is what the labels' own estimates say, and their posterior's mean is taken.
 
     Args:
-        found: for each label the share as estimated by itself, and the unknown samples' log-odds, float64 ``[n]``.
-        known: how many are known to be bad, by label.
+        found: for each label that has unknown samples the share as estimated by itself, and their log-odds, float64
+            ``[n]``.
+        known: how many are known to be bad, by label, of all labels that S_f has.
     """
     others = {label: len(odds) for label, (_, odds) in found.items()}
     alpha = common_alpha(known, {label: share for label, (share, _) in found.items()}, others)
@@ -272,7 +273,7 @@ def posterior(
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
     pools = _pools(features, labels, identified, alternative)
-    known = {label: len(pool.bad) for label, pool in pools.items()}
+    known = counted(labels[identified])
     alpha, priors, suspicion = 1.0, dict[int, float](), dict[int, Tensor]()
     trusted = False
     for done in range(refinements + 1 if pools else 0):
@@ -299,13 +300,12 @@ def by_similarity(scores: dict[int, tuple[Tensor, Tensor, Tensor]], labels: Tens
     """
     probability = torch.zeros(len(labels))
     probability[identified] = 1.0
-    found, known = {}, {}
+    found, known = {}, counted(labels[identified])
     for label, (bad, unknown, _) in scores.items():
         middle, spread = unknown.mean(), unknown.std(unbiased=False).clamp(min=1e-12)
         of_bad, of_unknown = (bad - middle) / spread, (unknown - middle) / spread
         mixture = mixed(of_unknown, of_bad, of_bad[:0], free=False)
         found[label] = mixture.share, log_odds(of_unknown, mixture.bad, mixture.clean).clamp(-30, 30)
-        known[label] = len(bad)
     if not found:
         return Posterior(probability, 1.0, {})
     alpha, priors, suspicion = tied(found, known)
@@ -314,8 +314,14 @@ def by_similarity(scores: dict[int, tuple[Tensor, Tensor, Tensor]], labels: Tens
     return Posterior(probability, alpha, priors)
 
 
+def counted(labels: Tensor) -> dict[int, int]:
+    """Return how many samples have each label that occurs in ``labels``, int64 ``[n]``."""
+    those, counts = labels.unique(return_counts=True)
+    return dict(zip(those.tolist(), counts.tolist(), strict=True))
+
+
 def split(labels: Tensor, identified: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return for each label that occurs in S_f which samples are known to be bad, and which are unknown.
+    """Return for each label that occurs in S_f, and not only there, which samples are known to be bad, and which not.
 
     Args:
         labels: int64 ``[N]``, as given, on the CPU.
@@ -332,9 +338,16 @@ def split(labels: Tensor, identified: Tensor) -> dict[int, tuple[Tensor, Tensor]
     return found
 
 
-def suspected(task: cutk.Task, views: Sequence[Outputs], penalty: float, refinements: int) -> Posterior:
-    """Return how likely each sample is bad, by what models say of it: features of all, classes of the last."""
+def suspected(
+    task: cutk.Task, views: Sequence[Outputs], penalty: float, refinements: int, among: Tensor | None = None
+) -> Posterior:
+    """Return how likely each sample is bad, by what models say of it: features of all, classes of the last.
+
+    Of those ``among`` them alone, in that order, if they are given: int64 ``[n]``, sorted, on the CPU, S_f among them.
+    """
     labels, known = task.train.labels.cpu(), task.identified.cpu()
+    if among is not None:
+        labels, known = labels[among], torch.searchsorted(among, known)
     features = torch.cat([F.normalize(view.features, dim=1) for view in views], 1)
     logits = views[-1].logits
     here = known.to(logits.device)

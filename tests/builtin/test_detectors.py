@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +91,33 @@ def test_two_means_by_hand():
     distances, nearer = two_means(points)
     assert nearer.tolist() == [0, 0, 0, 1, 1]
     assert distances[0].tolist() == pytest.approx([1.0, 10.5])
+
+
+@pytest.mark.parametrize("zeros", [40, 50, 60])
+def test_two_means_find_two_places_whatever_lies_at_either(zeros):
+    points = torch.tensor([[0.0]] * zeros + [[1.0]] * (100 - zeros), dtype=torch.double)
+    distances, nearer = two_means(points)
+    assert nearer.tolist() == [0] * zeros + [1] * (100 - zeros)
+    assert distances[0].tolist() == [0, 1]
+
+
+class Halved(nn.Module):
+    """Half of what it returns is no number."""
+
+    def forward(self, x):
+        return torch.where(x < 0.5, x, math.nan)
+
+
+@pytest.mark.parametrize("detector", [SpectralSignature, ActivationClustering])
+def test_features_that_are_no_numbers_break_no_judgement_by_class(detector, images_of):
+    train = ResidentTrainSet(images_of(count=30, size=2), cutk.Normalisation((0.0,), (1.0,)))
+
+    def build():
+        return nn.Sequential(nn.Flatten(), Halved(), nn.Linear(4, train.num_classes))
+
+    task = cutk.Task(build(), train, torch.tensor([1]), Sgd(Sgd.Options(steps=1)).on("cpu"), build=build)
+    found = detector().detect(task)
+    assert ((found >= 0) & (found <= 1)).all()
 
 
 def test_scores_become_probabilities_with_one_alpha():

@@ -17,7 +17,20 @@ import cutk_builtin.seeded as seeded_module
 import cutk_builtin.unlearners.seal as seal_module
 from cutk.data.batches import ResidentTrainSet
 from cutk_builtin.densities import Normal, at_most, log_odds, mixed, normal_of
-from cutk_builtin.looking import Outputs, alternatives, outputs
+from cutk_builtin.doubt import (
+    Following,
+    Suspicion,
+    agreed,
+    complementary_loss,
+    correcting,
+    latest,
+    likeliest,
+    otherwise,
+    teaching,
+    unchanging,
+    weighted,
+)
+from cutk_builtin.looking import Outputs, alternatives, concerned, outputs, pooled, views
 from cutk_builtin.ranking import average_precision
 from cutk_builtin.recipes.fast import Fast
 from cutk_builtin.recipes.sgd import Sgd
@@ -32,23 +45,7 @@ from cutk_builtin.seeded import (
     tied,
     transition,
 )
-from cutk_builtin.unlearners.seal import (
-    Following,
-    Seal,
-    Suspicion,
-    agreed,
-    complementary_loss,
-    concerned,
-    correcting,
-    likeliest,
-    otherwise,
-    pooled,
-    shrunk,
-    teaching,
-    unchanging,
-    views,
-    weighted,
-)
+from cutk_builtin.unlearners.seal import Seal, shrunk
 
 
 def seeded(seed=0):
@@ -173,6 +170,21 @@ def test_shifted_odds_have_the_mean_that_is_asked_for():
 def test_one_alpha_explains_all_labels_by_hand():
     # 10 and 5 are known; 0.5 · 60 and 0.1 · 50 of the others are thought to be bad: 15 of 50.
     assert common_alpha({3: 10, 8: 5}, {3: 0.5, 8: 0.1}, {3: 60, 8: 50}) == pytest.approx(15 / 50)
+
+
+def test_a_label_all_of_which_is_known_counts_for_alpha():
+    # All 10 of label 7 are known, so that 12 are of 12 + 0.2 · 40.
+    odds = torch.zeros(40, dtype=torch.double)
+    alpha, priors, _ = tied({3: (0.2, odds)}, {3: 2, 7: 10})
+    assert alpha == pytest.approx(12 / 20)
+    assert priors.keys() == {3}
+    features, labels, identified = clusters(known=10)
+    without = posterior(features, labels, identified, torch.full((10,), 9), seeded(), refinements=0)
+    more, whole = torch.full((5,), 6), torch.arange(len(labels), len(labels) + 5)
+    features, labels = torch.cat([features, features[:5]]), torch.cat([labels, more])
+    known = torch.cat([identified, whole])
+    found = posterior(features, labels, known, torch.full((15,), 9), seeded(), refinements=0)
+    assert found.alpha == pytest.approx(15 / (15 + 10 * (1 / without.alpha - 1)))
 
 
 def test_labels_parts_of_what_is_bad_are_a_dirichlet_posteriors_mean():
@@ -443,9 +455,41 @@ def test_features_are_what_the_last_layer_is_given(network, images_of):
 def test_places_and_tokens_are_pooled_to_means_and_largest_values():
     given = torch.randn(2, 3, 2, 2, generator=seeded())
     expected = torch.cat([given.mean((2, 3)), given.amax((2, 3))], 1)
-    assert torch.allclose(pooled(given), expected)
-    assert torch.allclose(pooled(given.flatten(2).transpose(1, 2)), expected)
-    assert torch.equal(pooled(given[:, :, 0, 0]), given[:, :, 0, 0])
+    assert torch.allclose(pooled(given, last=False), expected)
+    assert torch.allclose(pooled(given.flatten(2), last=False), expected)
+    assert torch.allclose(pooled(given.flatten(2).transpose(1, 2), last=True), expected)
+    assert torch.allclose(pooled(given.movedim(1, -1), last=True), expected)
+    assert all(torch.equal(pooled(given[:, :, 0, 0], last=last), given[:, :, 0, 0]) for last in (True, False))
+
+
+@pytest.mark.parametrize(
+    ("first", "places"),
+    [
+        (nn.Unflatten(1, (1, 64)), nn.Conv1d(1, 4, 3)),
+        (nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3)),
+        (nn.Unflatten(1, (1, 4, 4, 4)), nn.Conv3d(1, 4, 2)),
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_features_are_told_from_places_by_the_layer(first, places, last):
+    # Four features at each place, in the last dimension as ConvNeXt and Swin have them, or in the second.
+    after = nn.Linear(4, 4) if last else type(places)(4, 4, 1)
+    model = nn.Sequential(first, places, nn.ReLU(), *([MovedToTheEnd()] if last else []), after, nn.Flatten())
+    samples = cutk.Samples(torch.randn(5, 64, generator=seeded()), torch.zeros(5, dtype=torch.int64), ("a",))
+    train = ResidentTrainSet(samples, cutk.Normalisation.of(samples))
+    recipe = Sgd(Sgd.Options(steps=1)).on("cpu")
+    (batch,) = train.batches()
+    with torch.no_grad():
+        at = model[:3](batch.x).flatten(2)
+    assert torch.allclose(views(model, recipe, train)[-1].features, torch.cat([at.mean(2), at.amax(2)], 1), atol=1e-6)
+    assert torch.allclose(outputs(model, recipe, train).features, at.mean(2), atol=1e-6)
+
+
+class MovedToTheEnd(nn.Module):
+    """Puts features into the last dimension."""
+
+    def forward(self, x):
+        return x.movedim(1, -1)
 
 
 def test_views_are_the_inputs_of_the_last_layers(images_of):
@@ -458,7 +502,7 @@ def test_views_are_the_inputs_of_the_last_layers(images_of):
     found = views(model, Sgd(Sgd.Options(steps=1)).on("cpu"), train)
     (batch,) = train.batches()
     with torch.no_grad():
-        expected = [pooled(model[:2](batch.x)), model[:4](batch.x), model[:6](batch.x)]
+        expected = [pooled(model[:2](batch.x), last=False), model[:4](batch.x), model[:6](batch.x)]
         for view, features in zip(found, expected, strict=True):
             assert torch.allclose(view.features, features)
             assert torch.allclose(view.logits, model(batch.x))
@@ -496,8 +540,7 @@ def test_samples_whose_label_nobody_knows_to_be_bad_are_not_looked_at(images_of)
     drawn, some = train.drawn, torch.tensor([1, 4])
     for part, whole in zip(views(model, recipe, train, some), every, strict=True):
         for mine, all_of_them in zip(part, whole, strict=True):
-            assert torch.allclose(mine[some], all_of_them[some])
-            assert not mine[[0, 2, 3, 5]].any()
+            assert torch.allclose(mine, all_of_them[some])
     assert train.drawn == drawn + 2
 
 
@@ -557,10 +600,12 @@ def test_after_a_round_the_probe_counts_beside_the_model_if_it_knew_what_is_clea
     call = task.knowing(torch.tensor([0])).private(seed=3)
     w = torch.tensor([[0.0, 1, 0], [1, 0, 1], [1, 1, 0]])  # label 0 is settled
     probed = torch.linspace(0.1, 0.9, 12).index_fill(0, torch.tensor([0]), 1.0)
-    told = Posterior(probed, 0.5, {0: 0.3}, (0,) if trusted else (1, 2))
+    among = labels == 0
+    probed *= among
+    told = Posterior(probed[among], 0.5, {0: 0.3}, (0,) if trusted else (1, 2))
     monkeypatch.setattr(seal_module, "suspected", lambda *_: told)
     logits = torch.randn(12, 3, generator=seeded())
-    found = Seal()._suspicion(call, [], [Outputs(torch.zeros(12, 1), logits)], w)
+    found = Seal()._suspicion(call, [], [Outputs(torch.zeros(4, 1), logits[among])], w)
     own = otherwise(logits, labels, w[labels])
     said = agreed(own, probed) if trusted else own
     expected = torch.where((labels == 0).index_fill(0, torch.tensor([0]), False), said, probed)
@@ -573,7 +618,38 @@ def test_after_a_round_the_probe_counts_beside_the_model_if_it_knew_what_is_clea
 
 def following(task, suspicion, weights, steps):
     once = len(task.train) // task.recipe.options.batch_size
-    return Following(suspicion, Seal()._asked(task, weights), weights, steps, once, torch.device("cpu"))
+    return Following(
+        suspicion, Seal()._asked(task, weights), weights, steps=steps, of_pass=once, device=torch.device("cpu")
+    )
+
+
+def test_of_a_sample_that_a_batch_has_twice_the_model_is_heard_the_last_time(task):
+    assert latest(torch.tensor([3])).tolist() == [0]
+    assert sorted(latest(torch.tensor([5, 1, 5, 5, 0, 1])).tolist()) == [3, 4, 5]
+    task.train.labels = labels = torch.tensor([0, 1, 2] * 4)
+    w = torch.tensor([[0.0, 1, 0], [1, 0, 1], [1, 1, 0]])
+    q = torch.full((12,), 0.25)
+    asks = following(task.knowing(torch.tensor([0])), Suspicion(q, q, q > 2), w, 2)
+    logits, index = torch.randn(6, 3, generator=seeded()), torch.tensor([3, 6, 3, 9, 6, 3])
+    batch = cutk.Batch(torch.zeros(6, 1), labels[index], index)
+    assert torch.equal(asks(logits, batch), q[index])
+    own = otherwise(logits, labels[index], w[labels[index]])
+    assert torch.equal(asks(logits, batch), own[torch.tensor([5, 4, 5, 3, 4, 5])])
+
+
+@pytest.mark.parametrize("final", ["tune", "restart", "retrain"])
+def test_progress_is_told_step_by_step_of_the_whole(task, final):
+    told = []
+    call = task.private(seed=3, log=cutk.Log(lambda *given: told.append(given)))
+    Seal(Seal.Options(final=final, rounds=2, restart_part=0.75)).unlearn(call)
+    whole = 2 * 2 + {"tune": 0, "restart": 3, "retrain": 4}[final]
+    assert told == [(done + 1, whole) for done in range(whole)]
+
+
+def test_with_nothing_after_the_rounds_there_is_a_round():
+    with pytest.raises(ValueError, match="expected rounds of at least 1, got 0"):
+        Seal.Options(final="tune", rounds=0)
+    assert Seal.Options(rounds=0).final == "restart"
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -646,7 +722,8 @@ def test_the_whole_method_hears_a_probe_under_the_labels_that_it_was_told_of(fin
 
     def weights(trusted):
         settled = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-        monkeypatch.setattr(seal_module, "suspected", lambda *_: Posterior(probed, 0.5, {1: 0.3}, trusted))
+        told = Posterior(probed[concerned(task)], 0.5, {1: 0.3}, trusted)
+        monkeypatch.setattr(seal_module, "suspected", lambda *_: told)
         monkeypatch.setattr(Seal, "_transition", lambda *_: settled)
         return Seal(Seal.Options(final=final)).unlearn(task.private(seed=3)).state_dict()["0.weight"]
 
@@ -680,7 +757,7 @@ def test_a_restart_is_as_slow_as_a_round_where_all_suspects_are_taught(task, set
     monkeypatch.setattr(Seal, "_transition", lambda *_: weights)
     rates, fit, taught = [], Seal._fit, []
     monkeypatch.setattr(seal_module, "teaching", lambda *given: (taught.append(given), teaching(*given))[1])
-    monkeypatch.setattr(Seal, "_fit", lambda *given: (rates.append(given[-1]), fit(*given))[1])
+    monkeypatch.setattr(Seal, "_fit", lambda *given: (rates.append(given[-2]), fit(*given))[1])
     Seal(Seal.Options(lr=lr)).unlearn(task.private(seed=3))
     assert rates == [lr or 0.05, rate]
     assert len(taught) == (rate is not None)

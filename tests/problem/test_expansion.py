@@ -90,6 +90,30 @@ def test_its_options_and_passes_are_those_of_both():
     assert both.passes(both.Options(detector_count=4), sizes) == (3.0, 2.0)
 
 
+class Surveying(Noting):
+    """Surveys, as well."""
+
+    name = "surveying"
+    surveyed_by = ("extra",)
+
+    def survey(self, task):
+        assert not len(task.identified)
+        return self.options.extra
+
+    def prepare(self, task):
+        return task.surveyed
+
+
+def test_what_all_s_f_share_is_surveyed_as_without_a_detector(task):
+    both = expanding(Surveying, Eye)
+    assert both.surveyed_by == ("extra",)
+    method = both(both.Options(extra=7))
+    task.surveyed = method.survey(task.knowing_nothing())
+    assert method.prepare(task)[1] == 7
+    # Of one that has none, nothing is asked.
+    assert expanding(Noting, Eye).survey is cutk.Unlearner.survey
+
+
 def test_s_f_only_grows():
     assert grown(torch.tensor([0, 2]), torch.tensor([0.0, 0.6, 0.1, 0.5])).tolist() == [0, 1, 2]
 

@@ -15,7 +15,7 @@ def principal(features: Tensor, dimensions: int) -> Tensor:
     """Return the first principal components of features (float32 ``[n, d]``): float64 ``[n, dimensions]``, or fewer."""
     centred = features.double() - features.double().mean(0)
     left, values, _ = torch.linalg.svd(centred, full_matrices=False)
-    return (left * values)[:, :dimensions].cpu()
+    return (left * values)[:, :dimensions]
 
 
 def two_means(points: Tensor, steps: int = 100) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,9 @@ def two_means(points: Tensor, steps: int = 100) -> tuple[Tensor, Tensor]:
 
     Lloyd's algorithm, begun on both sides of the first coordinate, along which the points vary most.
     """
-    nearer = (points[:, 0] > points[:, 0].median()).long()
+    first = points[:, 0]
+    above = first > first.median()
+    nearer = (above if above.any() else first >= first.median()).long()
     distances = torch.zeros(len(points), 2, dtype=points.dtype)
     for _ in range(steps):
         centres = [points[nearer == side] if (nearer == side).any() else points for side in (0, 1)]

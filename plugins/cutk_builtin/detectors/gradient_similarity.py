@@ -52,8 +52,8 @@ class GradientSimilarity(cutk.Detector):
         """Return the posterior."""
         labels, known = task.train.labels.cpu(), task.identified.cpu()
         seen = outputs(task.original, task.recipe, task.train)
-        given = torch.nn.functional.one_hot(labels.to(seen.logits.device), task.num_classes)
-        errors = seen.logits.softmax(1) - given
+        errors = seen.logits.softmax(1)
+        errors[torch.arange(len(labels)), labels.to(errors.device)] -= 1
         scores = {}
         for label, (bad, unknown) in split(labels, known).items():
             seeds, rest = ((seen.features[i], errors[i]) for i in (bad.to(errors.device), unknown.to(errors.device)))

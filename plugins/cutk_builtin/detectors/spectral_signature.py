@@ -15,7 +15,7 @@ def outlyingness(features: Tensor) -> Tensor:
     """Return the squared projections of centred ``features`` on their first right singular vector: float64 ``[n]``."""
     centred = features.double() - features.double().mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    return (centred @ directions[0]).square().cpu()
+    return (centred @ directions[0]).square()
 
 
 def by_rank(scores: Tensor, part: float) -> Tensor:
