@@ -62,8 +62,7 @@ if TYPE_CHECKING:
 def detect(ctx: click.Context, /, **options: Any) -> int:
     """Rank training samples by how likely they are bad, as those are that are known to be.
 
-    Writes a table (CSV), the most suspicious first, of samples that aren't on the list: those that score 0.1 or more,
-    at most 1000.
+    Writes a table (CSV), the most suspicious first, of samples that aren't on the list: those that score 0.1 or more.
 
     \b
     cutk detect --model my_net.py:build --weights model.pt --data folder:photos --bad bad.txt --detector seeded-probe
@@ -135,5 +134,5 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
     task = problem.task
     listed = {problem.classes[label] for label in task.train.labels.cpu()[task.identified.cpu()].tolist()}
     if others := [name for name in problem.classes if name not in listed | {one.label for one in found}]:
-        said += f" None is labelled {', '.join(others)}, as none on the list is: many look under its labels alone."
+        said += f" None is labelled {', '.join(others)}, nor is any on the list: many look under its labels alone."
     return as_csv(found, repaired=False), said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -119,6 +120,12 @@ def affected_by(name: str, done: Corruption, samples: Samples) -> Tensor:
     if done.affected is None:
         return torch.ones(len(samples), dtype=torch.bool)
     if not callable(done.affected):
+        classes = range(len(samples.classes))
+        if not all(isinstance(one, Integral) and one in classes for one in done.affected):
+            raise CellError(
+                f"'{name}': expected affected to be None, a function, or classes from 0 to {classes[-1]}, got "
+                f"{done.affected!r}."
+            )
         return torch.isin(samples.labels, torch.tensor(done.affected, dtype=torch.int64))
     # A copy: the test samples are everybody's.
     mask = done.affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))

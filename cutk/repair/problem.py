@@ -25,7 +25,7 @@ from cutk.repair.records import Judged, Limits, Sanity
 from cutk.repair.sanity import checked
 from cutk.run.chosen import Chosen, providers_of
 from cutk.run.plan import Plan, layer, read_preset
-from cutk.run.setup import choose
+from cutk.run.setup import choose, require_said_once
 
 __all__ = ["PRESET", "Methods", "Problem", "Tell", "methods_of", "opened"]
 
@@ -84,6 +84,7 @@ def methods_of(
     for name in sorted(own - used):
         registry.find(name)  # a name that nobody has gets the better message
         raise UsageError(f"Options for '{name}' are given, and it isn't used: {', '.join(sorted(used))}.")
+    require_said_once(parts, plan.options)
     chosen = {kind: [choose(entry, plan, suiting) for entry in those] for kind, those in entries.items()}
     device = choose_device(plan.device)
     # A user's numbers are float32's, unless bf16 is asked for.

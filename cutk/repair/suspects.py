@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["LEAST", "LIKELY", "REJECTED", "advice_on", "as_csv", "detected", "suspects_of"]
 
 # A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
-# probability; so many are listed at most.
-LEAST, _MOST = 0.1, 1000
+# probability.
+LEAST = 0.1
 LIKELY = "probability of being bad, by "
 # What is said of a ranking by a candidate that was no repair, and what to do about it.
 REJECTED = ", which wasn't taken"
@@ -71,9 +71,8 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
     rest, before, after = problem.task.retained, problem.says.train, says.train
     mine = score[rest]
     found = []
-    for at in mine.argsort(descending=True, stable=True)[:_MOST].tolist():
-        if float(mine[at]) < LEAST:
-            break
+    order = mine.argsort(descending=True, stable=True)
+    for at in order[mine[order] >= LEAST].tolist():
         index = int(rest[at])
         label = int(problem.task.train.labels[index])
         found.append(

@@ -12,7 +12,7 @@ from rich.table import Table
 from cutk.repair.calibration import shown_as
 from cutk.repair.page import rows
 from cutk.repair.records import RepairReport, Suspect
-from cutk.repair.suspects import LIKELY, REJECTED, advice_on
+from cutk.repair.suspects import LEAST, LIKELY, REJECTED, advice_on
 from cutk.repair.words import undecided
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
@@ -72,6 +72,10 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
             f"the bad ones; suspects.csv ranks {len(suspects)}"
             + (f", by the {suspects[0].by}." if suspects[0].by.endswith(REJECTED) else ".")
             + f" {advice_on(report, suspects)}".rstrip()
+        )
+    else:
+        say(
+            f"Suspects: no further training sample reached the score of {LEAST}, from which on suspects.csv ranks them."
         )
     if report.calibration is not None:
         shown = shown_as(report.calibration, report.limits.max_accuracy_loss)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from cutk.run.chosen import Chosen, providers_of
 from cutk.run.plan import Plan
 from cutk.run.search import search_points
 
-__all__ = ["Composed", "Setup", "choose", "resolve"]
+__all__ = ["Composed", "Setup", "choose", "require_said_once", "resolve"]
 
 
 class Composed(NamedTuple):
@@ -125,11 +125,7 @@ def resolve(plan: Plan, registry: Registry) -> Setup:
             raise UsageError(
                 f"Options for '{name}' are given, but the plan does not use it. It uses: {', '.join(sorted(used))}."
             )
-    names_used = {part.name for part in parts}
-    for part in parts:
-        of_family = {} if part.family in names_used else plan.options.get(part.family, {})
-        if twice := next((option for option in part.given if option in of_family), None):
-            raise UsageError(f"Option '{part.family}.{twice}': '{part.name}' says it already. Leave one out.")
+    require_said_once(parts, plan.options)
     for name in plan.suggests:
         registry.find(name)  # a name that nobody has is refused, whether or not it is used
     # Two spellings may mean one component.
@@ -172,6 +168,20 @@ def _require_metrics(summary: Entry, registry: Registry) -> None:
             raise UsageError(f"{who} names in of: {error}") from None
         if found.kind != "metric":
             raise UsageError(f"{who} names in of '{name}', a {found.kind}; expected the names of metrics.")
+
+
+def require_said_once(parts: Sequence[Entry], options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse options by name that a variant among the components is made of: it would be another one.
+
+    Raises:
+        UsageError: for the first of them.
+    """
+    names = {part.name for part in parts}
+    for part in parts:
+        families = () if part.family in names else (part.family,)
+        for name in (part.name, *families):
+            if twice := next((option for option in part.given if option in options.get(name, {})), None):
+                raise UsageError(f"Option '{name}.{twice}': '{part.name}' says it already. Leave one out.")
 
 
 def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:

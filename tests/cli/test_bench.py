@@ -264,6 +264,8 @@ BAD = {
     "a debugger and isolation": ((*SSD, "--pdb", "--isolate"), "--pdb needs the error in this process, and --isolate has methods work in others. Leave one out."),
     "a document of costs": ((*SSD, "--dry-run", "--json"), "--json prints results, and --dry-run has none. Leave one out."),
     "a number twice": ((*SSD, "--executor", "processes:2", "-o", "processes.workers=1"), "Option 'processes.workers': 'processes:2' says it already. Leave one out."),
+    "what a variant is": (("-u", "seal:tune", "-o", "seal:tune.final=retrain"), "Option 'seal:tune.final': 'seal:tune' says it already. Leave one out."),
+    "what a variant is, by its family": (("-u", "seal:tune", "-o", "seal.final=retrain"), "Option 'seal.final': 'seal:tune' says it already. Leave one out."),
     "unreadable plan": ((*SSD, "--preset", "nowhere.toml"), "Plan 'nowhere.toml' cannot be read"),
 }  # fmt: skip
 # Another model has no use for the tiny plan's option of convnet-small, and without --recipe "more" is a stray.

@@ -96,6 +96,13 @@ def test_a_broken_plugin_shows_in_the_list_and_hurts_nobody(run, monkeypatch):
     assert run("--help").code == 0
 
 
+def test_a_method_with_a_detector_before_it_is_shown_with_the_options_of_both(run):
+    ran = run("plugins", "show", "ssd+seeded-probe")
+    assert ran.code == 0
+    assert all(word in ran.out for word in ("selection_weight", "detector_penalty", "seeded-probe"))
+    assert "Unknown detector 'nobody'" in run("plugins", "show", "ssd+nobody").err
+
+
 @pytest.mark.parametrize("columns", ["60", "80", "140"])
 def test_the_list_of_components_fits_the_terminal(run, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)

@@ -221,6 +221,24 @@ def test_a_budget_in_which_nothing_fits(run, case):
     assert "What may help: more time (--budget), other methods" in ran.out
 
 
+@pytest.mark.parametrize("name", ["seal", "seal:tune"])
+def test_a_variant_stays_what_it_is(run, case, error_of, name):
+    ran = run(*given("-u", "seal:tune", "-o", f"{name}.final=retrain"))
+    assert f"Option '{name}.final': 'seal:tune' says it already. Leave one out." in error_of(ran)
+
+
+def test_that_nobody_else_is_suspected_is_said(run, case):
+    (case / "nobody.py").write_text(
+        "import cutk\nimport torch\n\n\n"
+        'class Nobody(cutk.Detector):\n    """Suspects nobody."""\n\n    name = "nobody"\n\n'
+        "    def detect(self, task):\n        return torch.zeros(len(task.train))\n\n\n"
+        "@cutk.hookimpl\ndef cutk_detectors():\n    return [Nobody]\n"
+    )
+    ran = run(*given("--suspects-by", "nobody", "--plugin", "nobody.py"))
+    assert "Suspects: no further training sample reached the score of 0.1" in " ".join(ran.out.split())
+    assert len((case / "repaired" / "suspects.csv").read_text().splitlines()) == 1
+
+
 def test_the_limit_on_lost_accuracy_is_kept(run, case):
     class_only = weights()
     class_only["1.weight"] = class_only["1.weight"].clone()
@@ -328,7 +346,7 @@ def test_a_detector_that_fails_is_named(run, case, detector, status, said):
 
 
 def test_labels_that_the_list_lacks_and_nobody_is_suspected_under_are_named(run, case):
-    assert "None is labelled green, red, as none on the list is" in run(*detect()).err
+    assert "None is labelled green, red, nor is any on the list" in run(*detect()).err
 
 
 def test_names_may_begin_with_a_hash_and_be_written_in_another_form(run, case):

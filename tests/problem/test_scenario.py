@@ -247,6 +247,13 @@ def test_an_affected_domain_that_is_no_mask(scenario_of):
         _ = wrong.truth
 
 
+@pytest.mark.parametrize("affected", [(0, 77), (-1,), ("zebra",), (0.5,)])
+def test_an_affected_domain_of_classes_that_are_not_there(scenario_of, affected):
+    wrong = scenario_of(Returning(lambda t: cutk.Corruption(t, torch.tensor([0]), affected=affected)))
+    with pytest.raises(cutk.CellError, match=r"'returning': expected affected to be .* classes from 0 to \d+, got \("):
+        _ = wrong.truth
+
+
 def test_a_trigger_that_returns_something_else(scenario_of):
     class Odd:
         def apply(self, x, labels, ids):

@@ -8,6 +8,7 @@ import re
 import statistics
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 import cutk
 from cutk.repair.inputs import given_by
+from cutk.repair.suspects import _ranked
 from cutk.repair.terminal import print_repair
 
 from .conftest import MEAN, STD, accuracy, attack_success, network, scaled, train
@@ -317,6 +319,18 @@ def test_a_detector_ranks_suspects(poisoned):
     assert 0.1 <= scores[-1] <= scores[0] <= 1
     assert {suspect.by for suspect in repair.suspects} == {"probability of being bad, by seeded-probe"}
     assert equal(before, state(poisoned.net))
+
+
+def test_all_that_reach_the_score_are_ranked():
+    count, score = 3000, torch.linspace(0, 0.4, 3000)
+    says = SimpleNamespace(train=SimpleNamespace(predicted=torch.zeros(count, dtype=torch.int64)))
+    task = SimpleNamespace(
+        retained=torch.arange(1, count), train=SimpleNamespace(labels=torch.zeros(count, dtype=torch.int64))
+    )
+    problem = SimpleNamespace(task=task, says=says, names=None, classes=("a",), position=lambda index: index)
+    found = _ranked(problem, score, says, "anyone")
+    assert [one.index for one in found] == [i for i in range(count - 1, 0, -1) if float(score[i]) >= 0.1]
+    assert len(found) > 2000
 
 
 def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path, capsys):

@@ -7,7 +7,10 @@ from cutk_builtin.ranking import ranked
 
 
 class DetectionAlphaError(cutk.Metric):
-    """How far from α is what the method takes it for: |S_f| / (|S_f| + Σ P(manipulated) of the others)."""
+    """How far from α is what the method takes it for: |S_f| / (|S_f| + Σ P(manipulated) of the others).
+
+    Of methods that suspect samples (``seal``, a detector).
+    """
 
     name = "detection_alpha_error"
     higher_is_better = False

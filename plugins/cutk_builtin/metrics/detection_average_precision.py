@@ -10,6 +10,8 @@ class DetectionAveragePrecision(cutk.Metric):
     """Average precision of what the method suspects, over the samples that nobody knew of.
 
     By chance it is the part of them that is manipulated.
+
+    Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
     """
 
     name = "detection_average_precision"

@@ -9,7 +9,10 @@ from cutk_builtin.ranking import average_precision, ranked
 
 
 class DetectionLabelPrecision(cutk.Metric):
-    """Average precision of what the method suspects, within each given label, over the samples that nobody knew of."""
+    """Average precision of what the method suspects, within each given label, over the samples that nobody knew of.
+
+    Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
+    """
 
     name = "detection_label_precision"
     higher_is_better = True

@@ -7,7 +7,10 @@ from cutk_builtin.ranking import precision_at, ranked
 
 
 class DetectionPrecision(cutk.Metric):
-    """Part of the first suspects that is manipulated, where as many are looked at as S_m has samples besides S_f."""
+    """Part of the first suspects that is manipulated, where as many are looked at as S_m has samples besides S_f.
+
+    Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
+    """
 
     name = "detection_precision"
     reference = "Precision at |S_m|, which is recall there, too"

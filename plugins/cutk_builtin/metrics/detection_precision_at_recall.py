@@ -11,7 +11,10 @@ RECALLS = tuple(part / 20 for part in range(1, 21))
 
 
 class DetectionPrecisionAtRecall(cutk.Metric):
-    """Precision of what the method suspects at recalls of 0.05 to 1 or beyond, over the samples that nobody knew of."""
+    """Precision of what the method suspects at recalls of 0.05 to 1 or beyond, over the samples that nobody knew of.
+
+    Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
+    """
 
     name = "detection_precision_at_recall"
     reference = "Davis and Goadrich, ICML 2006"

@@ -7,7 +7,10 @@ from cutk_builtin.ranking import ranked
 
 
 class DetectionRecall(cutk.Metric):
-    """Part of the manipulated samples that nobody knew of, of which the method thinks so: P(manipulated) > 0.5."""
+    """Part of the manipulated samples that nobody knew of, of which the method thinks so: P(manipulated) > 0.5.
+
+    Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
+    """
 
     name = "detection_recall"
     higher_is_better = True

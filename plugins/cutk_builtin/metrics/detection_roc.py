@@ -7,7 +7,10 @@ from cutk_builtin.ranking import area_under_roc, ranked
 
 
 class DetectionRoc(cutk.Metric):
-    """Area under the ROC curve of what the method suspects, over the samples that nobody knew of; 0.5 by chance."""
+    """Area under the ROC curve of what the method suspects, over the samples that nobody knew of; 0.5 by chance.
+
+    Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
+    """
 
     name = "detection_roc"
     reference = "Hanley and McNeil, Radiology 1982"
