@@ -243,14 +243,22 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
 
 def _tell_of_silence(results: Results, asked: Iterable[str], summaries: Collection[str]) -> None:
-    """Say which of the metrics that were asked for have nothing to say of any model, and aren't shown."""
+    """Say which of the metrics that were asked for aren't shown: they have nothing to say, or too much for a table."""
     told = {*summaries, *(failure.metric for failure in results.failures)}
+    many: set[str] = set()
     for record in results.records:
-        told |= {name for name, value in record.metrics.items() if value is not None} | record.breakdowns.keys()
-    told |= {name.partition("[")[0] for name in told}  # of a part of a composition
+        told |= {name for name, value in record.metrics.items() if value is not None}
+        many |= record.breakdowns.keys()
+    for names in (told, many):
+        names |= {name.partition("[")[0] for name in names}  # of a part of a composition
     for name in dict.fromkeys(asked):
-        if results.records and told.isdisjoint({name, name.rpartition(":")[2]}):  # it may come with its provider's
+        called = {name, name.rpartition(":")[2]}  # it may come with its provider's
+        if not results.records or not told.isdisjoint(called):
+            continue
+        if many.isdisjoint(called):
             say(f"{name} applies to none of these models. What it asks for: cutk plugins show {name}")
+        else:
+            say(f"{name} has several values for each model. cutk report shows them with --html or --figures.")
 
 
 def _print_costs(study: Study) -> None:

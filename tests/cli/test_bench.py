@@ -161,6 +161,8 @@ def test_a_metric_that_applies_to_nothing_is_named(run):
     assert (
         line == "detection_recall applies to none of these models. What it asks for: cutk plugins show detection_recall"
     )
+    (line,) = [line for line in ran.err.splitlines() if "several values" in line]
+    assert line.startswith("affected_class_accuracy has several values for each model. cutk report shows them")
 
 
 def test_a_summary_and_a_metric_by_its_providers_name_are_no_silence(run):
