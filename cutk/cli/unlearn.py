@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     "--suspects-by",
     metavar="NAME",
     shell_complete=completion.names("--detector"),
-    help="Detector that ranks suspects; by what the repair took from them if not given.",
+    help="Detector that ranks suspects; if not given, by what the method suspects, or took from them.",
 )
 @click.option(
     "--calibrate",

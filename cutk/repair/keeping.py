@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from cutk.components import Score
 from cutk.data.samples import raw
@@ -42,23 +42,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "Kept"]
 
+_SUSPICION = "suspicion.safetensors"
+
 
 @dataclass
 class Candidate:
-    """What a method makes of the original, what it says of the samples, and what the selector is told of it."""
+    """What a method makes of the original, what that says of the samples, and what the selector is told of it."""
 
     judged: Judged
     model: nn.Module
     says: Seen
     score: Score
+    suspicion: Tensor | None = None  # float32 [N], how likely the method takes each sample to be bad, if it said so
 
 
 class _Written(BaseModel):
-    """A candidate as it is kept; its weights lie beside it."""
+    """A candidate as it is kept; its weights lie beside it, and what it suspects."""
 
     judged: Judged
     score: dict[str, float | None]
     weights_sha256: str
+    suspicion_sha256: str | None = None
 
 
 class Kept:
@@ -132,17 +136,21 @@ class Kept:
         model.load_state_dict(load_weights(place / WEIGHTS, written.weights_sha256))
         says = seen(model, self._problem.task)
         judged = written.judged.model_copy(update=self._problem.attack(model))
+        suspicion = None
+        if written.suspicion_sha256 is not None:
+            (suspicion,) = load_weights(place / _SUSPICION, written.suspicion_sha256).values()
         self.found += 1
-        return Candidate(judged, model, says, Score(**written.score))
+        return Candidate(judged, model, says, Score(**written.score), suspicion)
 
     def _write(self, place: Path, one: Candidate) -> None:
         temporary = place.parent / own_name()
         try:
             temporary.mkdir(parents=True)
             digest, _ = write_weights(temporary / WEIGHTS, one.model.state_dict())
-            write_record(
-                temporary / RECORD, _Written(judged=one.judged, score=asdict(one.score), weights_sha256=digest)
-            )
+            written = _Written(judged=one.judged, score=asdict(one.score), weights_sha256=digest)
+            if one.suspicion is not None:
+                written.suspicion_sha256, _ = write_weights(temporary / _SUSPICION, {"suspicion": one.suspicion})
+            write_record(temporary / RECORD, written)
             shutil.rmtree(place, ignore_errors=True)  # a damaged one
             temporary.rename(place)
         finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from cutk.chance import derive_seed
 from cutk.components import Score
@@ -114,7 +114,7 @@ def repair(
             unranked = f"{methods.detector.name} ranked no suspects: {caught.reason}"
     if suspects is None:
         helped = status != "not repaired"
-        suspects = suspects_of(problem, shown.says, shown.judged.name, taken=helped) if shown else []
+        suspects = suspects_of(problem, shown, taken=helped) if shown else []
     if status == "not repaired":
         taken = None
     environment = Environment(
@@ -197,6 +197,7 @@ def _tried(
     def build() -> nn.Module:
         return copy.deepcopy(original)
 
+    suspected: list[Tensor | None] = []  # on the way to the model that is selected
     put_back = PutBack(observer)
     selector = methods.selector.make()
     method = Method(chosen.name, chosen.entry.component, task, build, seed, put_back)  # type: ignore[arg-type]
@@ -213,7 +214,7 @@ def _tried(
         goes_on=lambda: not over(),
     )
     try:
-        attempts, selected, model = search.run(lambda _model, _attempt, _logged: None)
+        attempts, selected, model = search.run(lambda _model, _attempt, logged: suspected.append(logged.suspicion))
     except CellError as error:
         cause = error.__cause__
         raise cause if isinstance(cause, _OutOfTimeError) else error from None
@@ -234,7 +235,7 @@ def _tried(
         layers=touched(problem.task.original, model),
         **problem.attack(model),
     )
-    return Candidate(about, model, says, score)
+    return Candidate(about, model, says, score, suspected[-1])
 
 
 def _in_all(attempts: Sequence[Any], method: Method) -> float:

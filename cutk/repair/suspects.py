@@ -18,6 +18,7 @@ from cutk.repair.judging import Seen
 from cutk.repair.records import RepairReport, Suspect
 
 if TYPE_CHECKING:
+    from cutk.repair.keeping import Candidate
     from cutk.repair.problem import Problem
     from cutk.run.chosen import Chosen
 
@@ -34,14 +35,17 @@ _DROP = "drop of the given label's probability, original to "
 _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
 
-def suspects_of(problem: Problem, says: Seen, method: str, *, taken: bool = True) -> list[Suspect]:
-    """Rank samples that weren't listed by how much of the given label's probability a method took.
+def suspects_of(problem: Problem, one: Candidate, *, taken: bool = True) -> list[Suspect]:
+    """Rank samples that weren't listed by what a method suspects, or by what it took of the given label's probability.
 
-    What a method unlearns with the bad samples is what they have in common; a sample that loses its label by it had
-    that in common with them. One that wasn't ``taken`` is said to be: what it unlearnt may be something else.
+    The latter where it says of none how likely it is bad. What a method unlearns with the bad samples is what they have
+    in common; a sample that loses its label by it had that in common with them. One that wasn't ``taken`` is said to
+    be: what it unlearnt may be something else.
     """
-    drop = problem.says.train.of_label - says.train.of_label
-    return _ranked(problem, drop, says, f"{_DROP}{method}{'' if taken else REJECTED}")
+    if one.suspicion is not None:
+        return _ranked(problem, one.suspicion, one.says, f"{LIKELY}{one.judged.name}")
+    drop = problem.says.train.of_label - one.says.train.of_label
+    return _ranked(problem, drop, one.says, f"{_DROP}{one.judged.name}{'' if taken else REJECTED}")
 
 
 def detected(

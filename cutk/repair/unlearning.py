@@ -202,7 +202,8 @@ def unlearn(
             draw their own anew.
         suspect_trigger: a picture of a trigger, transparent around it: how well it works on validation images is
             measured before and after.
-        suspects_by: the name of a detector that ranks suspects; by what the repair took from them if not given.
+        suspects_by: the name of a detector that ranks suspects; if not given, they are ranked by what the method
+            suspects, as ``seal`` and those with a detector before them do, or by what it took from them.
         options: of unlearners by name: ``{"ssd": {"dampening": 1}}``.
         search: ``grid``, ``default``, or ``random:N``.
         budget: seconds after which no further candidate is tried.

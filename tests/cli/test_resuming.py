@@ -95,6 +95,20 @@ def test_a_kept_candidate_is_the_one_that_was_made(run, case, monkeypatch):  # n
     assert not folder.parent.exists()
 
 
+def test_what_a_kept_candidate_suspects_is_kept(run, case, monkeypatch):  # noqa: F811
+    command = given("-u", "ssd+seeded-probe", "--force", without=("-u",))
+    assert run(*command).code == 0
+    suspects = (case / "repaired" / "suspects.csv").read_text()
+    assert "probability of being bad, by ssd+seeded-probe" in suspects
+    with monkeypatch.context() as patch:
+        patch.setattr(repairing, "verdict_of", stopped)
+        assert run(*command).code == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(repairing, "_tried", stopped)
+        assert run(*command, "--resume").code == 0
+    assert (case / "repaired" / "suspects.csv").read_text() == suspects
+
+
 def test_other_options_are_another_repair(run, case, monkeypatch):  # noqa: F811
     with monkeypatch.context() as patch:
         patch.setattr(repairing, "verdict_of", stopped)

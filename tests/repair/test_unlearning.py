@@ -321,6 +321,19 @@ def test_a_detector_ranks_suspects(poisoned):
     assert equal(before, state(poisoned.net))
 
 
+def test_a_method_that_looks_for_the_rest_ranks_suspects(poisoned):
+    given = poisoned.net, TensorDataset(poisoned.x, poisoned.y), poisoned.bad
+    by_method, by_detector = (
+        cutk.unlearn(*given, method, mean=[MEAN], std=[STD], **more).suspects
+        for method, more in (("none+seeded-probe", {}), ("none", {"suspects_by": "seeded-probe"}))
+    )
+    assert {suspect.by for suspect in by_method} == {"probability of being bad, by none+seeded-probe"}
+    # Draws are others, the ranking is much the same.
+    hidden = len({*poisoned.poison.tolist()} - {*poisoned.bad.tolist()})
+    first = [{suspect.index for suspect in those[:hidden]} for those in (by_method, by_detector)]
+    assert len(first[0] & first[1]) > 0.8 * hidden
+
+
 def test_all_that_reach_the_score_are_ranked():
     count, score = 3000, torch.linspace(0, 0.4, 3000)
     says = SimpleNamespace(train=SimpleNamespace(predicted=torch.zeros(count, dtype=torch.int64)))
