@@ -96,12 +96,12 @@ def _data_options(ctx: click.Context, dataset: Any, options: dict[str, Any]) -> 
     """Return what --data-root and --download mean to a dataset."""
     found = {}
     for flag, field in (("data_root", "root"), ("download", "download")):
-        value = options[flag]
-        if value in (None, False):
+        value, asked = options[flag], ctx.get_parameter_source(flag) is ParameterSource.COMMANDLINE
+        if value in (None, False) or (field in dataset.given and not asked):
             continue
         if field in dataset.component.Options.model_fields:
             found[field] = value
-        elif ctx.get_parameter_source(flag) is ParameterSource.COMMANDLINE:
+        elif asked:
             spelled = "--" + flag.replace("_", "-")
             raise UsageError(f"Dataset '{dataset.name}' has no use for {spelled}. Leave it out.")
     return found
@@ -238,11 +238,12 @@ def bench(ctx: click.Context, /, **options: Any) -> int:
 
             print_results(contents_of(study, results))
             print_failures(results.failures, tracebacks=bool(ctx.obj and ctx.obj.get("traceback")))
-        _tell_of_silence(results, options["metric"], {summary.name for summary in study.setup.summaries})
+        over_alpha = {summary.name for summary in study.setup.summaries}
+        _tell_of_silence(results, options["metric"], over_alpha, tabled=not options["as_json"])
     return 1 if any(failed.what != "point" for failed in results.failures) else 0
 
 
-def _tell_of_silence(results: Results, asked: Iterable[str], summaries: Collection[str]) -> None:
+def _tell_of_silence(results: Results, asked: Iterable[str], summaries: Collection[str], *, tabled: bool) -> None:
     """Say which of the metrics that were asked for aren't shown: they have nothing to say, or too much for a table."""
     told = {*summaries, *(failure.metric for failure in results.failures)}
     many: set[str] = set()
@@ -257,7 +258,7 @@ def _tell_of_silence(results: Results, asked: Iterable[str], summaries: Collecti
             continue
         if many.isdisjoint(called):
             say(f"{name} applies to none of these models. What it asks for: cutk plugins show {name}")
-        else:
+        elif tabled:
             say(f"{name} has several values for each model. cutk report shows them with --html or --figures.")
 
 

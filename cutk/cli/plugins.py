@@ -78,6 +78,9 @@ def show(ctx: click.Context, name: str, kind: str | None) -> None:
     from cutk.report.console import make_console
 
     registry = load_plugins(ctx)
+    before = name.partition("+")[0]
+    if kind is None and before != name and any(entry.kind == "unlearner" for entry in registry.find(before)):
+        kind = "unlearner"  # with a detector before it
     found = registry.find(name) if kind is None else [registry.get(kind, name)]
     console = make_console()
     for entry in found:

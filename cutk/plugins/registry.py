@@ -126,8 +126,6 @@ class Registry:
     def find(self, name: str) -> list[Entry]:
         """Return the components called ``name`` of all kinds; a ``UsageError`` as for ``get``."""
         found = self._called(KINDS, name)
-        if not found and "+" in name:  # an unlearner with a detector before it
-            return [self.get("unlearner", name)]
         if not found or any((kind, name) in self.ambiguous for kind in KINDS):
             raise UsageError(self._refusal(list(KINDS), name))
         return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -121,12 +121,16 @@ def affected_by(name: str, done: Corruption, samples: Samples) -> Tensor:
         return torch.ones(len(samples), dtype=torch.bool)
     if not callable(done.affected):
         classes = range(len(samples.classes))
-        if not all(isinstance(one, Integral) and one in classes for one in done.affected):
+        try:
+            those = [operator.index(one) for one in done.affected]
+        except TypeError:
+            those = []
+        if not those or not all(one in classes for one in those):
             raise CellError(
                 f"'{name}': expected affected to be None, a function, or classes from 0 to {classes[-1]}, got "
                 f"{done.affected!r}."
             )
-        return torch.isin(samples.labels, torch.tensor(done.affected, dtype=torch.int64))
+        return torch.isin(samples.labels, torch.tensor(those))
     # A copy: the test samples are everybody's.
     mask = done.affected(samples.changed(x=samples.x.clone(), labels=samples.labels.clone()))
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != samples.labels.shape:

@@ -13,7 +13,7 @@ from PIL import Image
 from cutk.data.batches import TrainSet
 from cutk.repair.calibration import shown_as
 from cutk.repair.records import Judged, RepairReport, Suspect
-from cutk.repair.suspects import advice_on
+from cutk.repair.suspects import NOBODY, advice_on
 from cutk.repair.verdict import points
 from cutk.report.naming import duration, listed
 from cutk.report.origins import machine, versions
@@ -129,6 +129,7 @@ def page(
         shown=["original", *(one.name for one in report.candidates)],
         suspects=suspects[:_SUSPECTS],
         advice=advice_on(report, suspects),
+        nobody=NOBODY,
         pictures=pictures,
         version=report.cutk,
         options=_options(report.candidates),

@@ -12,7 +12,7 @@ from torch import Tensor
 from cutk.chance import derive_seed, isolated_rng
 from cutk.errors import Caught, CellError, CutkError, printable
 from cutk.learning.recipe import Progress
-from cutk.problem.expansion import require_suspicion
+from cutk.problem.expansion import SUSPECT, require_suspicion
 from cutk.problem.task import Log
 from cutk.repair.judging import Seen
 from cutk.repair.records import RepairReport, Suspect
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from cutk.repair.problem import Problem
     from cutk.run.chosen import Chosen
 
-__all__ = ["LEAST", "LIKELY", "REJECTED", "advice_on", "as_csv", "detected", "suspects_of"]
+__all__ = ["LEAST", "LIKELY", "NOBODY", "REJECTED", "advice_on", "as_csv", "detected", "suspects_of"]
 
 # A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
-# probability.
-LEAST = 0.1
+# probability. Of the latter so many are listed, or all that are likelier bad than not if they are more: nearly all
+# samples reach the least where scores are ranks.
+LEAST, _MOST = 0.1, 1000
+NOBODY = f"no further training sample reached the score of {LEAST}, from which on they are ranked"
 LIKELY = "probability of being bad, by "
 # What is said of a ranking by a candidate that was no repair, and what to do about it.
 REJECTED = ", which wasn't taken"
@@ -42,10 +44,10 @@ def suspects_of(problem: Problem, one: Candidate, *, taken: bool = True) -> list
     in common; a sample that loses its label by it had that in common with them. One that wasn't ``taken`` is said to
     be: what it unlearnt may be something else.
     """
+    name = one.judged.name if taken else f"{one.judged.name}{REJECTED}"
     if one.suspicion is not None:
-        return _ranked(problem, one.suspicion, one.says, f"{LIKELY}{one.judged.name}")
-    drop = problem.says.train.of_label - one.says.train.of_label
-    return _ranked(problem, drop, one.says, f"{_DROP}{one.judged.name}{'' if taken else REJECTED}")
+        return _ranked(problem, one.suspicion, one.says, f"{LIKELY}{name}")
+    return _ranked(problem, problem.says.train.of_label - one.says.train.of_label, one.says, f"{_DROP}{name}")
 
 
 def detected(
@@ -75,7 +77,7 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
     rest, before, after = problem.task.retained, problem.says.train, says.train
     mine = score[rest]
     found = []
-    order = mine.argsort(descending=True, stable=True)
+    order = mine.argsort(descending=True, stable=True)[: _most(mine) if by.startswith(LIKELY) else None]
     for at in order[mine[order] >= LEAST].tolist():
         index = int(rest[at])
         label = int(problem.task.train.labels[index])
@@ -91,6 +93,10 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
             )
         )
     return found
+
+
+def _most(score: Tensor) -> int:
+    return max(_MOST, int((score > SUSPECT).sum()))
 
 
 def advice_on(report: RepairReport, suspects: Sequence[Suspect]) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from cutk.repair.calibration import shown_as
 from cutk.repair.page import rows
 from cutk.repair.records import RepairReport, Suspect
-from cutk.repair.suspects import LEAST, LIKELY, REJECTED, advice_on
+from cutk.repair.suspects import LIKELY, NOBODY, REJECTED, advice_on
 from cutk.repair.words import undecided
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
@@ -63,7 +63,7 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         likely = sum(one.score > 0.5 for one in suspects)
         say(
             f"Suspects: {likely} further training sample{' is' if likely == 1 else 's are'} more likely bad than not; "
-            f"suspects.csv ranks {len(suspects)}, by the {suspects[0].by}."
+            f"suspects.csv ranks {len(suspects)}, by the {suspects[0].by}. {advice_on(report, suspects)}".rstrip()
         )
     elif suspects:
         lost = sum(one.original == one.label != one.repaired for one in suspects)
@@ -73,10 +73,8 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
             + (f", by the {suspects[0].by}." if suspects[0].by.endswith(REJECTED) else ".")
             + f" {advice_on(report, suspects)}".rstrip()
         )
-    else:
-        say(
-            f"Suspects: no further training sample reached the score of {LEAST}, from which on suspects.csv ranks them."
-        )
+    elif report.candidates:
+        say(f"Suspects: {NOBODY}.")
     if report.calibration is not None:
         shown = shown_as(report.calibration, report.limits.max_accuracy_loss)
         say(f"\n{shown.setting}")

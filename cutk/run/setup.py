@@ -171,7 +171,9 @@ def _require_metrics(summary: Entry, registry: Registry) -> None:
 
 
 def require_said_once(parts: Sequence[Entry], options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse options by name that a variant among the components is made of: it would be another one.
+    """Refuse options by name that differ from those that a variant among the components is made of.
+
+    It would be another one. A plan as it was carried out says them again.
 
     Raises:
         UsageError: for the first of them.
@@ -180,8 +182,10 @@ def require_said_once(parts: Sequence[Entry], options: Mapping[str, Mapping[str,
     for part in parts:
         families = () if part.family in names else (part.family,)
         for name in (part.name, *families):
-            if twice := next((option for option in part.given if option in options.get(name, {})), None):
-                raise UsageError(f"Option '{name}.{twice}': '{part.name}' says it already. Leave one out.")
+            said = options.get(name, {})
+            for option, value in part.given.items():
+                if option in said and str(said[option]) != str(value):
+                    raise UsageError(f"Option '{name}.{option}': '{part.name}' says it already. Leave one out.")
 
 
 def choose(entry: Entry, plan: Plan, dataset: type[Dataset]) -> Chosen:

@@ -77,7 +77,7 @@ def _flat(layer: nn.Module, given: Tensor, logits: Tensor) -> Tensor | None:
     if given.ndim == 2:
         return given.float()
     if features_last(layer, given):
-        return given.flatten(1, -2).mean(1).float()
+        return (given if given.ndim == 3 else given.float().flatten(1, -2)).mean(1).float()
     return given.float().flatten(2).mean(2)
 
 

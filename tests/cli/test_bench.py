@@ -8,11 +8,15 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from click.core import ParameterSource
 
 import cutk
 from cutk.cli import foresight
+from cutk.cli.bench import _data_options
+from cutk.plugins.registry import load_registry
 
 FAKE = ("bench", "-d", "fake", "--precision", "fp32", "--device", "cpu")
 BARE = (*FAKE, "--alpha", "0.5,1", "--seeds", "1")
@@ -275,6 +279,14 @@ ON_BARE = {
     *("unknown model", "a library's model", "model too deep", "no data", "unknown dataset"),
     *("stray argument", "stray setting"),
 }
+
+
+@pytest.mark.parametrize(("source", "found"), [("ENVIRONMENT", {}), ("COMMANDLINE", {"root": "elsewhere"})])
+def test_the_environment_moves_no_data_that_say_where_they_lie(source, found):
+    context = SimpleNamespace(get_parameter_source=lambda _: ParameterSource[source])
+    registry, given = load_registry({"CUTK_PLUGINS": ""}), {"data_root": "elsewhere", "download": False}
+    assert _data_options(context, registry.get("dataset", "folder:photos"), given) == found
+    assert _data_options(context, registry.get("dataset", "cifar10"), given) == {"root": "elsewhere"}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -101,6 +101,7 @@ def test_a_method_with_a_detector_before_it_is_shown_with_the_options_of_both(ru
     assert ran.code == 0
     assert all(word in ran.out for word in ("selection_weight", "detector_penalty", "seeded-probe"))
     assert "Unknown detector 'nobody'" in run("plugins", "show", "ssd+nobody").err
+    assert "Unknown component 'badnet+sig'" in run("plugins", "show", "badnet+sig").err
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "140"])

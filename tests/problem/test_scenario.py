@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -247,7 +248,13 @@ def test_an_affected_domain_that_is_no_mask(scenario_of):
         _ = wrong.truth
 
 
-@pytest.mark.parametrize("affected", [(0, 77), (-1,), ("zebra",), (0.5,)])
+@pytest.mark.parametrize("classes", [(1,), torch.tensor([1]), (torch.tensor(1),), np.array([1])])
+def test_affected_classes_may_be_any_whole_numbers(scenario_of, classes):
+    domain = scenario_of(Returning(lambda t: cutk.Corruption(t, torch.tensor([0]), affected=classes))).truth.affected
+    assert set(domain.labels.tolist()) == {1}
+
+
+@pytest.mark.parametrize("affected", [(0, 77), (-1,), ("zebra",), (0.5,), ()])
 def test_an_affected_domain_of_classes_that_are_not_there(scenario_of, affected):
     wrong = scenario_of(Returning(lambda t: cutk.Corruption(t, torch.tensor([0]), affected=affected)))
     with pytest.raises(cutk.CellError, match=r"'returning': expected affected to be .* classes from 0 to \d+, got \("):

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 import cutk
 from cutk.repair.inputs import given_by
-from cutk.repair.suspects import _ranked
+from cutk.repair.suspects import LIKELY, _ranked
 from cutk.repair.terminal import print_repair
 
 from .conftest import MEAN, STD, accuracy, attack_success, network, scaled, train
@@ -327,7 +327,8 @@ def test_a_method_that_looks_for_the_rest_ranks_suspects(poisoned):
         cutk.unlearn(*given, method, mean=[MEAN], std=[STD], **more).suspects
         for method, more in (("none+seeded-probe", {}), ("none", {"suspects_by": "seeded-probe"}))
     )
-    assert {suspect.by for suspect in by_method} == {"probability of being bad, by none+seeded-probe"}
+    said = "probability of being bad, by none+seeded-probe, which wasn't taken"
+    assert {suspect.by for suspect in by_method} == {said}
     # Draws are others, the ranking is much the same.
     hidden = len({*poisoned.poison.tolist()} - {*poisoned.bad.tolist()})
     first = [{suspect.index for suspect in those[:hidden]} for those in (by_method, by_detector)]
@@ -344,6 +345,9 @@ def test_all_that_reach_the_score_are_ranked():
     found = _ranked(problem, score, says, "anyone")
     assert [one.index for one in found] == [i for i in range(count - 1, 0, -1) if float(score[i]) >= 0.1]
     assert len(found) > 2000
+    # Where scores may be ranks, as many as are likelier bad than not, or a thousand.
+    assert len(_ranked(problem, score, says, f"{LIKELY}anyone")) == 1000
+    assert len(_ranked(problem, score * 2, says, f"{LIKELY}anyone")) == int((score[1:] * 2 > 0.5).sum()) > 1000
 
 
 def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path, capsys):

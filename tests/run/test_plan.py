@@ -142,3 +142,15 @@ def test_options_of_a_family_stay_with_its_variants():
     assert layer(base, {"unlearners": ["scrub:step"]})["options"] == {"scrub": {"steps": 3}}
     base = {"unlearners": ["scrub:step"], "options": {"scrub": {"steps": 3}}}
     assert layer(base, {"unlearners": ["cf"]})["options"] == {}
+
+
+def test_a_plan_as_it_was_carried_out_can_be_carried_out_again():
+    registry = load_registry({"CUTK_PLUGINS": ""})
+    asked = {"dataset": "digits", "manipulations": ["badnet"], "unlearners": ["seal:tune", "none"]}
+    setup = resolve(Plan.parse(layer(read_preset("default", registry), {**asked, "executor": "processes:2"})), registry)
+    again = resolve(Plan.parse(setup.as_run()), registry)
+    assert again.as_run() == setup.as_run()
+    other = setup.as_run()
+    other["options"]["seal:tune"]["final"] = "retrain"
+    with pytest.raises(cutk.UsageError, match=r"Option 'seal:tune.final': 'seal:tune' says it already"):
+        resolve(Plan.parse(other), registry)
