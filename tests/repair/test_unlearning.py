@@ -335,6 +335,46 @@ def test_a_method_that_looks_for_the_rest_ranks_suspects(poisoned):
     assert len(first[0] & first[1]) > 0.8 * hidden
 
 
+TWO = '''
+import cutk
+import torch
+
+
+class Two(cutk.Unlearner):
+    """Suspects one, and may forget everything."""
+
+    name = "two"
+    grid = {"whom": [3, 5]}
+
+    class Options(cutk.Options):
+        """Whom."""
+
+        whom: int = cutk.option(3, help="whom")
+
+    def unlearn(self, task, state=None):
+        task.log.suspicion(torch.zeros(len(task.train)).index_fill_(0, torch.tensor([self.options.whom]), 0.75))
+        if self.options.whom == 5:
+            for parameter in task.original.parameters():
+                parameter.data.zero_()
+        return task.original
+
+
+@cutk.hookimpl
+def cutk_unlearners():
+    return [Two]
+'''
+
+
+def test_the_point_that_is_taken_says_whom_it_suspects(tiny, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text(TWO)
+    repair = cutk.unlearn(tiny.net, TensorDataset(tiny.x, tiny.y), [0], "two", plugins=[path])
+    (candidate,) = repair.report.candidates
+    assert (candidate.options["whom"], candidate.points) == (3, 2)
+    assert [(suspect.index, suspect.score) for suspect in repair.suspects] == [(3, 0.75)]
+    assert "probability of being bad, by two" in repair.html()
+
+
 def test_all_that_reach_the_score_are_ranked():
     count, score = 3000, torch.linspace(0, 0.4, 3000)
     says = SimpleNamespace(train=SimpleNamespace(predicted=torch.zeros(count, dtype=torch.int64)))
