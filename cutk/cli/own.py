@@ -193,6 +193,8 @@ def dataset_options(entry: Entry, options: dict[str, Any], nested: dict[str, dic
     for name, value in said.items():
         if value is not None and name not in fields:
             raise UsageError(f"Dataset '{entry.name}' has no use for {spelled[name]}. Leave it out.")
+        if value is not None and name in entry.given:
+            raise UsageError(f"{spelled[name]}: '{entry.name}' says it already. Leave one out.")
     noted = options.get("noted", {})
     return {
         **{name: value for name, value in noted.items() if value is not None and name in fields},

@@ -62,3 +62,6 @@ def test_what_is_noted_is_told_to_datasets_that_have_an_option_for_it(registry):
     # And what a dataset has no use for is told where it was said.
     with pytest.raises(UsageError, match="has no use for --size"):
         dataset_options(arrays, {**said, "size": 9, "channels": "rgb"}, {})
+    # One that says where it lies doesn't lie elsewhere.
+    with pytest.raises(UsageError, match="--data-root: 'folder:here' says it already"):
+        dataset_options(folder, {**said, "data_root": "there"}, {})
