@@ -55,7 +55,7 @@ def _classifier(model: nn.Module) -> nn.Module | None:
         last = cutk.last_layers(model, 1)
     except cutk.CellError:
         return None
-    weighted = [m for m in last if any(p.ndim >= 2 for p in m.parameters(recurse=False))]
+    weighted = [m for m in last if _has_weights(m)]
     # A network that holds its weights itself doesn't say which of them come last.
     own = weighted and weighted[0] is model and not isinstance(model, nn.Linear)
     return None if not weighted or own or isinstance(weighted[0], nn.Embedding) else weighted[0]

@@ -110,7 +110,7 @@ class Seal(cutk.Unlearner):
 
     def _after(self, task: cutk.Task) -> int:
         """Return how many steps follow the rounds."""
-        part = {"tune": 0.0, "restart": self.options.restart_part, "retrain": 1.0}[self.options.final]
+        part = _part_after(self.options)
         return max(1, round(part * task.recipe.options.steps)) if part else 0
 
     def _transition(self, task: cutk.Task, seen: list[Outputs], suspicion: Tensor) -> Tensor:
@@ -170,13 +170,18 @@ class Seal(cutk.Unlearner):
         That is where every label occurs in S_f, which isn't known beforehand: it costs no more.
         """
         training = sizes.steps * sizes.batch_size / sizes.train
-        after = {"tune": 0.0, "restart": options.restart_part, "retrain": 1.0}[options.final] * training
+        after = _part_after(options) * training
         asked = max(0, options.rounds - (options.final == "tune"))
         return 2 / 3, options.rounds * options.passes + asked / 3 + after
 
 
 def _steps(task: cutk.Task, passes: float) -> int:
     return max(1, round(passes * len(task.train) / min(task.recipe.options.batch_size, len(task.train))))
+
+
+def _part_after(options: Any) -> float:
+    """Return what part of a training follows the rounds."""
+    return {"tune": 0.0, "restart": float(options.restart_part), "retrain": 1.0}[options.final]
 
 
 def _part_of(task: cutk.Task, before: int, whole: int) -> cutk.Progress:
