@@ -269,6 +269,7 @@ class Unlearner(Component):
             combination is tried, or a sequence of points, each a mapping from option to value.
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
         surveyed_by: the options that ``survey`` reads, likewise.
+        probabilistic: as a detector's, of the suspicion that it logs.
     """
 
     kind = "unlearner"
@@ -276,6 +277,7 @@ class Unlearner(Component):
     grid: ClassVar[Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]] = {}
     prepared_by: ClassVar[tuple[str, ...]] = ()
     surveyed_by: ClassVar[tuple[str, ...]] = ()
+    probabilistic: ClassVar[bool] = True
 
     def survey(self, task: Task) -> Any:
         """Compute what all S_f of an original share; called at most once per original, and of no effect on results.
@@ -307,15 +309,19 @@ class Unlearner(Component):
 class Detector(Component):
     """Who else is manipulated, as far as a developer can tell.
 
-    Composed with an unlearner, as in ``ssd+NAME``, it works first: S_f grows by what is more likely manipulated than
-    not.
+    Composed with an unlearner, as in ``ssd+NAME``, it works first: S_f grows by what is above one half.
+
+    Attributes:
+        probabilistic: whether its values are meant as probabilities of being manipulated. If not, what they say is an
+            order, and by one half who is suspected; people are told so.
     """
 
     kind = "detector"
     required = ("detect",)
+    probabilistic: ClassVar[bool] = True
 
     def detect(self, task: Task) -> Tensor:
-        """Return how likely each training sample is manipulated: float32 ``[N]``, on the CPU, from 0 to 1.
+        """Return how suspicious each training sample is: float32 ``[N]``, on the CPU, from 0 to 1, suspected above 0.5.
 
         Args:
             task: the problem, which stays as it is; ``task.log`` may be told how it goes.

@@ -83,10 +83,11 @@ def detect(ctx: click.Context, /, **options: Any) -> int:
 
 def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[str, str]:
     """Read, look whether it fits, and ask the detector; return the table, and what it comes to."""
+    from cutk.problem.expansion import SUSPECT
     from cutk.repair.problem import methods_of
     from cutk.repair.records import Limits
     from cutk.repair.sources import bad_in
-    from cutk.repair.suspects import LEAST, as_csv, detected
+    from cutk.repair.suspects import LEAST, SUSPECTED, as_csv, detected, probabilistic
     from cutk.repair.unlearning import posed
 
     dataset: Any
@@ -127,8 +128,9 @@ def _detected(ctx: click.Context, options: dict[str, Any], tell: Tell) -> tuple[
         near_chance(problem.sanity.tried, problem.sanity.fits, options["force"])
     asked = methods.detector
     found = [] if asked is None else detected(problem, asked, methods.seed, tell=partial(tell, asked.name))
-    likely = sum(one.score > 0.5 for one in found)
-    said = f"{likely} of {len(problem.task.retained)} further samples are more likely bad than not."
+    count = sum(one.score > SUSPECT for one in found)
+    verdict = SUSPECTED[asked is None or probabilistic(asked)]
+    said = f"{count} of {len(problem.task.retained)} further samples are {verdict}."
     if not found:
         said += f" None reached the score of {LEAST}, from which on samples are listed."
     task = problem.task

@@ -114,7 +114,8 @@ def repair(
             unranked = f"{methods.detector.name} ranked no suspects: {caught.reason}"
     if suspects is None:
         helped = status != "not repaired"
-        suspects = suspects_of(problem, shown, taken=helped) if shown else []
+        by_name = {chosen.name: chosen for chosen in methods.unlearners}
+        suspects = suspects_of(problem, shown, by_name[shown.judged.name], taken=helped) if shown else []
     if status == "not repaired":
         taken = None
     environment = Environment(

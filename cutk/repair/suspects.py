@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -22,38 +22,46 @@ if TYPE_CHECKING:
     from cutk.repair.problem import Problem
     from cutk.run.chosen import Chosen
 
-__all__ = ["LEAST", "LIKELY", "NOBODY", "REJECTED", "advice_on", "as_csv", "detected", "suspects_of"]
+__all__ = ["LEAST", "NOBODY", "SUSPECTED", "advice_on", "as_csv", "detected", "outcome", "probabilistic", "suspects_of"]
 
-# A sample is suspect if its given label loses so much probability by the repair, or if it is bad with so much
-# probability. Of the latter so many are listed, or all that are likelier bad than not if they are more: nearly all
-# samples reach the least where scores are ranks.
+# A sample is suspect if its given label loses so much probability by the repair, or if its suspicion is so much. Of the
+# latter so many are listed, or all that are suspected if they are more: nearly all samples reach the least where scores
+# are ranks.
 LEAST, _MOST = 0.1, 1000
 NOBODY = f"no further training sample reached the score of {LEAST}, from which on they are ranked"
-LIKELY = "probability of being bad, by "
+_LIKELY, _RANKED = "probability of being bad, by ", "suspicion, which is no probability, by "
+# What a sample is whose suspicion is above one half, by whether that is a probability.
+SUSPECTED = {True: "more likely bad than not", False: "suspected"}
 # What is said of a ranking by a candidate that was no repair, and what to do about it.
-REJECTED = ", which wasn't taken"
+_REJECTED = ", which wasn't taken"
 ADVICE = "A detector asks the original alone: --suspects-by NAME, or cutk detect."
 _DROP = "drop of the given label's probability, original to "
 _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
 
-def suspects_of(problem: Problem, one: Candidate, *, taken: bool = True) -> list[Suspect]:
+def probabilistic(chosen: Chosen) -> bool:
+    """Return whether what a detector, or an unlearner on its way, suspects is meant as probabilities."""
+    component: Any = chosen.entry.component
+    return bool(component.probabilistic)
+
+
+def suspects_of(problem: Problem, one: Candidate, method: Chosen, *, taken: bool = True) -> list[Suspect]:
     """Rank samples that weren't listed by what a method suspects, or by what it took of the given label's probability.
 
-    The latter where it says of none how likely it is bad. What a method unlearns with the bad samples is what they have
+    The latter where it says of none how suspicious it is. What a method unlearns with the bad samples is what they have
     in common; a sample that loses its label by it had that in common with them. One that wasn't ``taken`` is said to
     be: what it unlearnt may be something else.
     """
-    name = one.judged.name if taken else f"{one.judged.name}{REJECTED}"
+    name = one.judged.name if taken else f"{one.judged.name}{_REJECTED}"
     if one.suspicion is not None:
-        return _ranked(problem, one.suspicion, one.says, f"{LIKELY}{name}")
+        return _ranked(problem, one.suspicion, one.says, f"{_LIKELY if probabilistic(method) else _RANKED}{name}")
     return _ranked(problem, problem.says.train.of_label - one.says.train.of_label, one.says, f"{_DROP}{name}")
 
 
 def detected(
     problem: Problem, detector: Chosen, seed: int, says: Seen | None = None, tell: Progress | None = None
 ) -> list[Suspect]:
-    """Rank samples that weren't listed by how likely they are bad, as a detector says that asks the original.
+    """Rank samples that weren't listed by how suspicious they are, as a detector says that asks the original.
 
     ``tell`` is told how far the detector is, if that says so.
 
@@ -69,7 +77,8 @@ def detected(
     if caught.error is not None:
         raise CellError(f"The detector '{detector.name}' failed: {caught.reason}") from caught.error
     score = require_suspicion(found, len(problem.task.train), f"The detector '{detector.name}'")
-    return _ranked(problem, score, says or problem.says, f"{LIKELY}{detector.name}")
+    by = _LIKELY if probabilistic(detector) else _RANKED
+    return _ranked(problem, score, says or problem.says, f"{by}{detector.name}")
 
 
 def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspect]:
@@ -77,7 +86,7 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
     rest, before, after = problem.task.retained, problem.says.train, says.train
     mine = score[rest]
     found = []
-    order = mine.argsort(descending=True, stable=True)[: _most(mine) if by.startswith(LIKELY) else None]
+    order = mine.argsort(descending=True, stable=True)[: _most(mine) if by.startswith((_LIKELY, _RANKED)) else None]
     for at in order[mine[order] >= LEAST].tolist():
         index = int(rest[at])
         label = int(problem.task.train.labels[index])
@@ -95,13 +104,27 @@ def _ranked(problem: Problem, score: Tensor, says: Seen, by: str) -> list[Suspec
     return found
 
 
+def outcome(suspects: Sequence[Suspect]) -> str:
+    """Return how many of them stand out, of one at least, how many there are, and by what."""
+    by = suspects[0].by
+    if by.startswith(_DROP):
+        count = sum(one.original == one.label != one.repaired for one in suspects)
+        said = f"{'has' if count == 1 else 'have'} lost the given label with the bad ones"
+        by = by if by.endswith(_REJECTED) else ""
+    else:
+        count = sum(one.score > SUSPECT for one in suspects)
+        said = f"{'is' if count == 1 else 'are'} {SUSPECTED[by.startswith(_LIKELY)]}"
+    further = f"{count} further training sample{'' if count == 1 else 's'} {said}"
+    return f"{further}; suspects.csv ranks {len(suspects)}{f', by the {by}' if by else ''}."
+
+
 def _most(score: Tensor) -> int:
     return max(_MOST, int((score > SUSPECT).sum()))
 
 
 def advice_on(report: RepairReport, suspects: Sequence[Suspect]) -> str:
     """Return what to do about a ranking by a candidate that was no repair; nothing if a detector was asked already."""
-    return ADVICE if suspects and suspects[0].by.endswith(REJECTED) and not report.unranked else ""
+    return ADVICE if suspects and suspects[0].by.endswith(_REJECTED) and not report.unranked else ""
 
 
 def as_csv(suspects: Iterable[Suspect], *, repaired: bool = True) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from cutk.repair.calibration import shown_as
 from cutk.repair.page import rows
 from cutk.repair.records import RepairReport, Suspect
-from cutk.repair.suspects import LIKELY, NOBODY, REJECTED, advice_on
+from cutk.repair.suspects import NOBODY, advice_on, outcome
 from cutk.repair.words import undecided
 from cutk.report.console import make_console
 from cutk.report.terminal import safe
@@ -59,20 +59,8 @@ def print_repair(report: RepairReport, suspects: Sequence[Suspect], folder: Path
         )
     if report.stands_in:
         say("No validation samples were given: training samples that aren't on the list stand in for them.")
-    if suspects and suspects[0].by.startswith(LIKELY):
-        likely = sum(one.score > 0.5 for one in suspects)
-        say(
-            f"Suspects: {likely} further training sample{' is' if likely == 1 else 's are'} more likely bad than not; "
-            f"suspects.csv ranks {len(suspects)}, by the {suspects[0].by}. {advice_on(report, suspects)}".rstrip()
-        )
-    elif suspects:
-        lost = sum(one.original == one.label != one.repaired for one in suspects)
-        say(
-            f"Suspects: {lost} further training sample{' has' if lost == 1 else 's have'} lost the given label with "
-            f"the bad ones; suspects.csv ranks {len(suspects)}"
-            + (f", by the {suspects[0].by}." if suspects[0].by.endswith(REJECTED) else ".")
-            + f" {advice_on(report, suspects)}".rstrip()
-        )
+    if suspects:
+        say(f"Suspects: {outcome(suspects)} {advice_on(report, suspects)}".rstrip())
     elif report.candidates:
         say(f"Suspects: {NOBODY}.")
     if report.calibration is not None:

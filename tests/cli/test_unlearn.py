@@ -293,6 +293,9 @@ def test_a_detector_ranks_what_is_not_on_the_list(run, case):
     assert "further samples are more likely bad than not" in ran.err
     assert run(*detect("--out", "s.csv")).code == 0
     assert (case / "s.csv").read_text() == ran.out
+    ranked = run(*detect(detector="activation-clustering"))
+    assert "further samples are suspected." in ranked.err
+    assert "likely" not in ranked.err
     assert {path.name for path in case.iterdir()} >= {"s.csv", "bad.txt"}
     assert not (case / "repaired").exists()
 

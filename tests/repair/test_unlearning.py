@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 import cutk
 from cutk.repair.inputs import given_by
-from cutk.repair.suspects import LIKELY, _ranked
+from cutk.repair.suspects import _LIKELY, _ranked, outcome
 from cutk.repair.terminal import print_repair
 
 from .conftest import MEAN, STD, accuracy, attack_success, network, scaled, train
@@ -335,6 +335,24 @@ def test_a_method_that_looks_for_the_rest_ranks_suspects(poisoned):
     assert len(first[0] & first[1]) > 0.8 * hidden
 
 
+@pytest.mark.parametrize(
+    ("method", "more", "by"),
+    [
+        ("none", {"suspects_by": "spectral-signature"}, "spectral-signature"),
+        ("none+activation-clustering", {}, "none+activation-clustering, which wasn't taken"),
+    ],
+)
+def test_an_order_is_called_no_probability(poisoned, method, more, by):
+    given = poisoned.net, TensorDataset(poisoned.x, poisoned.y), poisoned.bad, method
+    found = cutk.unlearn(*given, mean=[MEAN], std=[STD], **more).suspects
+    assert {suspect.by for suspect in found} == {f"suspicion, which is no probability, by {by}"}
+    above = sum(suspect.score > 0.5 for suspect in found)
+    assert above > 1
+    assert outcome(found).startswith(
+        f"{above} further training samples are suspected; suspects.csv ranks {len(found)}, by"
+    )
+
+
 TWO = '''
 import cutk
 import torch
@@ -386,8 +404,8 @@ def test_all_that_reach_the_score_are_ranked():
     assert [one.index for one in found] == [i for i in range(count - 1, 0, -1) if float(score[i]) >= 0.1]
     assert len(found) > 2000
     # Where scores may be ranks, as many as are likelier bad than not, or a thousand.
-    assert len(_ranked(problem, score, says, f"{LIKELY}anyone")) == 1000
-    assert len(_ranked(problem, score * 2, says, f"{LIKELY}anyone")) == int((score[1:] * 2 > 0.5).sum()) > 1000
+    assert len(_ranked(problem, score, says, f"{_LIKELY}anyone")) == 1000
+    assert len(_ranked(problem, score * 2, says, f"{_LIKELY}anyone")) == int((score[1:] * 2 > 0.5).sum()) > 1000
 
 
 def test_a_detector_that_fails_leaves_the_ranking_to_the_repair(tiny, tmp_path, capsys):

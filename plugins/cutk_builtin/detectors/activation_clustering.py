@@ -47,6 +47,7 @@ class ActivationClustering(cutk.Detector):
 
     name = "activation-clustering"
     reference = "Chen et al., Detecting Backdoor Attacks on Deep Neural Networks by Activation Clustering, 2018"
+    probabilistic = False
 
     class Options(cutk.Options):
         """What is looked at, and what is small."""

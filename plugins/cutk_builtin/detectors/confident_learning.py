@@ -39,6 +39,7 @@ class ConfidentLearning(cutk.Detector):
 
     name = "confident-learning"
     reference = "Northcutt, Jiang, Chuang, Confident Learning, JAIR 2021; cleanlab"
+    probabilistic = False
     libraries = {"cleanlab": "cutk[cleanlab]"}
 
     class Options(cutk.Options):

@@ -42,6 +42,7 @@ class SpectralSignature(cutk.Detector):
 
     name = "spectral-signature"
     reference = "Tran, Li, Madry, Spectral Signatures in Backdoor Attacks, NeurIPS 2018, algorithm 1"
+    probabilistic = False
 
     class Options(cutk.Options):
         """How many it expects."""
