@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from evidence import settled
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the name that everyone uses
 
 from cutk.plugins.registry import load_registry
 from cutk.run.cells import Unlearning
-from cutk.run.plan import Plan, layer, over_default
-from cutk.run.setup import resolve
 from cutk.run.store import Store
 from cutk.run.worker import Worker
 from cutk_builtin import seeded
@@ -71,9 +70,7 @@ def seen(
     registry = load_registry()
     asked = {"manipulations": [manipulation], "unlearners": ["seal"], "seeds": seeds, "alphas": [0.1]}
     machine = {"precision": precision, "device": "cpu", "threads": 1}
-    plan = layer(over_default(preset, registry), {**asked, **machine, "options": options})
-    setup = resolve(Plan.parse(plan), registry)
-    worker = Worker(setup, Store(runs))
+    worker = Worker(settled(preset, {**asked, **machine, "options": options}, registry), Store(runs))
     for seed in seeds:
         cell = Unlearning(manipulation, seed, "seal", 0.1)
         done = worker.work(cell.needs)
