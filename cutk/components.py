@@ -269,6 +269,7 @@ class Unlearner(Component):
             combination is tried, or a sequence of points, each a mapping from option to value.
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
         surveyed_by: the options that ``survey`` reads, likewise.
+        surveyor: whose ``survey`` it asks, if it hands that on: who is surveyed for the one is for the other.
         probabilistic: as a detector's, of the suspicion that it logs.
     """
 
@@ -277,6 +278,7 @@ class Unlearner(Component):
     grid: ClassVar[Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]] = {}
     prepared_by: ClassVar[tuple[str, ...]] = ()
     surveyed_by: ClassVar[tuple[str, ...]] = ()
+    surveyor: ClassVar[type[Unlearner] | None] = None
     probabilistic: ClassVar[bool] = True
 
     def survey(self, task: Task) -> Any:

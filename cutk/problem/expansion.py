@@ -59,6 +59,7 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
         grid = unlearner.grid
         prepared_by = (*unlearner.prepared_by, *theirs)
         surveyed_by = unlearner.surveyed_by
+        surveyor = unlearner
         probabilistic = detector.probabilistic
 
         def _parts(self) -> tuple[Unlearner, Detector]:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,11 @@ from cutk.problem.expansion import require_suspicion
 from cutk.problem.task import Task
 from cutk.run.records import Attempt, Scalars
 
-__all__ = ["Build", "Logged", "Method", "admitted"]
+__all__ = ["Build", "Logged", "Method", "Surveys", "admitted"]
 
 Build = Callable[[], nn.Module]
+# What ``survey`` found and what that cost, by the class that has it and the options that it reads.
+Surveys: TypeAlias = dict[tuple[type[Unlearner], str], tuple[Any, Cost]]
 # Outputs are compared on so many training samples to see that a returned model is its weights and nothing more.
 _PROBED = 64
 
@@ -82,7 +84,7 @@ class Method:
         build: makes the architecture with arbitrary weights.
         seed: what every call's chance is seeded with.
         tell: called as ``tell(who, changed)`` with what a call changed in the process.
-        surveys: what ``survey`` found for each method and its options; those of one original may share it.
+        surveys: what ``survey`` found for each class that has one and its options; methods on one original share it.
         prepared: the curves that ``prepare`` logged, for each state.
         suspicion: what was suspected on the way to the last point's model, float32 ``[N]``, if anything was said.
     """
@@ -93,7 +95,7 @@ class Method:
     build: Build
     seed: int
     tell: Callable[[str, Sequence[str]], None]
-    surveys: dict[tuple[str, str], tuple[Any, Cost]] = field(default_factory=dict)
+    surveys: Surveys = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.prepared: dict[str, Scalars] = {}
@@ -144,7 +146,8 @@ class Method:
         """Return a copy of what all S_f share under ``options``; whoever needs it first computes it."""
         if self.component.survey is Unlearner.survey:
             return None, Cost(0.0, 0.0)
-        key = self.name, ", ".join(f"{name}={getattr(options, name)}" for name in self.component.surveyed_by)
+        who = self.component.surveyor or self.component
+        key = who, ", ".join(f"{name}={getattr(options, name)}" for name in self.component.surveyed_by)
         if key not in self.surveys:
             found, cost, _ = self._call(self.component(options).survey, problem=self.problem.knowing_nothing())
             self.surveys[key] = found, cost

@@ -25,7 +25,7 @@ from cutk.run.isolation import Isolated
 from cutk.run.keys import key_of
 from cutk.run.measuring import Measurement, measure, unmeasured
 from cutk.run.memo import Memo
-from cutk.run.method import Logged, Method
+from cutk.run.method import Logged, Method, Surveys
 from cutk.run.observer import Observer, PutBack, tell_put_back
 from cutk.run.opened import Opened, Prepare
 from cutk.run.parcels import Parcels
@@ -97,7 +97,7 @@ class Worker(Opened):
         self.store, self._inline = store, inline
         # What is measured of a cell's models: each metric, and on each part of a composition by itself.
         self.measurements = {composed.name: _measurements(composed, setup.metrics) for composed in setup.manipulations}
-        self._surveys: dict[Training, dict[tuple[str, str], tuple[Any, Cost]]] = {}
+        self._surveys: dict[Training, Surveys] = {}
         # A worker that sees no runs folder reads nothing from it.
         self.memo = Memo(store.root if isinstance(store, Store) else None, setup, self.splits, self.environment)
         for composed in setup.manipulations:

@@ -17,6 +17,7 @@ from torch import nn
 
 import cutk
 import cutk.run.keys
+from cutk.problem.expansion import expanding
 from cutk.run.store import Store
 from cutk.run.study import Study
 from cutk.run.worker import Worker
@@ -621,3 +622,28 @@ def test_a_survey_is_made_once_for_all_fractions_and_counts_for_each(bench, setu
     (alone, *_), calls = ran([1.0])
     assert calls == ["labels"] * 2
     assert stripped([alone]) == stripped([record for record in together if record.alpha == 1.0 and record.seed == 0])
+
+
+class Nobody(cutk.Detector):
+    """Suspects nobody."""
+
+    name = "nobody"
+
+    def detect(self, task):
+        return torch.zeros(len(task.train))
+
+
+class Same(Nobody):
+    """Nobody either."""
+
+    name = "same"
+
+
+def test_with_detectors_before_it_a_method_is_surveyed_as_without(bench, setup_of, having, tmp_path):
+    Surveying.calls.clear()
+    unlearners = [(Surveying, {}), *((expanding(Surveying, detector), {}) for detector in (Nobody, Same))]
+    results = Study(having(setup_of(alphas=[1.0], seeds=1), unlearners=unlearners), Store(tmp_path)).run()
+    assert results.failures == []
+    assert Surveying.calls == ["labels"]
+    methods = [run for run in results.runs if run.unlearner]
+    assert [attempt.passes for run in methods for attempt in run.attempts] == [1.0] * 3
