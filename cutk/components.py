@@ -270,7 +270,6 @@ class Unlearner(Component):
         prepared_by: the options that ``prepare`` reads. Points of the grid that agree on them share its result.
         surveyed_by: the options that ``survey`` reads, likewise.
         surveyor: whose ``survey`` it asks, if it hands that on: who is surveyed for the one is for the other.
-        probabilistic: as a detector's, of the suspicion that it logs.
     """
 
     kind = "unlearner"
@@ -279,7 +278,6 @@ class Unlearner(Component):
     prepared_by: ClassVar[tuple[str, ...]] = ()
     surveyed_by: ClassVar[tuple[str, ...]] = ()
     surveyor: ClassVar[type[Unlearner] | None] = None
-    probabilistic: ClassVar[bool] = True
 
     def survey(self, task: Task) -> Any:
         """Compute what all S_f of an original share; called at most once per original, and of no effect on results.

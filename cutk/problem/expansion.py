@@ -60,7 +60,6 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
         prepared_by = (*unlearner.prepared_by, *theirs)
         surveyed_by = unlearner.surveyed_by
         surveyor = unlearner
-        probabilistic = detector.probabilistic
 
         def _parts(self) -> tuple[Unlearner, Detector]:
             given: dict[str, Any] = dict(self.options)
@@ -84,7 +83,7 @@ def expanding(unlearner: type[Unlearner], detector: type[Detector]) -> type[Unle
                     f"The detector '{detector.name}' suspects all {len(task.train)} samples: nothing is left to learn "
                     "from."
                 )
-            task.log.suspicion(found)
+            task.log.suspicion(found, probabilistic=detector.probabilistic)
             task.log.scalar("suspects", len(identified) - len(task.identified))
             return identified, second.prepare(task.knowing(identified))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,14 @@ from cutk.learning.network import last_layers as last_layers_of
 from cutk.learning.recipe import Loss, Progress, Recipe
 from cutk.problem.identification import all_but, require_indices
 
-__all__ = ["Log", "Task"]
+__all__ = ["Log", "Suspicion", "Task"]
+
+
+class Suspicion(NamedTuple):
+    """How suspicious the samples of S_tr are."""
+
+    values: Tensor  # float32 [N], on the CPU, from 0 to 1; suspected is what is above one half
+    probabilistic: bool = True  # whether they are meant as probabilities of being manipulated
 
 
 class Log:
@@ -30,7 +37,7 @@ class Log:
 
     Attributes:
         scalars: what was logged under each name, in order.
-        suspected: how likely each sample of S_tr is manipulated as the method last said, float32 ``[N]`` on the CPU.
+        suspected: how suspicious the samples of S_tr are as the method last said.
     """
 
     def __init__(
@@ -39,7 +46,7 @@ class Log:
         self._watcher = None if on_progress is None else Sealed(on_progress)
         self._listener = None if on_scalar is None else Sealed(on_scalar)
         self.scalars: dict[str, list[float]] = {}
-        self.suspected: Tensor | None = None
+        self.suspected: Suspicion | None = None
 
     def progress(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are done."""
@@ -65,9 +72,12 @@ class Log:
         """Keep a whole curve at once (``[n]``), say the counts of a histogram."""
         self.scalars[name] = [float(value) for value in values.tolist()]
 
-    def suspicion(self, found: Tensor) -> None:
-        """Say how likely each sample of S_tr is manipulated, float32 ``[N]`` from 0 to 1; the last time counts."""
-        self.suspected = found.detach().to("cpu", torch.float32, copy=True)
+    def suspicion(self, found: Tensor, *, probabilistic: bool = True) -> None:
+        """Say how likely each sample of S_tr is manipulated, float32 ``[N]`` from 0 to 1; the last time counts.
+
+        What isn't ``probabilistic`` says an order, and by one half who is suspected.
+        """
+        self.suspected = Suspicion(found.detach().to("cpu", torch.float32, copy=True), probabilistic)
 
 
 class Task:

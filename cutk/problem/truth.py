@@ -133,7 +133,8 @@ class Evaluation:
     identified_before: Tensor | None = None  # int64 [n], the original model's predictions on S_f
     cost: Cost | None = None  # of the unlearning
     scalars: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # logged curves; None: wasn't finite
-    suspicion: Tensor | None = None  # float32 [N], how likely the method takes each sample of S_tr to be manipulated
+    suspicion: Tensor | None = None  # float32 [N], how suspicious the method finds each sample of S_tr, from 0 to 1
+    probabilistic: bool = True  # whether that is meant as a probability of being manipulated
 
     def __post_init__(self) -> None:
         self._whole, self._judged = self.truth, self.model

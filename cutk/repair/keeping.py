@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from cutk.components import Score
 from cutk.data.samples import raw
+from cutk.problem.task import Suspicion
 from cutk.repair.judging import Seen, seen
 from cutk.repair.records import Judged
 from cutk.repair.writing import why_unwritten
@@ -53,7 +54,7 @@ class Candidate:
     model: nn.Module
     says: Seen
     score: Score
-    suspicion: Tensor | None = None  # float32 [N], how likely the method takes each sample to be bad, if it said so
+    suspicion: Suspicion | None = None  # of the method, if it said so
 
 
 class _Written(BaseModel):
@@ -63,6 +64,7 @@ class _Written(BaseModel):
     score: dict[str, float | None]
     weights_sha256: str
     suspicion_sha256: str | None = None
+    probabilistic: bool = True
 
 
 class Kept:
@@ -138,7 +140,8 @@ class Kept:
         judged = written.judged.model_copy(update=self._problem.attack(model))
         suspicion = None
         if written.suspicion_sha256 is not None:
-            (suspicion,) = load_weights(place / _SUSPICION, written.suspicion_sha256).values()
+            (values,) = load_weights(place / _SUSPICION, written.suspicion_sha256).values()
+            suspicion = Suspicion(values, written.probabilistic)
         self.found += 1
         return Candidate(judged, model, says, Score(**written.score), suspicion)
 
@@ -149,7 +152,8 @@ class Kept:
             digest, _ = write_weights(temporary / WEIGHTS, one.model.state_dict())
             written = _Written(judged=one.judged, score=asdict(one.score), weights_sha256=digest)
             if one.suspicion is not None:
-                written.suspicion_sha256, _ = write_weights(temporary / _SUSPICION, {"suspicion": one.suspicion})
+                values, written.probabilistic = one.suspicion
+                written.suspicion_sha256, _ = write_weights(temporary / _SUSPICION, {"suspicion": values})
             write_record(temporary / RECORD, written)
             shutil.rmtree(place, ignore_errors=True)  # a damaged one
             temporary.rename(place)

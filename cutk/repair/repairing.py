@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from cutk.chance import derive_seed
 from cutk.components import Score
 from cutk.cost import resident_peak
 from cutk.errors import Caught, CellError
 from cutk.machine import describe_machine
-from cutk.problem.task import Log
+from cutk.problem.task import Log, Suspicion
 from cutk.repair.judging import Seen, judged, seen, touched
 from cutk.repair.keeping import Candidate, Kept
 from cutk.repair.problem import Methods, Problem, Tell
@@ -114,8 +114,7 @@ def repair(
             unranked = f"{methods.detector.name} ranked no suspects: {caught.reason}"
     if suspects is None:
         helped = status != "not repaired"
-        by_name = {chosen.name: chosen for chosen in methods.unlearners}
-        suspects = suspects_of(problem, shown, by_name[shown.judged.name], taken=helped) if shown else []
+        suspects = suspects_of(problem, shown, taken=helped) if shown else []
     if status == "not repaired":
         taken = None
     environment = Environment(
@@ -198,7 +197,7 @@ def _tried(
     def build() -> nn.Module:
         return copy.deepcopy(original)
 
-    suspected: list[Tensor | None] = []  # on the way to the model that is selected
+    suspected: list[Suspicion | None] = []  # on the way to the model that is selected
     put_back = PutBack(observer)
     selector = methods.selector.make()
     method = Method(chosen.name, chosen.entry.component, task, build, seed, put_back)  # type: ignore[arg-type]

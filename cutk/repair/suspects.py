@@ -40,12 +40,12 @@ _COLUMNS = ("index", "name", "label", "original", "repaired", "score", "by")
 
 
 def probabilistic(chosen: Chosen) -> bool:
-    """Return whether what a detector, or an unlearner on its way, suspects is meant as probabilities."""
+    """Return whether what a detector says is meant as probabilities."""
     component: Any = chosen.entry.component
     return bool(component.probabilistic)
 
 
-def suspects_of(problem: Problem, one: Candidate, method: Chosen, *, taken: bool = True) -> list[Suspect]:
+def suspects_of(problem: Problem, one: Candidate, *, taken: bool = True) -> list[Suspect]:
     """Rank samples that weren't listed by what a method suspects, or by what it took of the given label's probability.
 
     The latter where it says of none how suspicious it is. What a method unlearns with the bad samples is what they have
@@ -54,7 +54,8 @@ def suspects_of(problem: Problem, one: Candidate, method: Chosen, *, taken: bool
     """
     name = one.judged.name if taken else f"{one.judged.name}{_REJECTED}"
     if one.suspicion is not None:
-        return _ranked(problem, one.suspicion, one.says, f"{_LIKELY if probabilistic(method) else _RANKED}{name}")
+        by = _LIKELY if one.suspicion.probabilistic else _RANKED
+        return _ranked(problem, one.suspicion.values, one.says, f"{by}{name}")
     return _ranked(problem, problem.says.train.of_label - one.says.train.of_label, one.says, f"{_DROP}{name}")
 
 

@@ -33,7 +33,7 @@ from cutk.machine import repeatable
 from cutk.options import Options
 from cutk.plugins.registry import load_registry
 from cutk.problem.expansion import require_suspicion
-from cutk.problem.task import Log, Task
+from cutk.problem.task import Log, Suspicion, Task
 from cutk.run.chosen import Chosen
 from cutk.run.messages import Line, Message
 from cutk.run.method import Method
@@ -91,7 +91,7 @@ class Isolated(AbstractContextManager["Isolated"]):
         self._method, self._parts, self._inline, self._seeds = method, parts, list(inline), seeds
         self._progress, self._scalar = progress, scalar
         self.prepared: dict[str, Scalars] = {}
-        self.suspicion: Tensor | None = None
+        self.suspicion: Suspicion | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Line
         self._folder: tempfile.TemporaryDirectory[str]
@@ -220,7 +220,8 @@ class Isolated(AbstractContextManager["Isolated"]):
                         self._method.tell(printable(str(plain["who"])), [printable(str(it)) for it in plain["names"]])
                     case "suspicion":
                         count = len(self._method.problem.train)
-                        self.suspicion = require_suspicion(tensors["found"], count, "What the method suspects")
+                        found = require_suspicion(tensors["found"], count, "What the method suspects")
+                        self.suspicion = Suspicion(found, bool(plain["probabilistic"]))
                     case "ask":
                         self._say("batch", {}, augmented(self._train, tensors))
                     case "refused":
@@ -323,7 +324,8 @@ def begin() -> None:
         came.seconds, came.passes, came.peak_bytes = attempt.seconds, attempt.passes, attempt.peak_bytes
         came.scalars, came.prepared = attempt.scalars, method.prepared.get(said.plain["prepared"])
         if method.suspicion is not None:
-            line.send("suspicion", {}, {"found": method.suspicion})
+            found, probabilistic = method.suspicion
+            line.send("suspicion", {"probabilistic": probabilistic}, {"found": found})
         line.send("came", came.model_dump(), weights)
     line.receive()  # until this process is ended
 

@@ -20,7 +20,7 @@ from cutk.guard import watched
 from cutk.learning.recipe import Recipe, require_finite
 from cutk.options import Options
 from cutk.problem.expansion import require_suspicion
-from cutk.problem.task import Task
+from cutk.problem.task import Suspicion, Task
 from cutk.run.records import Attempt, Scalars
 
 __all__ = ["Build", "Logged", "Method", "Surveys", "admitted"]
@@ -36,7 +36,7 @@ class Logged(NamedTuple):
     """What a method said on the way to a model."""
 
     scalars: Scalars
-    suspicion: Tensor | None = None  # float32 [N], how likely it took each sample of S_tr to be manipulated
+    suspicion: Suspicion | None = None
 
 
 def admitted(model: object, build: Build, recipe: Recipe, train: TrainSet, probe: Tensor) -> nn.Module:
@@ -86,7 +86,7 @@ class Method:
         tell: called as ``tell(who, changed)`` with what a call changed in the process.
         surveys: what ``survey`` found for each class that has one and its options; methods on one original share it.
         prepared: the curves that ``prepare`` logged, for each state.
-        suspicion: what was suspected on the way to the last point's model, float32 ``[N]``, if anything was said.
+        suspicion: what was suspected on the way to the last point's model, if anything was said.
     """
 
     name: str
@@ -99,8 +99,8 @@ class Method:
 
     def __post_init__(self) -> None:
         self.prepared: dict[str, Scalars] = {}
-        self.suspicion: Tensor | None = None
-        self._suspected: dict[str, Tensor | None] = {}
+        self.suspicion: Suspicion | None = None
+        self._suspected: dict[str, Suspicion | None] = {}
         self._states: dict[str, tuple[Any, Cost] | CellError] = {}
 
     def shared_costs(self) -> dict[str, Cost]:
@@ -139,7 +139,7 @@ class Method:
         scalars = {name: [v if math.isfinite(v) else None for v in values] for name, values in task.log.scalars.items()}
         suspected = task.log.suspected
         if suspected is not None:
-            require_suspicion(suspected, len(task.train), f"What '{self.name}' suspects")
+            require_suspicion(suspected.values, len(task.train), f"What '{self.name}' suspects")
         return result, cost._replace(passes=task.train.drawn / len(task.train)), Logged(scalars, suspected)
 
     def _survey(self, options: Options) -> tuple[Any, Cost]:

@@ -17,7 +17,7 @@ from cutk.errors import Caught, CellError
 from cutk.guard import watched
 from cutk.learning.recipe import Progress
 from cutk.options import Options
-from cutk.problem.task import Task
+from cutk.problem.task import Suspicion, Task
 from cutk.problem.truth import accuracy
 from cutk.run.choice import choice_of, value_of
 from cutk.run.method import Logged
@@ -86,7 +86,7 @@ class Working(Protocol):
     """A method at work, in this process or in another."""
 
     prepared: dict[str, Scalars]  # the curves that ``prepare`` logged, for each state
-    suspicion: Tensor | None  # what was suspected on the way to the last point's model, float32 [N]
+    suspicion: Suspicion | None  # what was suspected on the way to the last point's model
 
     def state(self, options: Options) -> str:
         """Return which of the prepared states a point uses."""

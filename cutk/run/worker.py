@@ -325,7 +325,9 @@ class Worker(Opened):
                 cost = Cost(attempt.seconds, attempt.passes, attempt.peak_bytes)
             known = {"identified": self.identified(cell), "identified_before": before, "cost": cost}
         if logged is not None:
-            known |= logged._asdict()
+            known["scalars"] = logged.scalars
+            if logged.suspicion is not None:
+                known["suspicion"], known["probabilistic"] = logged.suspicion
         truth = self.scenario(cell.manipulation, cell.seed).truth
         evaluation = Evaluation(truth, model, self.recipe, **known)
         measure(self.measurements[cell.manipulation], evaluation, attempt, self.observer)

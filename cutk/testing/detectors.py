@@ -56,10 +56,10 @@ class TriedDetector(Subject):
 
 
 @check(
-    "Return float32 [N], a probability for each training sample in their order, on the CPU: found.float().cpu().",
+    "Return float32 [N], from 0 to 1 for each training sample in their order, on the CPU: found.float().cpu().",
     essential=True,
 )
-def suspicion_is_a_probability(subject: TriedDetector) -> None:
+def suspicion_is_from_0_to_1(subject: TriedDetector) -> None:
     """detect() returns float32 [N] with values from 0 to 1, on the CPU, however few or many samples are known."""
     count = len(subject.scenarios["trigger"].train)
     for label, found in subject.first.result.items():
@@ -71,7 +71,7 @@ def suspicion_is_a_probability(subject: TriedDetector) -> None:
 
 @check("Don't suspect everybody: where all samples are suspects, nothing is left to learn from.")
 def somebody_is_trusted(subject: TriedDetector) -> None:
-    """Some sample is more likely clean than manipulated."""
+    """Some sample isn't suspected."""
     for label, found in subject.first.result.items():
         if bool((found > 0.5).all()):
             raise Unmet(f"it suspects all {len(found)} training samples (manipulated: {label})")

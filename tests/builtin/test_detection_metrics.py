@@ -24,6 +24,7 @@ def evaluation(suspected=None, **changes):
         "truth": truth,
         "identified": torch.tensor([6]),
         "suspicion": None if suspected is None else torch.tensor(suspected),
+        "probabilistic": True,
     }
     return SimpleNamespace(**{**values, **changes})
 
@@ -52,6 +53,12 @@ def test_detection_by_hand(value):
     )
 
 
+def test_an_order_says_nothing_of_how_much_is_known(value):
+    about = evaluation(SUSPICION, probabilistic=False)
+    assert value("alpha_error", about) is None
+    assert value("recall", about) == pytest.approx(2 / 3)
+
+
 def test_who_suspects_nobody_has_no_detection_to_judge(value):
     for name in NAMES:
         assert value(name, evaluation()) is None
@@ -64,6 +71,7 @@ def test_who_suspects_nobody_has_no_detection_to_judge(value):
         is None
     )
     assert value("alpha_error", all_known) == pytest.approx(1 - 4 / (4 + 1.3))
+    assert value("label_precision", all_known) == {}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -72,7 +72,8 @@ def test_what_is_suspected_is_known_to_the_unlearner(task):
     method = both(both.Options(detector_count=5, extra=4))
     identified, (told, weights) = method.prepare(task)
     assert identified.tolist() == sorted({*task.identified.tolist(), *range(5)}) == told
-    assert task.log.suspected[:6].tolist() == [0.75] * 5 + [0]
+    assert task.log.suspected.values[:6].tolist() == [0.75] * 5 + [0]
+    assert task.log.suspected.probabilistic
     assert weights > 0  # what the detector does to the model is done to a copy
     assert task.log.scalars["suspects"] == [len(told) - len(task.identified)]
     method.unlearn(task, (identified, (told, weights)))
@@ -112,6 +113,31 @@ def test_what_all_s_f_share_is_surveyed_as_without_a_detector(task):
     assert method.prepare(task)[1] == 7
     # Of one that has none, nothing is asked.
     assert expanding(Noting, Eye).survey is cutk.Unlearner.survey
+
+
+class Order(Eye):
+    """Suspects the same, and means no probabilities."""
+
+    name = "order"
+    probabilistic = False
+
+
+class Telling(Noting):
+    """Says itself whom it suspects."""
+
+    name = "telling"
+
+    def unlearn(self, task, state=None):
+        task.log.suspicion(torch.zeros(len(task.train)))
+        return task.original
+
+
+def test_who_said_last_whom_to_suspect_says_whether_by_probabilities(task):
+    expanding(Noting, Order)().prepare(task)
+    assert not task.log.suspected.probabilistic
+    expanding(Telling, Order)().unlearn(task)
+    assert task.log.suspected.probabilistic
+    assert not task.log.suspected.values.any()
 
 
 def test_s_f_only_grows():

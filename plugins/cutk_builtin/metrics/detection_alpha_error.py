@@ -9,7 +9,7 @@ from cutk_builtin.ranking import ranked
 class DetectionAlphaError(cutk.Metric):
     """How far from α is what the method takes it for: |S_f| / (|S_f| + Σ P(manipulated) of the others).
 
-    Of methods that suspect samples (``seal``, a detector).
+    Of methods that suspect samples by probabilities (``seal``, a seeded detector). What is in S_f counts as known.
     """
 
     name = "detection_alpha_error"
@@ -18,9 +18,10 @@ class DetectionAlphaError(cutk.Metric):
     of_suspicion = True
 
     def compute(self, evaluation: cutk.Evaluation) -> float | None:
-        """Return it, from 0 to 1; None if the method suspects nobody, or nothing is manipulated."""
+        """Return it, from 0 to 1; None if the method gives no probabilities, or nothing is manipulated."""
         found, identified = ranked(evaluation), evaluation.identified
-        if found is None or identified is None or len(evaluation.truth.manipulated) == 0:
+        nothing = len(evaluation.truth.manipulated) == 0 or not evaluation.probabilistic
+        if found is None or identified is None or nothing:
             return None
         known = len(identified)
         among = float(found.manipulated.sum())

@@ -7,7 +7,7 @@ from cutk_builtin.ranking import ranked
 
 
 class DetectionRecall(cutk.Metric):
-    """Part of the manipulated samples that nobody knew of, of which the method thinks so: P(manipulated) > 0.5.
+    """Part of the manipulated samples that nobody knew of, that the method suspects: above one half.
 
     Of methods that suspect samples (``seal``, a detector), as long as some of S_m isn't known.
     """

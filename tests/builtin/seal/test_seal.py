@@ -146,8 +146,8 @@ def test_of_two_classes_nobody_is_suspected_under_a_label_that_nobody_known_has(
     task, truth = two_classes
     call, clean = task.private(seed=3), task.train.labels == 0
     model = Seal(Seal.Options(final=final, rounds=rounds)).unlearn(call)
-    assert not call.log.suspected[clean].any()
-    assert call.log.suspected[~clean].any()
+    assert not call.log.suspected.values[clean].any()
+    assert call.log.suspected.values[~clean].any()
     wrong = (task.recipe.predict(model, task.train) != truth)[clean]
     assert wrong.float().mean() < 0.02
 

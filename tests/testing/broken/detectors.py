@@ -74,7 +74,7 @@ class Costly(Known):
 
 SOUND = [Known, Silent]
 BROKEN = {
-    "suspicion_is_a_probability": [
+    "suspicion_is_from_0_to_1": [
         finding(lambda _self, task: torch.zeros(len(task.train), dtype=torch.float64)),
         finding(lambda _self, task: torch.zeros(len(task.train) - 1)),
         finding(lambda _self, task: torch.full((len(task.train),), 1.5)),
