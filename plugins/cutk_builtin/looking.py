@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -24,41 +25,48 @@ class Outputs(NamedTuple):
     logits: Tensor  # float32 [N, classes]
 
 
+@contextlib.contextmanager
+def _watching(model: nn.Module, count: int) -> Iterator[deque[tuple[Tensor, bool]]]:
+    """Yield what the last ``count`` layers with weights are given when ``model`` runs, in the order in which they do.
+
+    Beside each input stands whether its features come last. A network that holds its weights itself isn't watched.
+    """
+    given = deque[tuple[Tensor, bool]](maxlen=count)  # of a deep network not everything fits
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        there = (x for x in inputs[:1] if isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point())
+        given.extend((x, features_last(module, x)) for x in there)
+
+    handles = [
+        module.register_forward_pre_hook(note)
+        for module in model.modules()
+        if isinstance(module, nn.Linear) or (module is not model and _has_weights(module))
+    ]
+    try:
+        yield given
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @torch.no_grad()
 def outputs(model: nn.Module, recipe: cutk.Recipe, train: cutk.TrainSet) -> Outputs:
-    """Return what ``model`` says of unaugmented samples; where its last layer can't be watched, logits are features."""
-    seen: list[Tensor] = []
-    features: list[Tensor | None] = []
+    """Return what ``model`` says of unaugmented samples; where its last layer can't be watched, logits are features.
+
+    Features are finite: 0 stands for what isn't.
+    """
+    features: list[Tensor] = []
     logits: list[Tensor] = []
-    classifier = _classifier(model)
-    handle = None
-    if classifier is not None:
-        handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
     model.eval()
-    try:
+    with _watching(model, 1) as given:
         for batch in train.batches():
-            seen.clear()
+            given.clear()
             with recipe.autocast():
-                given = model(batch.x).float()
-            logits.append(given)
-            features.append(_flat(classifier, seen[-1], given) if classifier is not None and seen else None)
-    finally:
-        if handle is not None:
-            handle.remove()
-    watched = [part for part in features if part is not None]
-    return Outputs(torch.cat(watched if len(watched) == len(logits) else logits), torch.cat(logits))
-
-
-def _classifier(model: nn.Module) -> nn.Module | None:
-    """Return the last module with a weight matrix, if there is one."""
-    try:
-        last = cutk.last_layers(model, 1)
-    except cutk.CellError:
-        return None
-    weighted = [m for m in last if _has_weights(m)]
-    # A network that holds its weights itself doesn't say which of them come last.
-    own = weighted and weighted[0] is model and not isinstance(model, nn.Linear)
-    return None if not weighted or own or isinstance(weighted[0], nn.Embedding) else weighted[0]
+                said = model(batch.x).float()
+            logits.append(said)
+            features.extend(averaged(x, last=last) for x, last in given if len(x) == len(said))
+    found = torch.cat(features if len(features) == len(logits) else logits)
+    return Outputs(found.nan_to_num(0.0, 0.0, 0.0), torch.cat(logits))
 
 
 def features_last(layer: nn.Module, given: Tensor) -> bool:
@@ -70,13 +78,16 @@ def features_last(layer: nn.Module, given: Tensor) -> bool:
     return isinstance(layer, nn.Linear) or (given.ndim == 3 and not convolves)
 
 
-def _flat(layer: nn.Module, given: Tensor, logits: Tensor) -> Tensor | None:
-    """Return a layer's input as float32 ``[B, d]``: averaged over places or tokens; None if it is neither."""
-    if given.ndim < 2 or len(given) != len(logits) or not given.is_floating_point():
-        return None
+def averaged(given: Tensor, *, last: bool) -> Tensor:
+    """Return a layer's input as float32 ``[B, d]``: means over places or tokens.
+
+    Args:
+        given: float ``[B, d]``, ``[B, …, d]`` if features come ``last``, else ``[B, d, …]``.
+        last: whether they do.
+    """
     if given.ndim == 2:
         return given.float()
-    if features_last(layer, given):
+    if last:
         return (given if given.ndim == 3 else given.float().flatten(1, -2)).mean(1).float()
     return given.float().flatten(2).mean(2)
 
@@ -92,21 +103,10 @@ def views(
     over ``visits``, of which the first sees samples as they are, and the others augmented ones; where nothing is
     augmented one is enough.
     """
-    given = deque[tuple[Tensor, bool]](maxlen=LAYERS)  # of a deep network not everything fits
-
-    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        there = (x for x in inputs[:1] if isinstance(x, Tensor) and x.ndim > 1 and x.is_floating_point())
-        given.extend((x, features_last(module, x)) for x in there)
-
-    handles = [
-        module.register_forward_pre_hook(note)
-        for module in model.modules()
-        if isinstance(module, nn.Linear) or (module is not model and _has_weights(module))
-    ]
     model.eval()
     sums: list[Tensor] = []
     count = visits if train.augments else 1
-    try:
+    with _watching(model, LAYERS) as given:
         for visit in range(count):
             parts: list[list[Tensor]] = []
             for batch in train.batches(among, augment=visit > 0):
@@ -116,9 +116,6 @@ def views(
                 parts.append([*(pooled(x, last=last) for x, last in given if len(x) == len(logits)), logits])
             found = [torch.cat(column) for column in zip(*parts, strict=True)]
             sums = [a.add_(b) for a, b in zip(sums, found, strict=True)] if sums else found
-    finally:
-        for handle in handles:
-            handle.remove()
     *features, logits = [total.div_(count) for total in sums]
     return [Outputs(part, logits) for part in features or [logits]]
 
@@ -167,8 +164,8 @@ def class_by_class(task: cutk.Task, judge: Callable[[Tensor], Tensor]) -> Tensor
         float32 ``[N]``, on the CPU.
     """
     labels = task.train.labels.cpu()
-    # Singular values need double precision, which not every device has, and finite numbers.
-    features = outputs(task.original, task.recipe, task.train).features.cpu().nan_to_num(0.0, 0.0, 0.0)
+    # Singular values need double precision, which not every device has.
+    features = outputs(task.original, task.recipe, task.train).features.cpu()
     suspicion = torch.zeros(len(labels))
     for label in labels.unique():
         mine = (labels == label).nonzero().flatten()

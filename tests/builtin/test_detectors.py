@@ -17,6 +17,7 @@ from cutk_builtin.detectors.gradient_similarity import GradientSimilarity, simil
 from cutk_builtin.detectors.seeded_knn import SeededKnn, nearness
 from cutk_builtin.detectors.seeded_probe import SeededProbe
 from cutk_builtin.detectors.spectral_signature import SpectralSignature, by_rank, outlyingness
+from cutk_builtin.ranking import area_under_roc
 from cutk_builtin.recipes.sgd import Sgd
 from cutk_builtin.seeded import by_similarity, split
 
@@ -78,6 +79,13 @@ def test_ranks_are_above_one_half_for_the_largest_part(part):
     assert torch.equal(found.argsort(), scores.argsort())
 
 
+def test_equal_scores_share_a_rank():
+    assert by_rank(torch.zeros(20), 0.15).unique().numel() == 1
+    assert not (by_rank(torch.zeros(20), 0.15) > 0.5).any()
+    found = by_rank(torch.tensor([0.0, 1.0, 1.0, 1.0, 2.0]), 0.2)
+    assert found.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3, 1])
+
+
 def test_principal_components_keep_what_varies_most():
     x = random(20, 4).double().numpy() * [4, 3, 0.1, 0.1]
     found = principal(torch.tensor(x), 2).numpy()
@@ -108,8 +116,8 @@ class Halved(nn.Module):
         return torch.where(x < 0.5, x, math.nan)
 
 
-@pytest.mark.parametrize("detector", [SpectralSignature, ActivationClustering])
-def test_features_that_are_no_numbers_break_no_judgement_by_class(detector, images_of):
+@pytest.mark.parametrize("detector", DETECTORS, ids=lambda detector: detector.name)
+def test_features_that_are_no_numbers_break_no_judgement(detector, images_of):
     train = ResidentTrainSet(images_of(count=30, size=2), cutk.Normalisation((0.0,), (1.0,)))
 
     def build():
@@ -161,6 +169,18 @@ def test_what_is_easy_to_tell_apart_is_found(detector, task):
         assert float(suspects[30:].double().mean()) < 0.1
     if detector not in (SpectralSignature, ActivationClustering):
         assert (found[200:] == 0).all()
+
+
+@pytest.mark.parametrize("detector", DETECTORS, ids=lambda detector: detector.name)
+def test_tokens_are_told_apart_as_well(detector, poisoned_sentences):
+    task, bad, *_ = poisoned_sentences
+    found = detector().detect(task.private(seed=0))
+    assert ((found >= 0) & (found <= 1)).all()
+    others = torch.ones(len(found), dtype=torch.bool).index_fill(0, task.identified, False)
+    positive = torch.zeros(len(found), dtype=torch.bool).index_fill(0, bad, True)
+    labelled = others & (task.train.labels == 0)
+    least = 0.95 if detector in (SeededProbe, SeededKnn) else 0.6
+    assert area_under_roc(found[labelled], positive[labelled]) > least
 
 
 @pytest.mark.parametrize("known", [[0], [0, 1], [0, 250], list(range(200)), list(range(400))])

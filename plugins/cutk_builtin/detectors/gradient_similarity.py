@@ -42,7 +42,8 @@ class GradientSimilarity(cutk.Detector):
     """Suspects samples whose last-layer gradients point where those of S_f do, among those of the same given label.
 
     The cosine counterpart of TracIn at the last checkpoint, restricted to the last layer; the mean over S_f becomes a
-    probability as the seeded probe's score does. Costs a forward pass.
+    probability as the seeded probe's score does. Where the last layer works at several places or on several tokens, its
+    input's mean over them stands for the features, and where it can't be watched the logits do. Costs a forward pass.
     """
 
     name = "gradient-similarity"
@@ -52,7 +53,7 @@ class GradientSimilarity(cutk.Detector):
         """Return the posterior."""
         labels, known = task.train.labels.cpu(), task.identified.cpu()
         seen = outputs(task.original, task.recipe, task.train)
-        errors = seen.logits.softmax(1)
+        errors = seen.logits.softmax(1).nan_to_num(0.0)
         errors[torch.arange(len(labels)), labels.to(errors.device)] -= 1
         scores = {}
         for label, (bad, unknown) in split(labels, known).items():

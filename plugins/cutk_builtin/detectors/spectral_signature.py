@@ -21,13 +21,15 @@ def outlyingness(features: Tensor) -> Tensor:
 def by_rank(scores: Tensor, part: float) -> Tensor:
     """Return values from 0 to 1 in the order of ``scores``, above 0.5 for the largest ``part`` of them alone.
 
+    Equal scores share their mean rank.
+
     >>> [round(value, 3) for value in by_rank(torch.tensor([0.0, 3.0, 1.0, 2.0]), 0.25).tolist()]
     [0.0, 1.0, 0.25, 0.5]
     """
     count = len(scores)
     suspects = min(count, round(part * count))
-    rank = torch.empty(count)
-    rank[scores.argsort()] = torch.arange(count, dtype=torch.float32)
+    _, which, ties = scores.unique(return_inverse=True, return_counts=True)
+    rank = (ties.cumsum(0) - (ties + 1) / 2)[which].float()
     below, above = rank / max(1, count - suspects - 1) / 2, (rank - (count - suspects) + 1) / max(1, suspects) / 2 + 0.5
     return torch.where(rank < count - suspects, below, above).clamp(0, 1)
 

@@ -60,6 +60,26 @@ def test_features_are_what_the_last_layer_is_given(network, images_of):
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+class HeadFirst(nn.Module):
+    """A network whose last layer is registered first."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = nn.Linear(5, 3), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1)))
+
+
+def test_the_last_layer_is_the_one_that_works_last(images_of):
+    train = ResidentTrainSet(images_of(count=6, size=2), cutk.Normalisation((0.0,), (1.0,)))
+    model = HeadFirst()
+    found = outputs(model, Sgd(Sgd.Options(steps=1)).on("cpu"), train)
+    (batch,) = train.batches()
+    with torch.no_grad():
+        assert torch.allclose(found.features, model.body(batch.x.flatten(1)))
+
+
 def test_places_and_tokens_are_pooled_to_means_and_largest_values():
     given = torch.randn(2, 3, 2, 2, generator=seeded())
     expected = torch.cat([given.mean((2, 3)), given.amax((2, 3))], 1)

@@ -169,6 +169,24 @@ def test_the_whole_method_hears_a_probe_under_the_labels_that_it_was_told_of(fin
     assert torch.equal(weights((0,)), weights(()))
 
 
+@pytest.mark.parametrize("final", ["tune", "restart", "retrain"])
+def test_a_token_that_says_the_label_is_unlearnt(final, poisoned_sentences):
+    task, bad, truth, triggered, classes = poisoned_sentences
+
+    def right(model):
+        with torch.no_grad():
+            return float((model.eval()(triggered).argmax(1) == classes).double().mean())
+
+    clean = torch.ones(len(truth), dtype=torch.bool).index_fill(0, bad, False)
+    gold = task.private(seed=3).retrain(clean.nonzero().flatten())
+    assert right(task.original) < 0.1 < right(gold)
+    call = task.private(seed=3)
+    model = Seal(Seal.Options(final=final, passes=5)).unlearn(call)
+    assert right(model) > 0.9 * right(gold)
+    assert (task.recipe.predict(model, task.train) == truth)[clean].double().mean() > 0.95
+    assert (call.log.suspected.values[bad] > 0.5).double().mean() > 0.9
+
+
 def test_nor_does_the_last_training_suspect_them(two_classes):
     task, _ = two_classes
     labels, q, w = task.train.labels, torch.zeros(400), torch.tensor([[0.0, 1], [1, 0]])
