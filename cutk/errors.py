@@ -165,6 +165,17 @@ def traceback_of(error: BaseException) -> str:
     return printable("".join(traceback.format_exception(error)))
 
 
+def forget_locals(error: BaseException) -> None:
+    """Let go of what the frames hold in which ``error`` and what led to it were raised: models, batches, gradients."""
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            left += [each for each in (one.__cause__, one.__context__) if each is not None]
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, whatever its case, or an empty string."""
     spelled = {other.casefold(): other for other in known}

@@ -3,12 +3,24 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
 import torch
 
 import cutk
-from cutk.errors import Caught, CellError, CutkError, UsageError, one_line, printable, reason, suggestion, where
+from cutk.errors import (
+    Caught,
+    CellError,
+    CutkError,
+    UsageError,
+    forget_locals,
+    one_line,
+    printable,
+    reason,
+    suggestion,
+    where,
+)
 
 NETWORK = """
     import torch
@@ -207,6 +219,32 @@ def test_whatever_a_plugin_raises_is_a_failure(error):
 
 def test_endless_recursion_is_a_failure():
     assert failing(endless).reason.startswith("RecursionError: maximum recursion depth exceeded")
+
+
+def test_what_an_error_holds_can_be_let_go():
+    class Large:
+        pass
+
+    held = []
+
+    def deep():
+        large = Large()
+        held.append(weakref.ref(large))
+        raise ValueError("deep")
+
+    def raised():
+        mine = Large()
+        held.append(weakref.ref(mine))
+        try:
+            deep()
+        except ValueError as error:
+            raise CutkError("above") from error
+
+    caught = failing(raised)
+    assert all(reference() is not None for reference in held)
+    forget_locals(caught.error)
+    assert [reference() for reference in held] == [None, None]
+    assert str(caught.error.__cause__) == "deep"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])

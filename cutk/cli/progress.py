@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -156,7 +157,8 @@ class RichObserver(Observer):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bars.stop()
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            self._bars.stop()
 
     def started(self, cells: int) -> None:
         """Show the bar."""

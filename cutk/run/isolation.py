@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,7 +302,13 @@ def begin() -> None:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides what it means
-    line = Line(reader, writer, ended=lambda: os._exit(1))
+    mine = os.getcwd()
+
+    def ended() -> NoReturn:
+        shutil.rmtree(mine, ignore_errors=True)  # nobody else does, if the other process was killed
+        os._exit(1)
+
+    line = Line(reader, writer, ended=ended)
     method: Method | None = None
     points: tuple[Options, ...] = ()
     with Caught() as caught:

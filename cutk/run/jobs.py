@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from cutk.errors import Caught, CellError, UsageError, one_line
+from cutk.errors import Caught, CellError, UsageError, forget_locals, one_line
 from cutk.plugins.registry import load_registry
 from cutk.run.cells import Cell
 from cutk.run.keys import Kind
@@ -21,7 +21,7 @@ from cutk.run.setup import Setup, resolve
 from cutk.run.store import Parcel, Store
 from cutk.run.worker import Done, Worker
 
-__all__ = ["Failed", "Job", "Lacking", "adopt", "work"]
+__all__ = ["Failed", "Job", "Lacking", "adopt", "leave", "work"]
 
 
 class Job(NamedTuple):
@@ -68,9 +68,15 @@ def adopt(worker: Worker, job: Job) -> None:
     _OPEN[:] = [(_plan_of(job), worker)]
 
 
+def leave() -> None:
+    """Keep no worker, nor its data."""
+    _OPEN.clear()
+
+
 def _opened(job: Job) -> Worker:
     """Return this process's worker for a plan, opened with its first job."""
     if not _OPEN or _OPEN[0][0] != _plan_of(job):
+        leave()
         setup = _here(job)
         if job.runs is not None and not job.runs.is_dir():
             raise CellError(
@@ -123,6 +129,8 @@ def work(job: Job, send: Send | None = None) -> Done | Failed | Lacking:
         return worker.work(job.cell, job.original)
     if observer is not None and caught.error is not None:
         observer.error(caught.error)
+    if caught.error is not None:
+        forget_locals(caught.error)
     return Failed(caught.reason, caught.traceback)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,8 @@ class Observers(Observer):
     def _telling(self, name: str) -> Callable[..., None]:
         def tell(*arguments: Any) -> None:
             with self._turn:
-                getattr(self._first, name)(*arguments)
+                with contextlib.suppress(OSError):  # a terminal that is gone, a full disk: the work goes on
+                    getattr(self._first, name)(*arguments)
                 for observer in list(self._others):
                     with Caught() as caught:
                         getattr(observer, name)(*arguments)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from torch import Tensor, nn
 
 from cutk.components import Score, Selector, Unlearner
-from cutk.errors import Caught, CellError
+from cutk.errors import Caught, CellError, forget_locals
 from cutk.guard import watched
 from cutk.learning.recipe import Progress
 from cutk.options import Options
@@ -178,6 +178,7 @@ class Search:
             return attempt, model, score, None
         self.observer.error(caught.error)
         attempt.error, attempt.traceback = caught.reason, caught.traceback
+        forget_locals(caught.error)
         _log.debug("%s: %s failed: %s", self.name, attempt.options, attempt.error)
         return attempt, None, None, caught.error
 

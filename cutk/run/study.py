@@ -20,7 +20,7 @@ from cutk.errors import Caught, CellError, CutkError, UsageError, one_line, trac
 from cutk.run.cells import Cell, Training, Unlearning
 from cutk.run.executor import Executor, Pool
 from cutk.run.files import Damaged
-from cutk.run.jobs import Failed, Job, Lacking, adopt, work
+from cutk.run.jobs import Failed, Job, Lacking, adopt, leave, work
 from cutk.run.keys import Kind, key_but_for_code
 from cutk.run.logs import LOG, level, relog
 from cutk.run.observer import TOLD, Observer, Observers
@@ -161,6 +161,8 @@ class Study:
                 for cell, outcome in self._outcomes(executor, pool):
                     if isinstance(outcome, Done):
                         came_of[cell] = outcome
+                        if outcome.run.environment.canonical == self.worker.environment.canonical:
+                            self.worker.memo.note(cell, outcome.run.key)  # by workers, as well
                         self.observer.cell_finished(cell, outcome.run, outcome.read)
                         self._forget_failure(cell, outcome, elsewhere=not executor.here)
                         continue
@@ -173,9 +175,10 @@ class Study:
                         about = key_but_for_code(self.worker.decided_by(cell))
                         self.store.note_failure(self.worker.key(cell), failure.model_copy(update={"cell": about}))
                     self.observer.cell_failed(cell, outcome.reason)
-                self.worker.memo.keep()
             finally:
                 self._over = True
+                self.worker.memo.keep()
+                leave()
                 self.observer.finished()
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
@@ -250,7 +253,8 @@ class Study:
                 _log.debug("%s: given to the executor '%s'", cell, self.setup.executor.name)
                 submit(job._replace(cell=cell, original=originals.get(cell.needs)), time.monotonic())
             future = _next(ended)
-            (given, since), lost = running.pop(future), future.exception()
+            given, since = running.pop(future)
+            lost = CellError("Its job was cancelled.") if future.cancelled() else future.exception()
             cell = given.cell
             outcome: Done | Failed | Lacking
             outcome = future.result() if lost is None else Failed(one_line(lost), traceback_of(lost))

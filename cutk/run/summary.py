@@ -228,12 +228,14 @@ def _number(value: float | None) -> float | None:
 def best_on_test(run: Run, identities: Iterable[str]) -> int | None:
     """Return the position of the attempt that is best on the test set in the mean of its objectives.
 
-    ``identities`` are the metrics that take part.
+    ``identities`` are the metrics that take part, of which an attempt has all that any has: without one on which it is
+    bad, it would be better.
     """
     signs = {i: 1 if m.higher_is_better else -1 for i in identities if (m := run.measured.get(i)) and m.objective}
-    values: dict[int, float] = {}
-    for position, attempt in enumerate(run.attempts):
-        there = [sign * v for i, sign in signs.items() if isinstance(v := attempt.metrics.get(i), float | int)]
-        if there:
-            values[position] = statistics.fmean(there)
+    found = [
+        {i: sign * v for i, sign in signs.items() if isinstance(v := attempt.metrics.get(i), float | int)}
+        for attempt in run.attempts
+    ]
+    known = {i for each in found for i in each}
+    values = {at: statistics.fmean(each.values()) for at, each in enumerate(found) if known and each.keys() == known}
     return max(values, key=values.__getitem__, default=None)

@@ -240,10 +240,17 @@ class Worker(Opened):
     def _original(self, cell: Unlearning) -> nn.Module:
         """Return M_o for a cell, trained now if its own cell didn't leave it in the store."""
         for _ in range(2):
-            self._obtain(cell.needs)
+            # What it lacks, a metric that failed say, is its own cell's affair.
+            if not self._is_there(cell.needs):
+                self._obtain(cell.needs)
             if (model := self._weights(cell.needs)) is not None:
                 return model
         raise CellError(f"The original model cannot be kept in '{self.store.root}'.")
+
+    def _is_there(self, cell: Cell) -> bool:
+        with suppress(Unreadable):  # which is told where it is obtained
+            return self.store.peek(cell.kind, self.key(cell)) is not None
+        return False
 
     def _weights(self, cell: Cell) -> nn.Module | None:
         """Return a stored cell's model, or None if it is damaged and out of the way now."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import cutk
 from cutk.cli import main
-from cutk_builtin.executors.processes import Ear
+from cutk_builtin.executors import processes
+from cutk_builtin.executors.processes import Ear, Processes, Workers
 
 ENV = {"CUTK_PLUGINS": "", "OMP_NUM_THREADS": "1"}
 CUTK = (sys.executable, "-m", "cutk")
@@ -142,6 +146,20 @@ def test_a_script_that_every_worker_would_start_again_is_told_how_to_begin(tmp_p
     )
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing is killed so there")
+def test_a_study_that_is_killed_leaves_no_folder_of_its_method(started, tmp_path):
+    (tmp_path / "wild.py").write_text(METHOD)
+    folders = tmp_path / "temporary"
+    folders.mkdir()
+    command = (*CUTK, *LEAST, "--plugin", "wild.py", "-u", "wild", "-o", "wild.how=wait", "--isolate")
+    study = started(*command, cwd=tmp_path, env={**ENV, "TMPDIR": str(folders)})
+    study.until(r"waiting (\d+)\n")
+    assert [path.name[:12] for path in folders.glob("cutk-method-*")] == ["cutk-method-"]
+    study.process.kill()
+    study.end()  # when the method's process has ended, too
+    assert list(folders.glob("cutk-method-*")) == []
+
+
 def is_there(process):
     try:
         os.kill(process, 0)
@@ -163,6 +181,36 @@ def test_ctrl_c_ends_the_workers(started, tmp_path):
     assert "Interrupted. Finished cells are in 'runs'; the same command goes on from there." in study.said
     assert "Traceback" not in study.said
     assert [each for each in waiting if is_there(each)] == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_a_worker_that_cannot_be_started_costs_its_job_alone(error, monkeypatch):
+    workers = Workers(2, SimpleNamespace(heard=True))
+
+    def none(self):
+        raise error
+
+    monkeypatch.setattr(Workers, "_new", none)
+    reason = workers.submit(print, "job").exception(timeout=1)
+    assert isinstance(reason, cutk.CellError)
+    assert str(reason) == f"No worker process could be started ({error}). Try fewer workers."
+
+
+def lingers(job, send):
+    """Leave a thread that never ends."""
+    threading.Thread(target=threading.Event().wait, daemon=False).start()
+    return os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_a_worker_with_a_thread_that_never_ends_is_ended(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 1.0)
+    with Processes(Processes.Options(workers=1)).open(lambda *_: None) as workers:
+        process = workers.submit(lingers, "job").result(timeout=60)
+        assert is_there(process)
+    assert not is_there(process)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="workers call through a pipe there")

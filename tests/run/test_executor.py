@@ -28,6 +28,7 @@ class Later(cutk.Executor):
 
         slots: int = cutk.option(2, ge=1, help="how many at once")
         loses: str = cutk.option("", help="part of the name of the cell that is lost")
+        cancels: str = cutk.option("", help="part of the name of the cell that is cancelled")
 
     most = 0
     closed = False
@@ -48,6 +49,8 @@ class Later(cutk.Executor):
                     for future_, function_, job_ in reversed(waiting):
                         if executor.options.loses and executor.options.loses in str(job_.cell):
                             future_.set_exception(OSError("the node is gone"))
+                        elif executor.options.cancels and executor.options.cancels in str(job_.cell):
+                            future_.cancel()
                         else:
                             future_.set_result(function_(job_))
                     waiting.clear()
@@ -90,6 +93,22 @@ def test_a_cell_that_the_executor_loses_has_failed_with_all_that_need_it(study):
     reasons = [failure.reason for failure in results.failures]
     assert reasons == ["OSError: the node is gone", *["There is no original model: OSError: the node is gone"] * 2]
     assert len(watcher.failed) == 3
+
+
+def test_a_cell_that_is_cancelled_has_failed(study):
+    made, _ = study(cancels="none at α = 1")
+    results = made.run()
+    assert [r.role for r in results.records] == ["original", "gold", "unlearned"]
+    assert [failure.reason for failure in results.failures] == ["Its job was cancelled."]
+
+
+def test_no_data_stay_behind(study):
+    made, watcher = study()
+    made.run()
+    assert jobs._OPEN == []
+    again, watcher = study()
+    assert len(again.run().records) == 4
+    assert watcher.trained == []
 
 
 def test_the_executor_is_closed_when_the_study_is_given_up(study):

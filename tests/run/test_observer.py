@@ -89,6 +89,16 @@ def test_what_the_first_one_raises_passes_through():
         Observers(Stopping(), []).progress(CELL, 1, 2)
 
 
+def test_a_terminal_that_is_gone_stops_no_work():
+    class Gone(Keeping):
+        def progress(self, cell, done, total):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    other = Keeping()
+    Observers(Gone(), [other]).progress(CELL, 1, 2)
+    assert other.told == [(CELL, 1, 2)]
+
+
 def test_everything_that_can_be_told_is_told_to_all():
     methods = {name for name, _ in inspect.getmembers(Observer, inspect.isfunction) if name[0] != "_"}
     assert methods - set(TOLD) == set()

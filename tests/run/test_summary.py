@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from cutk import Summary
 from cutk.problem.truth import Curve
 from cutk.run.observer import Observer
-from cutk.run.records import Measured, Record
-from cutk.run.summary import Stat, curve_of, nothing_to_correct, stat, summarise
+from cutk.run.records import Attempt, Measured, Record
+from cutk.run.summary import Stat, best_on_test, curve_of, nothing_to_correct, stat, summarise
 
 AIM = Measured(name="m", objective="unlearning")
 
@@ -225,3 +226,19 @@ def test_what_a_summary_changes_is_named_and_put_back():
     summarise({"patching": Patching}, [*references(), at(0, 1.0, 0.6), at(1, 1.0, 0.8)], (AIM,), told)
     assert told.warnings == ["The summary 'patching' changed the environment variables; that was put back."]
     assert "PATCHED" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("attempts", "best"),
+    [
+        ([{"a": 0.5, "b": 0.9}, {"b": 0.95}], 0),  # the second one's mean would be of what it is good at
+        ([{"b": 0.9}, {"b": 0.95}], 1),
+        ([{"a": 0.5}, {"b": 0.9}], None),
+        ([{}, {}], None),
+        ([{"a": 0.5, "b": 0.5, "cost": 9.0}, {"a": 0.6, "b": 0.5, "cost": 1.0}], 1),
+    ],
+)
+def test_a_point_without_a_number_is_not_the_best_for_it(attempts, best):
+    measured = {"a": AIM, "b": AIM, "cost": Measured(name="cost")}
+    run = SimpleNamespace(measured=measured, attempts=[Attempt(metrics=metrics) for metrics in attempts])
+    assert best_on_test(run, measured) == best

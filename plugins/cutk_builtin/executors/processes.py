@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,8 @@ _log = logging.getLogger("cutk.executors.processes")
 TRIES = 3
 # Seconds until a worker that ends, or one that waits for being heard, is given up.
 PATIENCE = 30.0
+# How many files a worker process takes in the one that starts it: pipes of its pool and of its start, a connection.
+FILES = 12
 
 
 class Ear:
@@ -54,8 +57,12 @@ class Ear:
         # Closed where it is listened to: who connects afterwards is turned away instead of waiting for an answer.
         with self._listener:
             while not self._closed:
-                with contextlib.suppress(OSError, EOFError, AuthenticationError):
+                try:
                     self._begin(self._listen, self._listener.accept())
+                except (EOFError, AuthenticationError):
+                    continue
+                except OSError:  # no more files, say: not at once again
+                    time.sleep(0.1)
 
     def _listen(self, connection: Connection) -> None:
         with contextlib.suppress(EOFError, OSError), connection:
@@ -78,8 +85,17 @@ class Ear:
         """End the processes, whatever they are at, and those that are only about to begin as soon as they do."""
         self._killing = True
         for process in list(self._processes):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it is gone
+                os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows the latter is as final
+
+    def see_off(self) -> None:
+        """Wait until the processes have ended, and end those that don't."""
+        begun = time.monotonic()
+        while self._processes and time.monotonic() - begun < PATIENCE:
+            time.sleep(0.02)
+        if self._processes:
+            _log.info("%d worker processes didn't end, and are killed", len(self._processes))
+        self.kill()
 
     def close(self) -> None:
         """Hear what was sent, and listen no more."""
@@ -173,11 +189,16 @@ class Workers:
         return outer
 
     def _start(self, outer: Future[Any], function: Callable[..., Any], job: Any, tries: int) -> None:
-        pool = self._idle.pop() if self._idle else self._new()
         try:
+            pool = self._idle.pop() if self._idle else self._new()
             inner = pool.submit(_do, function, job)
         except BrokenProcessPool:  # it was killed while it had nothing to do
             return self._start(outer, function, job, tries)
+        except (OSError, RuntimeError) as error:  # no more processes, files or threads: others go on with theirs
+            if isinstance(error, RuntimeError) and "thread" not in str(error):
+                raise  # this process is itself one that can't begin
+            said = f"No worker process could be started ({error}). Try fewer workers."
+            return outer.set_exception(cutk.CellError(said))
         return inner.add_done_callback(partial(self._ended, pool, outer, function, job, tries))
 
     def _ended(
@@ -216,6 +237,22 @@ class Workers:
         for wait in (False, True):  # all are told before any is waited for
             for pool in self._all:
                 pool.shutdown(wait=wait, cancel_futures=True)
+            if not wait:
+                self._ear.see_off()  # a component may have left a thread in one that never ends
+
+
+def _make_room(count: int) -> None:
+    """Let this process open the files that so many worker processes take, as far as the system lets it."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES * (count + 32)
+    if resource.RLIM_INFINITY != soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class Processes(cutk.Executor):
@@ -239,6 +276,7 @@ class Processes(cutk.Executor):
     @contextmanager
     def open(self, hear: cutk.Send) -> Iterator[Workers]:
         """Start processes as they are needed."""
+        _make_room(self.sharing)
         ear = Ear(hear)
         workers, done = Workers(self.sharing, ear), False
         try:
