@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -245,6 +246,7 @@ class Store:
             path = self._failed(key)
             path.parent.mkdir(exist_ok=True)
             write_over(path, failure, beside=path.parent)
+            self._failures_by_cell.setdefault(failure.cell, []).append(path)
 
     def notes_failures(self) -> bool:
         """Say whether a failure may have been kept, which is asked for every cell, and is seldom so."""
@@ -254,12 +256,18 @@ class Store:
         """Drop what ``note_failure`` kept, if anything, also of the same ``cell`` by other code."""
         if not self.notes_failures():
             return
-        with contextlib.suppress(OSError):
-            self._failed(key).unlink(missing_ok=True)
-        for path, failure in self._noted_failures() if cell else ():
-            if failure.cell == cell:
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+        of_cell = self._failures_by_cell.pop(cell, []) if cell else []
+        for path in (self._failed(key), *of_cell):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    @cached_property
+    def _failures_by_cell(self) -> dict[str, list[Path]]:
+        """Where the failures of each cell are, by whatever code: looked for once, since there may be thousands."""
+        found: dict[str, list[Path]] = {}
+        for path, failure in self._noted_failures():
+            found.setdefault(failure.cell, []).append(path)
+        return found
 
     def _noted_failures(self) -> Iterator[tuple[Path, Failure]]:
         for path in self._failed("").parent.glob("[!.]*.json"):

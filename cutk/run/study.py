@@ -161,7 +161,7 @@ class Study:
                 for cell, outcome in self._outcomes(executor, pool):
                     if isinstance(outcome, Done):
                         came_of[cell] = outcome
-                        if outcome.run.environment.canonical == self.worker.environment.canonical:
+                        if outcome.run.environment.machine == self.worker.environment.machine:
                             self.worker.memo.note(cell, outcome.run.key)  # by workers, as well
                         self.observer.cell_finished(cell, outcome.run, outcome.read)
                         self._forget_failure(cell, outcome, elsewhere=not executor.here)

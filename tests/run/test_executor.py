@@ -13,6 +13,7 @@ import pytest
 import cutk
 from cutk.run import jobs
 from cutk.run.cells import Training
+from cutk.run.memo import Memo
 from cutk.run.store import Store
 from cutk.run.study import Study
 
@@ -260,6 +261,20 @@ def test_runs_that_travel_lie_where_they_would_lie_otherwise(away, study, stripp
     assert len(weights("runs")) == 4
     results, watcher = away()
     assert (results.computed, len(watcher.read)) == (0, 4)
+
+
+@pytest.mark.parametrize(("bf16", "count"), [("", 4), ("gold", 3)])
+def test_what_workers_of_this_environment_called_their_runs_is_noted_here(away, monkeypatch, bf16, count):
+    noted, note = {}, Memo.note
+    monkeypatch.setattr(
+        Memo, "note", lambda memo, cell, key: (noted.setdefault(memo, {}).update({cell: key}), note(memo, cell, key))
+    )
+    kept = []
+    monkeypatch.setattr(Memo, "keep", lambda memo: kept.append(memo))
+    results, _ = away(bf16=bf16)
+    (mine,) = kept
+    assert set(noted[mine].values()) <= {run.key for run in results.runs}
+    assert len(noted[mine]) == count
 
 
 @pytest.mark.parametrize("workers", [2, 3])
