@@ -2,7 +2,8 @@
 
 A folder of evidence lists its bars in ``evidence.toml``, each with ``method``, ``manipulation``, ``alpha`` and one of
 ``gold`` (the least part of gold's corrected accuracy) and ``retain`` (the most points of retain accuracy that may be
-lost). They are asked of the mean over seeds; how many seeds meet them by themselves is told beside it.
+lost). They are asked of the mean over seeds, all or those among ``seeds``; how many seeds meet them by themselves is
+told beside it.
 """
 
 from __future__ import annotations
@@ -46,10 +47,13 @@ def _row(results: Results, bar: dict[str, Any]) -> str:
         mean = f"{middle:{form}}" + (f" ±{half:{form.lstrip('+')}}" if half < float("inf") else "")
         word = f"**{'yes' if middle >= enough else 'no'}**; by {sum(met)} of {len(met)} seeds alone"
     each = " ".join(f"{value:{form}}" for value in claim.values) or "–"
-    return f"| `{bar['method']}` | {bar['manipulation']} | {bar['alpha']:g} | {what} | {each} | {mean} | {word} |"
+    of = f", seeds {', '.join(map(str, bar['seeds']))}" if "seeds" in bar else ""
+    return f"| `{bar['method']}` | {bar['manipulation']}{of} | {bar['alpha']:g} | {what} | {each} | {mean} | {word} |"
 
 
 def _value(results: Results, bar: dict[str, Any], seed: int) -> float:
+    if seed not in bar.get("seeds", [seed]):
+        raise LookupError(seed)
     manipulation, method, alpha = bar["manipulation"], bar["method"], bar["alpha"]
     if "gold" in bar:
         gold = results.value(manipulation, "gold", None, seed)

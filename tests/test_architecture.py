@@ -37,6 +37,13 @@ def room(name):
     return name.split(".")[1] if name.count(".") else ""
 
 
+@pytest.mark.parametrize("name", ROOMS)
+def test_the_rooms_are_told(name):
+    told = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rooms = told.partition("## Rooms")[2].partition("## The way")[0]
+    assert any(text in rooms for text in (f"`cutk/{name}/`", f"`cutk/{name}.py`", f"`{name}.py`", f"`{name}/`"))
+
+
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_imports_point_one_way(path):
     mine = path.relative_to(ROOT / "cutk").with_suffix("").parts[0]

@@ -62,3 +62,11 @@ def test_what_was_not_measured_is_not_met():
 @pytest.mark.parametrize(("values", "half"), [([1.0], float("inf")), ([1.0, 2.0, 3.0], 2.484)])
 def test_the_interval_is_students(values, half):
     assert bars.half_width(values) == pytest.approx(half, abs=1e-3)
+
+
+def test_a_bar_may_be_asked_of_some_seeds():
+    values = [(0.8, 0.9), (0.4, 0.9), (0.72, 0.9)]
+    _, each, _, met = rows(values, {**GOLD, "seeds": [0, 2]})
+    assert (each, met) == ("1.000 0.900", "**yes**; by 2 of 2 seeds alone")
+    _, _, row = bars.bars(measured.Results([record("original", 0, 0.2, 0.9)]), [{**GOLD, "seeds": [0, 2]}])
+    assert row.startswith("| `seal` | badnet, seeds 0, 2 | 0.1 |")
