@@ -42,6 +42,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "… is one, and never believed": part("seal-never-believed"),
     "each label by itself (ν = 1): no α for all": part("seal-without-common-part"),
     "the labels of S_f at their word (ν = 0)": part("seal-labels-at-their-word"),
+    "features of the last layer alone": part("seal-last-layer"),
+    "means over places alone, without the largest values": part("seal-means-alone"),
     "q rounded to 0 and 1": part("seal-rounded"),
     "no transition: suspects learn no class": by(threshold=1.0),
     "after the round the model alone is asked": part("seal-model-alone"),
@@ -50,6 +52,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nothing after the round (`seal:tune`)": by(final="tune"),
     "restart from the learned weights, unfaded": by(kept=1.0),
     "restart from the initialisation": by(kept=0.0),
+    "restart always at the full rate": part("seal-full-rate"),
+    "restart by the second term of step 4 always": part("seal-complement"),
     "restart for half a training": by(restart_part=0.5),
     "a whole training after the round (`seal:retrain`)": by(final="retrain"),
 }

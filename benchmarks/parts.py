@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, ClassVar
 from unittest import mock
 
 from torch import Tensor, nn
 
 import cutk
-from cutk_builtin import seeded
-from cutk_builtin.doubt import Suspicion
+from cutk_builtin import looking, seeded
+from cutk_builtin.doubt import BatchSuspicion, Suspicion, correcting
 from cutk_builtin.looking import Outputs
 from cutk_builtin.unlearners import seal
 from cutk_builtin.unlearners.seal import Seal
 
 
 class _Changed(Seal):
-    """``seal`` with other values in the mathematics of its probe."""
+    """``seal`` with other values in the mathematics of its probe, or in what it looks at."""
 
+    module: ClassVar[ModuleType] = seeded
     changed: ClassVar[Mapping[str, Any]] = {}
 
+    def prepare(self, task: cutk.Task) -> list[Outputs]:
+        with mock.patch.multiple(self.module, **self.changed):
+            return super().prepare(task)
+
     def unlearn(self, task: cutk.Task, state: list[Outputs] | None = None) -> nn.Module:
-        with mock.patch.multiple(seeded, **self.changed):
+        with mock.patch.multiple(self.module, **self.changed):
             return super().unlearn(task, state)
 
 
@@ -87,7 +93,50 @@ class ModelAlone(Seal):
             return super().unlearn(task, state)
 
 
+class LastLayer(_Changed):
+    """Features are what the last layer is given."""
+
+    name = "seal-last-layer"
+    module = looking
+    changed: ClassVar[Mapping[str, Any]] = {"LAYERS": 1}
+
+
+class MeansAlone(_Changed):
+    """Features are means over places, without the largest values there."""
+
+    name = "seal-means-alone"
+    module = looking
+    changed: ClassVar[Mapping[str, Any]] = {"pooled": looking.averaged}
+
+
+class FullRate(Seal):
+    """A restart is always at the recipe's full rate."""
+
+    name = "seal-full-rate"
+
+    def _fit(
+        self, task: cutk.Task, model: nn.Module, loss: cutk.Loss, steps: int, lr: float | None, progress: cutk.Progress
+    ) -> nn.Module:
+        return super()._fit(task, model, loss, steps, None if steps == self._after(task) else lr, progress)
+
+
+class ByTheComplement(Seal):
+    """In a restart suspects learn what they are by the second term of step 4."""
+
+    name = "seal-complement"
+
+    def unlearn(self, task: cutk.Task, state: list[Outputs] | None = None) -> nn.Module:
+        """Teach them so."""
+
+        def forgetting(task: cutk.Task, q: BatchSuspicion, weights: Tensor) -> cutk.Loss:
+            return correcting(task, q, weights, open_too=False)
+
+        with mock.patch.object(seal, "teaching", forgetting):
+            return super().unlearn(task, state)
+
+
 @cutk.hookimpl
 def cutk_unlearners() -> list[type[cutk.Unlearner]]:
     """Provide them."""
-    return [WithoutNegatives, NeverBelieved, WithoutCommonPart, LabelsAtTheirWord, Rounded, ModelAlone]
+    probes = [WithoutNegatives, NeverBelieved, WithoutCommonPart, LabelsAtTheirWord]
+    return [*probes, LastLayer, MeansAlone, Rounded, ModelAlone, FullRate, ByTheComplement]
