@@ -288,18 +288,27 @@ def opening(folder: Path) -> str:
         f"accuracy where the manipulation did its damage, {' after poisoning '.join(told(POISONING))} and "
         f"{' where two classes were confused '.join(told(CONFUSION))}; gold is a model that never saw a manipulated "
         f"sample. Of the paper's methods, each by the seeds that it was measured on, the best reach {best(POISONING)} "
-        f"and {best(CONFUSION)}. {described(folder)['note']} "
-        f"{dataset}, {model}, {seeds} at a tenth, {machines}; [all of it]({where}/README.md) is drawn by"
+        f"and {best(CONFUSION)}."
     )
+    made_of = (
+        f"*{dataset}, {model}, {seeds} at a tenth; {machines}. {described(folder)['note']} "
+        f"[All of it]({where}/README.md).*"
+    )
+
+    def filled(said: str) -> str:
+        return textwrap.fill(said, 125, break_long_words=False, break_on_hyphens=False)
+
     return "\n".join(
         [
             f"![Corrected accuracy against the identified fraction]({where}/figures/{figure.name})",
             "",
-            textwrap.fill(text, 125, break_long_words=False, break_on_hyphens=False),
+            filled(text),
             "",
             "```console",
             f"$ cutk report {where}/runs {' '.join(words(folder))} --any-code --figures figures",
             "```",
+            "",
+            filled(made_of),
         ]
     )
 
