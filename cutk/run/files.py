@@ -128,12 +128,18 @@ def uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Let pass that ``path`` isn't there; any other ``OSError`` proves no damage."""
+    """Let pass that ``path`` isn't there; any other ``OSError`` proves no damage.
+
+    What is there after all was being replaced by another process, and is worth a second look, as a damaged one is.
+    """
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # and no link to what isn't there now
-            raise
+        if isinstance(error, FileNotFoundError):
+            if error.errno == errno.ENOENT and os.path.exists(path):  # a library says so of whatever it can't open
+                raise Damaged("it was being replaced") from None
+            if not os.path.lexists(path):  # and no link to what isn't there now
+                raise
         raise Unreadable(
             f"'{path}' is there and cannot be read ({error.strerror or error}). It stays where it is: make it "
             "readable, or choose another folder with --runs DIR."

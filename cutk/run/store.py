@@ -215,10 +215,10 @@ class Store:
 
     def _there(self, kind: Kind, key: str) -> tuple[Run | None, bool]:
         """Return what is there, and whether that is damaged."""
-        try:
-            return self._sound(kind, key), False
-        except Damaged:
-            return None, True
+        for _ in range(2):  # another process may be replacing it
+            with contextlib.suppress(Damaged):
+                return self._sound(kind, key), False
+        return None, True
 
     def update(self, run: Run) -> Run | None:
         """Add ``run`` to the record that is there, and return that; None if there is none of the same weights.
@@ -293,7 +293,7 @@ class Store:
 
     def _names(self) -> Iterator[tuple[Kind, str]]:
         for kind in KINDS:
-            with contextlib.suppress(FileNotFoundError), reading(self.root / kind):
+            with contextlib.suppress(FileNotFoundError, Damaged), reading(self.root / kind):
                 yield from ((kind, name) for name in sorted(os.listdir(self.root / kind)) if not name.startswith("."))
 
     def _sound(self, kind: Kind, key: str) -> Run | None:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 import cutk
+import cutk.run.store as store_module
 from cutk.run.files import Damaged, Unreadable, own_name
 from cutk.run.keys import canonical, key_but_for_code, key_of, kind_of
 from cutk.run.records import Attempt, Failure, Run, Unlearned
@@ -171,6 +172,25 @@ def test_what_another_process_measured_of_the_same_weights_stays(store):
     assert store.read("train", KEY).chosen.metrics == {"a": 1.0, "b": 2.0, "c": 3.0}
     store.update(measuring(a=4.0))
     assert store.read("train", KEY).chosen.metrics == {"a": 4.0, "b": 2.0, "c": 3.0}
+
+
+@pytest.mark.parametrize("ask", ["read", "write", "peek"])
+def test_a_run_that_another_process_just_replaces_is_looked_at_again(store, record, monkeypatch, ask):
+    looks, parse = [], store_module.parse_record
+
+    def late(path, kind):
+        looks.append(path)
+        if len(looks) == 1:  # it was away while it was opened, and is there by now
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return parse(path, kind)
+
+    monkeypatch.setattr(store_module, "parse_record", late)
+    if ask == "peek":  # which is asked for every cell, and may be wrong at no cost
+        assert store.peek("train", KEY) is None
+        return
+    assert (store.read("train", KEY) if ask == "read" else store.write(RUN, WEIGHTS)).key == KEY
+    assert len(looks) > 1
+    assert list(store.root.glob("damaged/*")) == []
 
 
 def test_of_two_computations_with_other_weights_one_is_there_and_told(store):
