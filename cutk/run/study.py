@@ -177,9 +177,9 @@ class Study:
                     self.observer.cell_failed(cell, outcome.reason)
             finally:
                 self._over = True
+                self.observer.finished()
                 self.worker.memo.keep()
                 leave()
-                self.observer.finished()
                 _log.info("%d of %d cells ended after %.1f s", len(came_of), len(self.cells), time.monotonic() - began)
         return self._results(came_of)
 
