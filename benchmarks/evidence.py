@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from bars import bars
+from by_seed import SHOWN, by_seed
 from measured import CONFUSION, METHODS, POISONING, Results
 from statements import SECTIONS, TENTH, table
 
@@ -238,10 +239,14 @@ def replace(page: Path, mark: str, content: str) -> None:
     page.write_text(text[:start] + content + text[end:], encoding="utf-8")
 
 
+def judged_by(folder: Path) -> Results:
+    """Return what a folder's records give, with those of others by which it is judged, too."""
+    return Results.of(folder / "runs", *(folder / other / "runs" for other in described(folder).get("also", [])))
+
+
 def statements(folder: Path) -> str:
     """Return the paper's statements, and what is asked of ``seal``, beside what the records give."""
-    about = described(folder)
-    results = Results.of(folder / "runs", *(folder / other / "runs" for other in about.get("also", [])))
+    about, results = described(folder), judged_by(folder)
     tables = [table(results, about.get("statements", SECTIONS))]
     if asked := about.get("bars", []):
         tables.append("\n".join(bars(results, asked)))
@@ -330,6 +335,9 @@ def rebuild(folder: Path) -> None:
                     shutil.copy(path, PAGES)
     if judged := statements(folder):
         replace(folder / "README.md", "statements", judged)
+    if page := described(folder).get("page"):
+        for called in SHOWN:
+            replace(ROOT / page, f"{folder.name}, {called}", by_seed(judged_by(folder), called))
     mark = f"evidence: {folder.name}"
     if f"<!-- {mark} -->" in (ROOT / "README.md").read_text(encoding="utf-8"):
         replace(ROOT / "README.md", mark, opening(folder))

@@ -11,7 +11,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 try:
-    bars, measured = (importlib.import_module(name) for name in ("bars", "measured"))
+    bars, by_seed, measured = (importlib.import_module(name) for name in ("bars", "by_seed", "measured"))
 finally:
     sys.path.remove(str(BENCHMARKS))
 GOLD = {"method": "seal", "manipulation": "badnet", "alpha": 0.1, "gold": 0.9}
@@ -70,3 +70,10 @@ def test_a_bar_may_be_asked_of_some_seeds():
     assert (each, met) == ("1.000 0.900", "**yes**; by 2 of 2 seeds alone")
     _, _, row = bars.bars(measured.Results([record("original", 0, 0.2, 0.9)]), [{**GOLD, "seeds": [0, 2]}])
     assert row.startswith("| `seal` | badnet, seeds 0, 2 | 0.1 |")
+
+
+def test_seeds_are_told_with_what_was_measured_of_them():
+    made = [record("original", seed, 0.2, 0.9) for seed in (1, 2)]
+    made += [record("gold", 1, 0.8, 0.91), record("seal", 1, 0.75, 0.89)]
+    _, _, *rows = by_seed.by_seed(measured.Results(made), "trigger").splitlines()
+    assert rows == ["| seed 1 | 0.200 | 0.750 | – | – | – | 0.800 | 0.900; 0.890, –; –, – |"]

@@ -42,7 +42,14 @@ def folder(request):
 
 
 def test_there_is_some():
-    assert {folder.name for folder in FOLDERS} == {"cifar10", "cifar10-fp32", "detection", "digits", "seal"}
+    assert {folder.name for folder in FOLDERS} == {
+        "cifar10",
+        "cifar10-fp32",
+        "detection",
+        "digits",
+        "placement",
+        "seal",
+    }
 
 
 def test_tables_are_what_report_prints(folder, run):
@@ -86,6 +93,15 @@ def test_pages_show_the_same_figures(evidence):
     assert set(shown) == {f"{name}.svg" for name in asked}
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
     assert set(re.findall(r"figures/([\w.-]+\.svg)", pages)) == set(shown)
+
+
+def test_the_page_shows_seeds_as_the_records_give_them(folder, evidence):
+    page = evidence.described(folder).get("page")
+    assert (page is None) == (folder.name != "cifar10")
+    for called in evidence.SHOWN if page else ():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        start, end = evidence.part(text, f"{folder.name}, {called}")
+        assert text[start:end] == evidence.by_seed(evidence.judged_by(folder), called)
 
 
 def test_the_project_opens_with_what_the_records_give(evidence):
