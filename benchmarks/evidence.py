@@ -336,8 +336,9 @@ def rebuild(folder: Path) -> None:
     if judged := statements(folder):
         replace(folder / "README.md", "statements", judged)
     if page := described(folder).get("page"):
+        results = judged_by(folder)
         for called in SHOWN:
-            replace(ROOT / page, f"{folder.name}, {called}", by_seed(judged_by(folder), called))
+            replace(ROOT / page, f"{folder.name}, {called}", by_seed(results, called))
     mark = f"evidence: {folder.name}"
     if f"<!-- {mark} -->" in (ROOT / "README.md").read_text(encoding="utf-8"):
         replace(ROOT / "README.md", mark, opening(folder))

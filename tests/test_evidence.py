@@ -98,10 +98,12 @@ def test_pages_show_the_same_figures(evidence):
 def test_the_page_shows_seeds_as_the_records_give_them(folder, evidence):
     page = evidence.described(folder).get("page")
     assert (page is None) == (folder.name != "cifar10")
-    for called in evidence.SHOWN if page else ():
-        text = (ROOT / page).read_text(encoding="utf-8")
+    if page is None:
+        return
+    text, results = (ROOT / page).read_text(encoding="utf-8"), evidence.judged_by(folder)
+    for called in evidence.SHOWN:
         start, end = evidence.part(text, f"{folder.name}, {called}")
-        assert text[start:end] == evidence.by_seed(evidence.judged_by(folder), called)
+        assert text[start:end] == evidence.by_seed(results, called)
 
 
 def test_the_project_opens_with_what_the_records_give(evidence):

@@ -245,8 +245,8 @@ class Store:
         with contextlib.suppress(OSError):  # it is reported anyway; a full disk is no reason to stop
             path = self._failed(key)
             path.parent.mkdir(exist_ok=True)
-            write_over(path, failure, beside=path.parent)
             self._failures_by_cell.setdefault(failure.cell, []).append(path)
+            write_over(path, failure, beside=path.parent)
 
     def notes_failures(self) -> bool:
         """Say whether a failure may have been kept, which is asked for every cell, and is seldom so."""

@@ -161,8 +161,8 @@ class Study:
                 for cell, outcome in self._outcomes(executor, pool):
                     if isinstance(outcome, Done):
                         came_of[cell] = outcome
-                        if outcome.run.environment.machine == self.worker.environment.machine:
-                            self.worker.memo.note(cell, outcome.run.key)  # by workers, as well
+                        if not executor.here and outcome.run.environment.machine == self.worker.environment.machine:
+                            self.worker.memo.note(cell, outcome.run.key)  # which its worker kept to itself
                         self.observer.cell_finished(cell, outcome.run, outcome.read)
                         self._forget_failure(cell, outcome, elsewhere=not executor.here)
                         continue

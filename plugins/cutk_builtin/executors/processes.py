@@ -234,11 +234,11 @@ class Workers:
         self._closed = True
         if kill:
             self._ear.kill()
-        for wait in (False, True):  # all are told before any is waited for
-            for pool in self._all:
-                pool.shutdown(wait=wait, cancel_futures=True)
-            if not wait:
-                self._ear.see_off()  # a component may have left a thread in one that never ends
+        for pool in self._all:  # all are told before any is waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._ear.see_off()  # a component may have left a thread in one that never ends
+        for pool in self._all:
+            pool.shutdown()
 
 
 def _make_room(count: int) -> None:
